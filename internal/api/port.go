@@ -1,0 +1,102 @@
+package api
+
+import "net/netip"
+
+// Types of a port.
+const (
+	PortTAP  = "tap"
+	PortVeth = "veth"
+)
+
+// States of a port.
+const (
+	StateUp     = "up"     // its device is in place and carried by the switch
+	StateDown   = "down"   // its device exists, but its interface was set down
+	StateStaged = "staged" // --stage: waiting in the staging namespace for the caller to take it
+	StateGone   = "gone"   // its namespace or device died; it is being freed
+	StateError  = "error"  // see Port.Error
+)
+
+// Port is an end of a network in a namespace: intent with defaults filled in, and its status.
+type Port struct {
+	ID           string            `json:"id"`
+	Name         string            `json:"name"`
+	Network      string            `json:"network"` // the network's name
+	Type         string            `json:"type"`
+	Netns        *NetnsRef         `json:"netns,omitempty"` // nil with Stage
+	Stage        bool              `json:"stage,omitempty"`
+	IfName       string            `json:"ifname"`
+	MAC          string            `json:"mac"`
+	IPs          []netip.Prefix    `json:"ips,omitempty"` // with the length of their subnet
+	MTU          int               `json:"mtu"`
+	VLAN         uint16            `json:"vlan,omitempty"`   // access VLAN; 0 is the network's untagged VLAN
+	Trunk        []VLANRange       `json:"trunk,omitempty"`  // tagged VLANs carried; makes the port a trunk
+	Native       *uint16           `json:"native,omitempty"` // trunk: VLAN of untagged frames; nil: untagged frames are refused
+	Isolated     bool              `json:"isolated,omitempty"`
+	MACLimit     int               `json:"mac_limit,omitempty"`
+	NoConfig     bool              `json:"no_config,omitempty"`     // the interface is left unaddressed and down
+	DefaultRoute string            `json:"default_route,omitempty"` // auto, no
+	Metric       int               `json:"metric,omitempty"`        // of the routes we add; 0 is the kernel's default
+	Routes       []Route           `json:"routes,omitempty"`
+	Aliases      []string          `json:"aliases,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+
+	Status PortStatus `json:"status"`
+}
+
+// PortStatus is what the daemon observes of a port. It is not stored.
+type PortStatus struct {
+	State    string `json:"state"`
+	Error    string `json:"error,omitempty"`
+	Ifindex  int    `json:"ifindex,omitempty"`
+	Worker   int    `json:"worker"`
+	Offloads string `json:"offloads,omitempty"` // what was probed, e.g. "csum tso4 tso6 uso"
+	HostIf   string `json:"host_if,omitempty"`  // veth: our end's name in the private namespace
+}
+
+// NetnsRef is a network namespace as the user named it, and as we recognise it again.
+type NetnsRef struct {
+	Spec  string `json:"spec"`  // name, path, "container:PORT" or pid, as given
+	Path  string `json:"path"`  // where it was opened: /run/netns/NAME, /proc/PID/ns/net, ...
+	Dev   uint64 `json:"dev"`   // device of the namespace's inode
+	Inode uint64 `json:"inode"` // inode; path or pid alone do not identify a namespace
+}
+
+// VLANRange is a range of VLAN ids, both ends included.
+type VLANRange struct {
+	First uint16 `json:"first"`
+	Last  uint16 `json:"last"`
+}
+
+// Route is a route set in the container.
+type Route struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Via    netip.Addr   `json:"via"`
+}
+
+// PortRequest asks for a new port. Zero values ask for the defaults.
+type PortRequest struct {
+	Name         string            `json:"name"`
+	Network      string            `json:"network"`
+	Type         string            `json:"type,omitempty"`
+	Netns        string            `json:"netns,omitempty"` // name, absolute path, or "container:PORT"
+	PID          int               `json:"pid,omitempty"`
+	Stage        bool              `json:"stage,omitempty"`
+	IfName       string            `json:"ifname,omitempty"`
+	MAC          string            `json:"mac,omitempty"` // an address, "random", or "from-ip"
+	IPs          []netip.Addr      `json:"ips,omitempty"`
+	NoIP         bool              `json:"no_ip,omitempty"` // no address, although the network has subnets
+	MTU          int               `json:"mtu,omitempty"`
+	VLAN         uint16            `json:"vlan,omitempty"`
+	Trunk        []VLANRange       `json:"trunk,omitempty"`
+	Native       *uint16           `json:"native,omitempty"`
+	Isolated     bool              `json:"isolated,omitempty"`
+	MACLimit     int               `json:"mac_limit,omitempty"`
+	NoConfig     bool              `json:"no_config,omitempty"`
+	DefaultRoute string            `json:"default_route,omitempty"`
+	Metric       int               `json:"metric,omitempty"`
+	Routes       []Route           `json:"routes,omitempty"`
+	Aliases      []string          `json:"aliases,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	MayExist     bool              `json:"may_exist,omitempty"`
+}

@@ -1,0 +1,120 @@
+package api
+
+import "time"
+
+// FDBEntry is one row of a network's MAC table.
+type FDBEntry struct {
+	Network string `json:"network"`
+	VLAN    uint16 `json:"vlan"` // 0 is the untagged VLAN
+	MAC     string `json:"mac"`
+	Port    string `json:"port"`
+	Origin  string `json:"origin"` // learned, static
+	Age     int    `json:"age"`    // seconds since last seen; 0 for static ones
+}
+
+// FDBRequest adds a static entry or names one to delete.
+type FDBRequest struct {
+	Network string `json:"network"`
+	VLAN    uint16 `json:"vlan,omitempty"`
+	MAC     string `json:"mac"`
+	Port    string `json:"port,omitempty"`
+}
+
+// Flow is one cached decision of one worker.
+type Flow struct {
+	Worker  int    `json:"worker"`
+	InPort  string `json:"in_port"`
+	Match   string `json:"match"`   // in trace's grammar
+	Actions string `json:"actions"` // e.g. "output:c2"
+	Packets uint64 `json:"packets"` // hits, super-frames counted as their segments
+	Bytes   uint64 `json:"bytes"`
+	Idle    int    `json:"idle"` // seconds
+}
+
+// TraceRequest asks what would happen to a frame.
+type TraceRequest struct {
+	Flow string `json:"flow"` // ovs-appctl ofproto/trace's grammar: in_port=c1,tcp,ip_src=10.0.0.2,...
+}
+
+// Trace is the pipeline's own account of its decision.
+type Trace struct {
+	Flow    string   `json:"flow"`    // the frame as understood, defaults filled in
+	Steps   []string `json:"steps"`   // one line each, in the order of the stages
+	Verdict string   `json:"verdict"` // actions, or "drop: reason"
+	Drop    string   `json:"drop,omitempty"`
+	Outputs []string `json:"outputs,omitempty"` // names of the ports it would leave by
+}
+
+// PortStats are a port's counters, from the switch's view: rx came in from the container. Super-frames count as their segments.
+type PortStats struct {
+	Port            string            `json:"port"`
+	Network         string            `json:"network"`
+	RxPackets       uint64            `json:"rx_packets"`
+	RxBytes         uint64            `json:"rx_bytes"`
+	RxFrames        uint64            `json:"rx_frames"` // reads: super-frames count once
+	TxPackets       uint64            `json:"tx_packets"`
+	TxBytes         uint64            `json:"tx_bytes"`
+	TxFrames        uint64            `json:"tx_frames"` // writes, after coalescing
+	Drops           map[string]uint64 `json:"drops,omitempty"`
+	KernelRxDropped uint64            `json:"kernel_rx_dropped"` // frames from the container that the kernel dropped before we read them (ring full)
+	KernelTxDropped uint64            `json:"kernel_tx_dropped"` // frames we wrote that the device dropped
+}
+
+// WorkerStats are a worker's counters.
+type WorkerStats struct {
+	Worker      int    `json:"worker"`
+	Ports       int    `json:"ports"`
+	Turns       uint64 `json:"turns"`
+	Sleeps      uint64 `json:"sleeps"`
+	SpinWins    uint64 `json:"spin_wins"`
+	FlowHits    uint64 `json:"flow_hits"`
+	FlowMisses  uint64 `json:"flow_misses"`
+	FlowInvalid uint64 `json:"flow_invalid"` // found, but generation or references had moved on
+	FlowEntries int    `json:"flow_entries"`
+	Coalesced   uint64 `json:"coalesced"` // frames merged into an open super-frame
+}
+
+// Stats is the answer of `stats`.
+type Stats struct {
+	Ports   []PortStats   `json:"ports"`
+	Workers []WorkerStats `json:"workers"`
+}
+
+// Drop is one row of `drops`.
+type Drop struct {
+	Port     string `json:"port"`
+	Reason   string `json:"reason"`
+	Packets  uint64 `json:"packets"`
+	Sentence string `json:"sentence"`
+}
+
+// Event is one thing that happened.
+type Event struct {
+	Seq     uint64    `json:"seq"`
+	Time    time.Time `json:"time"`
+	Type    string    `json:"type"`   // e.g. port.added, port.gone, network.deleted, mac.moved
+	Object  string    `json:"object"` // name of the port or network
+	Message string    `json:"message"`
+}
+
+// Daemon describes the daemon and the rungs of kernel features it uses.
+type Daemon struct {
+	Version    string            `json:"version"`
+	APIVersion string            `json:"api_version"`
+	Go         string            `json:"go"`
+	Kernel     string            `json:"kernel"`
+	PID        int               `json:"pid"`
+	Started    time.Time         `json:"started"`
+	StateDir   string            `json:"state_dir"`
+	Workers    int               `json:"workers"`
+	FDStore    string            `json:"fdstore"`  // systemd, keeper, none
+	Features   map[string]string `json:"features"` // e.g. "uso": "yes", "veth-drop": "tcx"
+	Options    map[string]string `json:"options"`  // flow-cache, coalesce, spin
+}
+
+// Show is the answer of `show`: everything at a glance.
+type Show struct {
+	Daemon   Daemon    `json:"daemon"`
+	Networks []Network `json:"networks"`
+	Ports    []Port    `json:"ports"`
+}

@@ -1,0 +1,90 @@
+package packet
+
+// DropReason says why a frame was not forwarded. Each has a counter per port, a name and one sentence for people.
+type DropReason uint8
+
+// The reasons. DropNone is none: the frame lives.
+const (
+	DropNone DropReason = iota
+
+	// Parse.
+	DropRunt
+	DropOversize
+	DropBadVnet
+	DropBadVLAN
+	DropBadARP
+	DropBadIPv4
+	DropBadIPv6
+	DropBadTCP
+	DropBadUDP
+	DropBadICMP
+
+	// Admission and learning.
+	DropPortDown
+	DropBadSourceMAC
+	DropVLANNotMember
+	DropReservedGroup
+	DropMACLimit
+
+	// Decision.
+	DropSamePort
+	DropNoReceiver
+	DropIsolated
+	DropICCOff
+	DropOverMTU
+
+	// Output.
+	DropEgressGone
+	DropEgressDown
+	DropEgressFull
+	DropEgressRefused
+	DropInternal
+
+	// DropReasons is their number.
+	DropReasons
+)
+
+var drops = [DropReasons]struct{ name, sentence string }{
+	DropNone:          {"none", "not dropped"},
+	DropRunt:          {"runt", "shorter than an Ethernet header"},
+	DropOversize:      {"oversize", "longer than any frame can be"},
+	DropBadVnet:       {"bad_vnet_header", "the vnet header contradicts the frame (offload type, sizes or checksum offsets)"},
+	DropBadVLAN:       {"bad_vlan_tag", "cut off within a VLAN tag"},
+	DropBadARP:        {"bad_arp", "ARP packet cut off or not for Ethernet and IPv4"},
+	DropBadIPv4:       {"bad_ipv4_header", "IPv4 version, header length or total length is wrong"},
+	DropBadIPv6:       {"bad_ipv6_header", "IPv6 version, payload length or extension headers are wrong"},
+	DropBadTCP:        {"bad_tcp_header", "TCP header cut off or its data offset is wrong"},
+	DropBadUDP:        {"bad_udp_header", "UDP header cut off or its length is wrong"},
+	DropBadICMP:       {"bad_icmp_header", "ICMP header cut off"},
+	DropPortDown:      {"port_down", "the ingress port is not up, or belongs to no network"},
+	DropBadSourceMAC:  {"bad_source_mac", "the source MAC is zero or a group address"},
+	DropVLANNotMember: {"vlan_not_member", "the ingress port carries no such VLAN; give it --vlan or --trunk"},
+	DropReservedGroup: {"reserved_group", "01-80-C2-00-00-0x is for the link itself and never forwarded (IEEE 802.1Q 8.6.3)"},
+	DropMACLimit:      {"mac_limit", "the port may not have more MAC addresses"},
+	DropSamePort:      {"same_port", "the destination is behind the ingress port itself"},
+	DropNoReceiver:    {"no_receiver", "no other port carries this VLAN"},
+	DropIsolated:      {"isolated", "both ports are isolated"},
+	DropICCOff:        {"icc_off", "the network forbids traffic between its ports (--icc=false)"},
+	DropOverMTU:       {"over_mtu", "larger than the MTU of the ingress or egress port"},
+	DropEgressGone:    {"egress_gone", "the egress port is no more"},
+	DropEgressDown:    {"egress_down", "the egress interface is down"},
+	DropEgressFull:    {"egress_full", "the egress could not take more"},
+	DropEgressRefused: {"egress_refused", "the kernel refused the frame at the egress"},
+	DropInternal:      {"internal", "the switch could not decide; please report this"},
+}
+
+// String returns the reason's name, as in counters.
+func (r DropReason) String() string {
+	if r < DropReasons {
+		return drops[r].name
+	}
+	return "unknown"
+}
+
+// Sentence says the reason to a person.
+func (r DropReason) Sentence() string {
+	if r < DropReasons {
+		return drops[r].sentence
+	}
+	return "unknown reason"
+}

@@ -1,0 +1,94 @@
+package packet
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+	"unsafe"
+)
+
+// VLAN fields of a Key hold a VLAN id and whether the tag is there at all.
+const (
+	VLANMask    = 0x0fff
+	VLANPresent = 0x1000
+	vlanService = 0x2000 // inner field only: the frame's outermost tag is not 802.1Q
+)
+
+// KeySize is the size of a Key in bytes.
+const KeySize = 72
+
+// Key is the identity of a flow: all that a decision may depend on, apart from Flags and sizes. It has neither pointers nor
+// padding, so it is compared and hashed as memory.
+type Key struct {
+	Src, Dst  [16]byte // IP addresses, IPv4 as its first four bytes; ARP: sender's and target's protocol address
+	InPort    PortID   // ingress; set by who reads, kept by Parse
+	VNI       uint32   // tunnel of the ingress; 0 none
+	Remote    uint32   // index of the remote VTEP; 0 none
+	DstMAC    [6]byte
+	SrcMAC    [6]byte
+	VLAN      uint16 // outermost 802.1Q tag: VLANPresent|id, or 0
+	Inner     uint16 // next tag, opaque to us
+	EtherType uint16 // behind all tags; 0 for 802.3 length fields
+	SrcPort   uint16 // TCP, UDP, SCTP source port; ICMP: type<<8|code; ARP: operation
+	DstPort   uint16 // destination port; ICMP echo: id
+	Proto     uint8  // IP protocol, last of the extension headers' chain
+	_         uint8
+	Mark      uint32 // reserved for rules; 0
+}
+
+// The array has a negative length, and so does not compile, when the size is not as stated.
+var (
+	_ [KeySize - unsafe.Sizeof(Key{})]byte
+	_ [unsafe.Sizeof(Key{}) - KeySize]byte
+)
+
+// SrcAddr and DstAddr return the addresses for people; not for the fast path. Invalid when the frame has none.
+func (k *Key) SrcAddr() netip.Addr { return k.addr(&k.Src) }
+
+// DstAddr is SrcAddr's twin.
+func (k *Key) DstAddr() netip.Addr { return k.addr(&k.Dst) }
+
+func (k *Key) addr(a *[16]byte) netip.Addr {
+	switch k.EtherType {
+	case EtherTypeIPv4, EtherTypeARP:
+		return netip.AddrFrom4([4]byte(a[:4]))
+	case EtherTypeIPv6:
+		return netip.AddrFrom16(*a)
+	}
+	return netip.Addr{}
+}
+
+// seed makes hash values differ from run to run, so that nobody can aim at one bucket.
+var seed = func() (s [2]uint64) {
+	var b [16]byte
+	rand.Read(b[:])
+	s[0], s[1] = binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])|1
+	return
+}()
+
+// Hash mixes the nine words of the key by 64x64->128 multiplications (as wyhash does).
+func (k *Key) Hash() uint64 {
+	w := (*[KeySize / 8]uint64)(unsafe.Pointer(k))
+	h0, l0 := bits.Mul64(w[0]^seed[0], w[1]^0xa0761d6478bd642f)
+	h1, l1 := bits.Mul64(w[2]^seed[1], w[3]^0xe7037ed1a0b428db)
+	h2, l2 := bits.Mul64(w[4]^seed[0], w[5]^0x8ebc6af09c88c6e3)
+	h3, l3 := bits.Mul64(w[6]^seed[1], w[7]^0x589965cc75374cc3)
+	h4, l4 := bits.Mul64(h0^l0^h1^l1^w[8], h2^l2^h3^l3^seed[0])
+	return h4 ^ l4
+}
+
+// HashBytes mixes a short byte string, for tables keyed by addresses.
+func HashBytes(b []byte) uint64 {
+	h := seed[0]
+	for len(b) >= 8 {
+		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), 0xa0761d6478bd642f^seed[1])
+		h, b = hi^lo, b[8:]
+	}
+	var t uint64
+	for i, c := range b {
+		t |= uint64(c) << (8 * i)
+	}
+	hi, lo := bits.Mul64(h^t, 0xe7037ed1a0b428db^seed[1])
+	return hi ^ lo
+}

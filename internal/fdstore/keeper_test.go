@@ -1,0 +1,473 @@
+package fdstore_test
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/fdstore"
+)
+
+// childPipe is a daemon that puts both ends of a pipe with data in it and is killed.
+func childPipe() error {
+	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: os.Getenv("DIR")})
+	if err != nil {
+		return err
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	if _, err := unix.Write(p[1], []byte("hello")); err != nil {
+		return err
+	}
+	if err := s.Put("read", p[0]); err != nil {
+		return err
+	}
+	if err := s.Put("write", p[1]); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+func TestFDsSurviveSIGKILL(t *testing.T) {
+	dir := runDir(t)
+	cmd := child(t, "pipe")
+	cmd.Env = append(cmd.Env, "DIR="+dir)
+	killWhenReady(t, cmd)
+
+	s := open(t, dir)
+	fds, err := s.Take()
+	must(t, err)
+	if len(fds) != 2 {
+		t.Fatalf("took %v, want read and write", fds)
+	}
+	for name, fd := range fds {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("%s has flags %#x, %v, want close-on-exec", name, flags, err)
+		}
+	}
+	_, err = unix.Write(fds["write"], []byte(" world"))
+	must(t, err)
+	buf := make([]byte, 100)
+	n, err := unix.Read(fds["read"], buf)
+	if err != nil || string(buf[:n]) != "hello world" {
+		t.Errorf("read %q, %v", buf[:n], err)
+	}
+	// Taken fds are held further, also by the keeper that follows a killed one.
+	killKeeper(t, dir)
+	again, err := s.Take()
+	must(t, err)
+	if len(again) != 2 {
+		t.Errorf("took %v from the second keeper", again)
+	}
+	for _, fds := range []map[string]int{fds, again} {
+		for _, fd := range fds {
+			must(t, unix.Close(fd))
+		}
+	}
+}
+
+func TestPutReplacesAndDeleteRemoves(t *testing.T) {
+	s := open(t, runDir(t))
+	must(t, s.Delete("nothing")) // starts no keeper
+	if got := takeAll(t, s); len(got) != 0 {
+		t.Errorf("a store without keeper holds %v", got)
+	}
+	old, young := memfd(t, "old"), memfd(t, "young")
+	defer func() { _, _ = unix.Close(old), unix.Close(young) }()
+	must(t, s.Put("a", old))
+	must(t, s.Put("b", old))
+	must(t, s.Put("a", young))
+	if diff := cmp.Diff(map[string]string{"a": "young", "b": "old"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	must(t, s.Delete("a"))
+	must(t, s.Delete("a"))
+	if diff := cmp.Diff(map[string]string{"b": "old"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	wantError(t, s.Put("c", 9999), "bad file descriptor")
+	must(t, s.Close())
+	must(t, s.Close())
+	wantError(t, s.Put("a", old), "closed")
+	_, err := s.Take()
+	wantError(t, err, "closed")
+}
+
+func TestKilledKeeperIsReplaced(t *testing.T) {
+	dir := runDir(t)
+	s, other := open(t, dir), open(t, dir)
+	want := map[string]string{}
+	for i := range 600 {
+		name := fmt.Sprintf("port-%d", i)
+		fd := memfd(t, name)
+		defer func() { _ = unix.Close(fd) }()
+		must(t, s.Put(name, fd))
+		want[name] = name
+	}
+	// Without a call, since the daemon may be killed next; then by the next call.
+	killKeeper(t, dir)
+	eventually(t, "the new keeper holds everything", func() bool { return keeperPID(dir) != 0 && cmp.Equal(want, takeAll(t, other)) })
+	killKeeper(t, dir)
+	fd := memfd(t, "late")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("late", fd))
+	want["late"] = "late"
+	if diff := cmp.Diff(want, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	killKeeper(t, dir)
+	must(t, s.Delete("late"))
+	delete(want, "late")
+	if diff := cmp.Diff(want, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestClosedFDIsNotPutAgain(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	good, gone := memfd(t, "good"), memfd(t, "gone")
+	defer func() { _ = unix.Close(good) }()
+	must(t, s.Put("good", good))
+	must(t, s.Put("gone", gone))
+	must(t, unix.Close(gone))
+	other := memfd(t, "other") // most likely with the number of gone
+	defer func() { _ = unix.Close(other) }()
+	killKeeper(t, dir)
+	if diff := cmp.Diff(map[string]string{"good": "good"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSecondKeeperIsRefused(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	out, err := exec.Command("/proc/self/exe", "keeper", "--socket", filepath.Join(dir, "keeper.sock")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "another keeper") {
+		t.Errorf("second keeper: %v, %s", err, out)
+	}
+	if diff := cmp.Diff(map[string]string{"x": "x"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestKeeperIsOnItsOwn(t *testing.T) {
+	dir := runDir(t)
+	var leak [2]int
+	must(t, unix.Pipe(leak[:])) // inherited unless the store prevents it
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _, _, _ = unix.Close(fd), unix.Close(leak[0]), unix.Close(leak[1]) }()
+	must(t, s.Put("x", fd))
+	pid := keeperPID(dir)
+	if sid, err := unix.Getsid(pid); sid != pid {
+		t.Errorf("session is %d, %v, want its own %d", sid, err, pid)
+	}
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	if cwd, _ := os.Readlink(proc + "cwd"); cwd != "/" {
+		t.Errorf("working directory is %s", cwd)
+	}
+	if comm, _ := os.ReadFile(proc + "comm"); string(comm) != "vswitch-keeper\n" {
+		t.Errorf("comm is %q", comm)
+	}
+	fds, err := os.ReadDir(proc + "fd")
+	must(t, err)
+	for _, e := range fds {
+		to, _ := os.Readlink(proc + "fd/" + e.Name())
+		if len(e.Name()) == 1 && e.Name() < "3" && to != "/dev/null" || strings.HasPrefix(to, "pipe:") {
+			t.Errorf("fd %s is %s", e.Name(), to)
+		}
+	}
+	info, err := os.Stat(filepath.Join(dir, "keeper.sock"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", info.Mode(), err)
+	}
+	status, _ := os.ReadFile(proc + "status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmRSS") || strings.HasPrefix(line, "RssAnon") || strings.HasPrefix(line, "Threads") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+func TestEmptyKeeperEnds(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	pid := keeperPID(dir)
+	must(t, s.Delete("x"))
+	time.Sleep(3 * grace) // a connected client keeps it alive
+	must(t, s.Put("x", fd))
+	if now := keeperPID(dir); now != pid {
+		t.Fatalf("keeper %d became %d", pid, now)
+	}
+	must(t, s.Delete("x"))
+	must(t, s.Close())
+	eventually(t, "the empty keeper ends", func() bool { return !alive(pid) })
+	if _, err := os.Stat(filepath.Join(dir, "keeper.sock")); !os.IsNotExist(err) {
+		t.Errorf("its socket: %v", err)
+	}
+}
+
+func TestUnreachableKeeperEnds(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	pid := keeperPID(dir)
+	must(t, os.Remove(filepath.Join(dir, "keeper.sock")))
+	must(t, s.Close())
+	eventually(t, "the unreachable keeper ends", func() bool { return !alive(pid) })
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	dir := runDir(t)
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, "keeper.sock"), Net: "unixpacket"})
+	must(t, err)
+	l.SetUnlinkOnClose(false)
+	must(t, l.Close())
+	s := open(t, dir)
+	if got := takeAll(t, s); len(got) != 0 {
+		t.Errorf("took %v", got)
+	}
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	if got := takeAll(t, s); got["x"] != "x" {
+		t.Errorf("took %v", got)
+	}
+}
+
+func TestNoKeeperCanBeStarted(t *testing.T) {
+	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: runDir(t), Exe: "/nonexistent"})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	wantError(t, s.Put("x", fd), "start keeper")
+}
+
+func TestGarbageDoesNotHarmKeeper(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	pid := keeperPID(dir)
+	before, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must(t, err)
+
+	conn, err := connect(dir)
+	must(t, err)
+	defer func() { _ = conn.Close() }()
+	big := make([]byte, 100_000)
+	tests := []struct {
+		name string
+		msg  []byte
+		fds  int
+		want string
+	}{
+		{"too short", []byte{1}, 0, "too few"},
+		{"other version", []byte{9, 1, 1, 'a'}, 1, "version 9"},
+		{"unknown request", []byte{1, 77}, 0, "77 is unknown"},
+		{"an answer", []byte{1, 0x82, 'x'}, 0, "130 is unknown"},
+		{"name cut off", []byte{1, 1, 200, 'a'}, 1, "cut off"},
+		{"empty name", []byte{1, 1, 0}, 1, "bad fd name"},
+		{"bad name", []byte{1, 1, 1, ':'}, 1, "bad fd name"},
+		{"no fd", []byte{1, 1, 1, 'a'}, 0, "0 fds for 1 names"},
+		{"too many fds", []byte{1, 1, 1, 'a'}, 253, "253 fds for 1 names"},
+		{"fds with take", []byte{1, 3}, 5, "5 fds for 0 names"},
+		{"fds with delete", []byte{1, 2, 1, 'a'}, 1, ""},
+		{"too long", big, 3, "bad message"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fds := make([]int, tt.fds)
+			for i := range fds {
+				fds[i] = fd
+			}
+			_, _, err := conn.WriteMsgUnix(tt.msg, unix.UnixRights(fds...), nil)
+			must(t, err)
+			reply := make([]byte, 1000)
+			n, err := conn.Read(reply)
+			must(t, err)
+			if tt.want == "" && reply[1] == 0x80 {
+				return
+			}
+			if reply[1] != 0x82 || !strings.Contains(string(reply[:n]), tt.want) {
+				t.Errorf("answer is %#x %q, want a refusal with %q", reply[1], reply[2:n], tt.want)
+			}
+		})
+	}
+	if diff := cmp.Diff(map[string]string{"x": "x"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	must(t, conn.Close())
+	eventually(t, "no fd is leaked", func() bool {
+		after, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		return err == nil && len(after) == len(before)
+	})
+}
+
+// childDial is a process of another user.
+func childDial() error {
+	conn, err := connect(os.Getenv("DIR"))
+	if err != nil {
+		return err
+	}
+	_, _ = conn.Write([]byte{1, 3})
+	if n, err := conn.Read(make([]byte, 100)); err == nil && n > 0 {
+		return fmt.Errorf("the keeper answered %d bytes to user %d", n, os.Getuid())
+	}
+	return nil
+}
+
+func TestOtherUsersAreRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	must(t, os.Chmod(dir, 0o777))
+	must(t, os.Chmod(filepath.Join(dir, "keeper.sock"), 0o666))
+	exe := filepath.Join(dir, "exe") // the binary's own directory is closed to others
+	data, err := os.ReadFile("/proc/self/exe")
+	must(t, err)
+	must(t, os.WriteFile(exe, data, 0o755))
+	cmd := child(t, "dial")
+	cmd.Path = exe
+	cmd.Dir = "/"
+	cmd.Env = append(cmd.Env, "DIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	must(t, cmd.Run())
+}
+
+func TestThousandsOfFDs(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("first", fd)) // starts the keeper
+	start := time.Now()
+	want := map[string]bool{"first": true}
+	for i := range 2999 {
+		name := fmt.Sprintf("port-%d-%s", i, strings.Repeat("n", 200))
+		want[name] = true
+		must(t, s.Put(name, fd))
+		if i == 999 {
+			t.Logf("1000 puts took %v", time.Since(start))
+		}
+	}
+	start = time.Now()
+	fds, err := s.Take()
+	must(t, err)
+	t.Logf("take of %d fds took %v", len(fds), time.Since(start))
+	got := map[string]bool{}
+	for name, fd := range fds {
+		got[name] = true
+		must(t, unix.Close(fd))
+	}
+	if !maps.Equal(want, got) {
+		t.Errorf("took %d fds, want %d", len(got), len(want))
+	}
+}
+
+func TestTakeAtLimitOfOpenFiles(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	for i := range 300 {
+		must(t, s.Put(fmt.Sprint(i), fd))
+	}
+	before := openFDs()
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(before + 100), Max: limit.Max}))
+	_, err := s.Take()
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	wantError(t, err, "limit of open files")
+	if got := len(takeAll(t, s)); got != 300 {
+		t.Errorf("took %d fds, want 300", got)
+	}
+	eventually(t, "no fd is leaked", func() bool { return openFDs() == before })
+}
+
+func TestConcurrentCallsWhileKeepersDie(t *testing.T) {
+	dir := runDir(t)
+	s := open(t, dir)
+	done := make(chan error)
+	const workers = 4
+	for w := range workers {
+		fd := memfd(t, fmt.Sprint(w))
+		defer func() { _ = unix.Close(fd) }()
+		go func() {
+			var err error
+			for i := 0; i < 300 && err == nil; i++ {
+				name := fmt.Sprintf("%d-%d", w, i)
+				err = s.Put(name, fd)
+				if err == nil && i%10 != 0 {
+					err = s.Delete(name)
+				}
+			}
+			done <- err
+		}()
+	}
+	for ended := 0; ended < workers; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			ended++
+		case <-time.After(100 * time.Millisecond):
+			if pid := keeperPID(dir); pid != 0 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+	if got := len(takeAll(t, s)); got != workers*30 {
+		t.Errorf("took %d fds, want %d", got, workers*30)
+	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	dir, err := os.MkdirTemp("", "fds")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := s.Put("stdin", 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = s.Delete("stdin")
+	_, _ = s.Close(), os.RemoveAll(dir)
+}

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -64,22 +63,28 @@ func openKeeper(cfg Config) (*client, error) {
 func (c *client) Kind() string { return "keeper" }
 
 func (c *client) Put(name string, fd int) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	loan, err := borrow(fd)
-	if err != nil {
-		return fmt.Errorf("put %q in keeper: %w", name, err)
+	return c.PutAll(map[string]int{name: fd})
+}
+
+func (c *client) PutAll(fds map[string]int) error {
+	loans := make(map[string]loan, len(fds))
+	for name, fd := range fds {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		l, err := borrow(fd)
+		if err != nil {
+			return fmt.Errorf("put %q in keeper: %w", name, err)
+		}
+		loans[name] = l
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.callLocked(true, func(l *link) error {
-		return l.request(message{op: opPut, names: []string{name}, fds: []int{fd}})
-	})
+	err := c.callLocked(len(fds) > 0, func(l *link) error { return l.put(loans) })
 	if err != nil {
-		return fmt.Errorf("put %q in keeper: %w", name, err)
+		return fmt.Errorf("put %d fds in keeper: %w", len(fds), err)
 	}
-	c.held[name] = loan
+	maps.Copy(c.held, loans)
 	return nil
 }
 
@@ -200,16 +205,7 @@ func (c *client) restoreLocked(l *link) error {
 			delete(c.held, name)
 		}
 	}
-	for names := range slices.Chunk(slices.Collect(maps.Keys(c.held)), maxFDs) {
-		m := message{op: opPut, names: names}
-		for _, name := range names {
-			m.fds = append(m.fds, c.held[name].fd)
-		}
-		if err := l.request(m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.put(c.held)
 }
 
 // lost brings back what was held over l, which broke, unless a call does so first. It does not wait for one, since a

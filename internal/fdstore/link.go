@@ -3,8 +3,10 @@ package fdstore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,6 +111,20 @@ func (l *link) request(m message) error {
 		err = fmt.Errorf("%w: it answered %#x", errLost, byte(reply.op))
 	}
 	return err
+}
+
+// put gives duplicates of all these to the keeper, in messages of as many as the kernel takes.
+func (l *link) put(loans map[string]loan) error {
+	for names := range slices.Chunk(slices.Collect(maps.Keys(loans)), maxFDs) {
+		m := message{op: opPut, names: names}
+		for _, name := range names {
+			m.fds = append(m.fds, loans[name].fd)
+		}
+		if err := l.request(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take returns duplicates of all that the keeper holds.

@@ -21,6 +21,8 @@ type Store interface {
 	// Put stores a duplicate of fd, in place of an older one of that name; the caller keeps its own fd.
 	// On an error the name may hold the older fd or nothing; putting again is safe.
 	Put(name string, fd int) error
+	// PutAll is Put for many fds by name, at a fraction of the time. On an error any of them may be stored or not.
+	PutAll(fds map[string]int) error
 	// Delete removes the fd of that name; it is not an error when there is none.
 	Delete(name string) error
 	// Take returns duplicates of everything held now, with close-on-exec set. The caller owns them (see the rule
@@ -100,7 +102,17 @@ type none struct{}
 
 var _ Store = none{}
 
-func (none) Put(name string, _ int) error  { return checkName(name) }
+func (none) Put(name string, _ int) error { return checkName(name) }
+
+func (none) PutAll(fds map[string]int) error {
+	for name := range fds {
+		if err := checkName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (none) Delete(name string) error      { return checkName(name) }
 func (none) Take() (map[string]int, error) { return map[string]int{}, nil }
 func (none) Kind() string                  { return "none" }

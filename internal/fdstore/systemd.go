@@ -109,6 +109,15 @@ func (s *systemd) Put(name string, fd int) error {
 	return nil
 }
 
+func (s *systemd) PutAll(fds map[string]int) error {
+	for name, fd := range fds {
+		if err := s.Put(name, fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // roomLocked refuses what systemd would drop without telling us.
 func (s *systemd) roomLocked(name string) error {
 	if s.closed {

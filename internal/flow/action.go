@@ -39,8 +39,7 @@ type FloodMember struct {
 // PortID is packet.PortID, here for brevity.
 type PortID = packet.PortID
 
-// FloodSet lists who receives the floods of one VLAN. It is immutable; a change of ports makes a new one. Untagged members
-// come first, so that the frame is changed once.
+// FloodSet lists who receives the floods of one VLAN. It is immutable; a change of ports makes a new one.
 type FloodSet struct {
 	VLAN    uint16 // id to tag with; 0 is the network's untagged VLAN, whose members are all Untagged
 	Members []FloodMember

@@ -38,6 +38,7 @@ func (id PortID) Generation() uint16 { return uint16(id >> 16) }
 type Frame struct {
 	buf      []byte
 	off, end int
+	own      []byte // while Borrowed: the frame's own buffer
 
 	// Borrowed says that the memory belongs to the ingress port and is valid until its next Read.
 	Borrowed bool
@@ -62,11 +63,16 @@ func NewFrame(buf []byte) *Frame {
 
 // SetBuffer makes f an empty frame in buf.
 func (f *Frame) SetBuffer(buf []byte) {
-	f.buf, f.off, f.end, f.Borrowed = buf, Headroom, Headroom, false
+	f.buf, f.off, f.end, f.Borrowed, f.own = buf, Headroom, Headroom, false, nil
 }
 
-// Buffer returns the whole buffer; with SetBuffer it serves to swap buffers instead of copying frames.
-func (f *Frame) Buffer() []byte { return f.buf }
+// Reset makes f empty again, in its own buffer.
+func (f *Frame) Reset() {
+	if f.Borrowed {
+		f.SetBuffer(f.own)
+	}
+	f.off, f.end = Headroom, Headroom
+}
 
 // Space returns the memory into which a port reads: first the vnet header, then the frame.
 func (f *Frame) Space() []byte { return f.buf[Headroom-VnetLen:] }
@@ -82,8 +88,11 @@ func (f *Frame) Load(vnet, frame []byte) {
 	f.SetRead(VnetLen + copy(s[VnetLen:], frame))
 }
 
-// Lend makes f a view of a port's own memory: vnet header and frame at buf[off-VnetLen:end].
+// Lend makes f a view of a port's own memory, until Reset: vnet header and frame at buf[off-VnetLen:end].
 func (f *Frame) Lend(buf []byte, off, end int) {
+	if !f.Borrowed {
+		f.own = f.buf
+	}
 	f.buf, f.off, f.end, f.Borrowed = buf, off, end, true
 }
 
@@ -128,15 +137,16 @@ func (f *Frame) Clone() *Frame {
 	c := *f
 	c.buf = make([]byte, max(f.end, Headroom))
 	copy(c.buf[f.off-VnetLen:], f.WithVnet())
-	c.Borrowed = false
+	c.Borrowed, c.own = false, nil
 	return &c
 }
 
-// CopyInto copies the frame into dst's buffer and leaves f alone.
+// CopyInto copies the frame into dst's own buffer and leaves f alone.
 func (f *Frame) CopyInto(dst *Frame) {
+	dst.Reset()
 	buf := dst.buf
 	*dst = *f
-	dst.buf, dst.Borrowed = buf, false
+	dst.buf, dst.Borrowed, dst.own = buf, false, nil
 	dst.off = Headroom
 	dst.end = Headroom + f.Len()
 	copy(buf[Headroom-VnetLen:], f.WithVnet())
@@ -185,3 +195,6 @@ func (f *Frame) shift(n int) {
 		f.Payload += n
 	}
 }
+
+// WireBytes returns the bytes on the wire: a super-frame counts as its segments, each with its headers.
+func (f *Frame) WireBytes() int { return f.end - f.off + (f.Segs-1)*f.Payload }

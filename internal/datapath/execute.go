@@ -1,0 +1,170 @@
+package datapath
+
+import (
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+	"vswitch/internal/port"
+)
+
+// execute does what the verdict says with a parsed frame: one executor for cached and fresh decisions. The frame may be
+// changed, and its buffer kept by the coalescer (then w.hot is another).
+func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
+	n := int(v.NActions)
+	if n == 0 {
+		w.drop(in, v.Drop, f.Segs)
+		return
+	}
+	for i := range v.Actions[:n] {
+		a := &v.Actions[i]
+		switch a.Op {
+		case flow.OpOutput:
+			w.output(a.Port, in, f, i == n-1)
+		case flow.OpFlood:
+			w.flood(a.Set, in, f)
+		case flow.OpPushVLAN:
+			f.PushVLAN(a.VLAN)
+		case flow.OpPopVLAN:
+			f.PopVLAN()
+		case flow.OpSetVLAN:
+			f.SetVLAN(a.VLAN)
+		}
+	}
+}
+
+// drop counts a frame that ends here, on the port it is to be blamed on.
+func (w *Worker) drop(s *slot, r packet.DropReason, packets int) {
+	s.counters[w.id].Drops[r] += uint64(packets)
+}
+
+// output sends the frame out of one port. Nothing follows it when last is true, so that the coalescer may keep its buffer.
+func (w *Worker) output(id packet.PortID, in *slot, f *packet.Frame, last bool) {
+	s := w.dp.lookup(id)
+	switch {
+	case s == nil:
+		w.drop(in, packet.DropEgressGone, f.Segs)
+	case f.L3Size > int(s.mtu.Load()):
+		w.drop(in, packet.DropOverMTU, f.Segs)
+	case w.co.on && last:
+		w.co.output(s, f)
+	default:
+		w.co.flushPair(s, f)
+		w.write(s, f)
+	}
+}
+
+// flood writes the frame to every member of the set but the ingress: first to those who want it as it is, tagged or not, then,
+// changed once, to the others. Floods bypass the coalescer, after what is open from the same sender.
+func (w *Worker) flood(set *flow.FloodSet, in *slot, f *packet.Frame) {
+	w.co.flushSender(f)
+	as, other := flow.Untagged, flow.Tagged
+	if f.Key.VLAN != 0 {
+		as, other = other, as
+	}
+	sent, others := w.floodTo(set, as, in, f)
+	if others {
+		if other == flow.Tagged {
+			f.PushVLAN(set.VLAN)
+		} else {
+			f.PopVLAN()
+		}
+		also, _ := w.floodTo(set, other, in, f)
+		sent = sent || also
+	}
+	if !sent {
+		w.drop(in, packet.DropNoReceiver, f.Segs)
+	}
+}
+
+func (w *Worker) floodTo(set *flow.FloodSet, tag flow.TagOp, in *slot, f *packet.Frame) (sent, others bool) {
+	for i := range set.Members {
+		m := &set.Members[i]
+		if m.Port == in.id {
+			continue
+		}
+		if m.Tag != tag {
+			others = true
+			continue
+		}
+		s := w.dp.lookup(m.Port)
+		if s == nil {
+			continue // its removal is under way: it never was a receiver of this frame
+		}
+		sent = true
+		if f.L3Size > int(s.mtu.Load()) {
+			w.drop(s, packet.DropOverMTU, f.Segs)
+			continue
+		}
+		w.write(s, f)
+	}
+	return sent, others
+}
+
+// write hands the frame to the port, finished as far as the port's device does not finish it itself.
+func (w *Worker) write(s *slot, f *packet.Frame) {
+	if f.Vnet().NeedsCsum() || f.Flags&packet.FlagGSO != 0 {
+		if need := needs(f); need&^s.offload != 0 {
+			w.writeFinished(s, f)
+			return
+		}
+	}
+	w.put(s, f)
+}
+
+// needs returns what the device has to do with the frame.
+func needs(f *packet.Frame) port.Offload {
+	switch f.Vnet().GSOType() &^ packet.GSOECN {
+	case packet.GSOTCPv4:
+		return port.OffloadTSO4 | port.OffloadCsum
+	case packet.GSOTCPv6:
+		return port.OffloadTSO6 | port.OffloadCsum
+	case packet.GSOUDPL4:
+		return port.OffloadUSO | port.OffloadCsum
+	}
+	return port.OffloadCsum
+}
+
+// writeFinished cuts a super-frame and completes checksums in software, for a device that cannot.
+func (w *Worker) writeFinished(s *slot, f *packet.Frame) {
+	if f.Flags&packet.FlagGSO == 0 {
+		f.CopyInto(w.scratch)
+		w.scratch.CompleteChecksum()
+		w.put(s, w.scratch)
+		return
+	}
+	partial := s.offload&port.OffloadCsum != 0
+	for i := range f.Segs {
+		f.Segment(w.scratch, i, partial)
+		w.put(s, w.scratch)
+	}
+}
+
+// put writes and counts.
+func (w *Worker) put(s *slot, f *packet.Frame) {
+	c := &s.counters[w.id]
+	switch s.port.Write(f) {
+	case nil:
+		c.TxFrames++
+		c.TxPackets += uint64(f.Segs)
+		c.TxBytes += uint64(f.WireBytes())
+		if n := len(w.dirty); s.flusher != nil && (n == 0 || w.dirty[n-1] != s) {
+			w.dirty = append(w.dirty, s)
+		}
+	case port.ErrFull:
+		c.Drops[packet.DropEgressFull] += uint64(f.Segs)
+	case port.ErrDown:
+		c.Drops[packet.DropEgressDown] += uint64(f.Segs)
+	case port.ErrGone:
+		c.Drops[packet.DropEgressGone] += uint64(f.Segs)
+	default:
+		c.Drops[packet.DropEgressRefused] += uint64(f.Segs)
+	}
+}
+
+// flushPorts ends the turn for ports that batch their writes.
+func (w *Worker) flushPorts() {
+	for i, s := range w.dirty {
+		_ = s.flusher.Flush() // what it could not send, the port counts itself
+		w.dirty[i] = nil
+	}
+	w.dirty = w.dirty[:0]
+}

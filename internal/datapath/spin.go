@@ -1,0 +1,92 @@
+package datapath
+
+import "golang.org/x/sys/unix"
+
+// spinner decides how long a worker polls before it sleeps, as KVM's halt polling does (virt/kvm/kvm_main.c,
+// kvm_vcpu_halt): waking a sleeping thread costs tens of microseconds, which a peer that answers at once would wait for.
+//
+//	asleep for less than max   the window starts at startSpin, then doubles: a poll would have caught the frame
+//	asleep for longer          it halves; after three in a row it is zero
+//	a full batch in the turn   no poll: sleeping lets frames gather, and many at once are cheaper
+//	frames faster than minGap  no poll either, for the same reason, although each turn found but one or two
+type spinner struct {
+	max    int64 // nanoseconds; <= 0 never polls
+	window int64
+	misses int
+	fast   int // polls in a row that ended sooner than minGap
+}
+
+const (
+	startSpin  = 10e3 // nanoseconds
+	minGap     = 4e3
+	fullBatch  = 3 // frames of one port in a turn, from which on it counts as full
+	fastStreak = 8
+)
+
+// wait returns how many events there are, having slept if need be, and reads the clock.
+func (w *Worker) wait() (int, error) {
+	n, err := w.epollWait(0)
+	if n != 0 || err != nil {
+		w.now = w.dp.Now()
+		return n, err
+	}
+	s := &w.spin
+	if s.window > 0 && w.batch < fullBatch {
+		if n, err := w.poll(); n != 0 || err != nil {
+			return n, err
+		}
+	}
+	slept := w.dp.Now()
+	w.stats.Sleeps++
+	n, err = w.epollWait(-1)
+	w.now = w.dp.Now()
+	if s.max > 0 {
+		s.woke(w.now - slept)
+	}
+	return n, err
+}
+
+func (w *Worker) poll() (int, error) {
+	s := &w.spin
+	start := w.dp.Now()
+	for {
+		n, err := w.epollWait(0)
+		w.now = w.dp.Now()
+		if n != 0 || err != nil {
+			w.stats.SpinWins++
+			s.won(w.now - start)
+			return n, err
+		}
+		if w.now-start > s.window {
+			return 0, nil
+		}
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+}
+
+// won adjusts the window after a poll that took so long found something.
+func (s *spinner) won(took int64) {
+	s.misses = 0
+	if took >= minGap {
+		s.fast = 0
+		s.window = min(2*s.window, s.max)
+		return
+	}
+	if s.fast++; s.fast >= fastStreak {
+		s.fast, s.window = 0, 0
+	}
+}
+
+// woke adjusts the window after a sleep that took so long.
+func (s *spinner) woke(took int64) {
+	if took <= 2*s.max {
+		s.misses = 0
+		s.window = min(max(2*s.window, startSpin), s.max)
+		return
+	}
+	if s.misses++; s.misses >= 3 {
+		s.window = 0
+	} else {
+		s.window /= 2
+	}
+}

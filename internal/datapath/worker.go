@@ -1,0 +1,258 @@
+package datapath
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+	"vswitch/internal/port"
+)
+
+// A worker's turn:
+//
+//	wait      poll; spin for a while; sleep (spin.go)
+//	mailbox   what others want of this worker's state (mailbox.go)
+//	serve     each readable port: read until drained or out of budget; for each frame:
+//	          parse, look up or classify, execute (execute.go); then flush the coalescer (coalesce.go)
+const (
+	budgetFrames = 64
+	budgetBytes  = 256 << 10
+	maxEvents    = 64
+
+	// poolBuffers is how many frame buffers a worker owns: the hot one, a scratch one, and those of open super-frames.
+	poolBuffers = 16
+
+	// insertOneOf is how many misses it takes for one insert once the flow table is full: a flood of new flows costs no
+	// more than deciding them.
+	insertOneOf = 16
+)
+
+// Worker is one thread that reads its ports. Its fields are its own; others reach it by the mailbox.
+type Worker struct {
+	id       int
+	dp       *Datapath
+	epoll    int
+	mail     mailbox
+	ports    int // guarded by dp.mu
+	stopping bool
+
+	events  [maxEvents]unix.EpollEvent
+	now     int64 // nanoseconds, read once a turn
+	hot     *packet.Frame
+	scratch *packet.Frame
+	table   *flow.Table
+	last    *flow.Flow // of the frame before
+	verdict flow.Verdict
+	co      coalescer
+	spin    spinner
+	batch   int // most frames that one port gave in the turn before
+	dirty   []*slot
+	stats   WorkerCounters
+	memory  []byte
+}
+
+// WorkerCounters are a worker's counters.
+type WorkerCounters struct {
+	Turns, Sleeps, SpinWins           uint64
+	FlowHits, FlowMisses, FlowInvalid uint64
+	Coalesced                         uint64 // frames merged into one that was open
+	Flows                             int
+}
+
+func newWorker(d *Datapath, id int) (*Worker, error) {
+	w := &Worker{id: id, dp: d, table: flow.NewTable(d.cfg.MaxFlows)}
+	w.spin.max = int64(d.cfg.MaxSpin)
+	var err error
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if w.mail, err = newMailbox(); err != nil {
+		unix.Close(w.epoll)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	// Off the Go heap: the collector has nothing to scan, and the pages are there before the first frame.
+	w.memory, err = unix.Mmap(-1, 0, poolBuffers*packet.BufSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err == nil {
+		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.mail.fd, &unix.EpollEvent{Events: unix.EPOLLIN})
+	}
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("set up worker: %w", err)
+	}
+	frame := func(i int) *packet.Frame {
+		return packet.NewFrame(w.memory[i*packet.BufSize : (i+1)*packet.BufSize : (i+1)*packet.BufSize])
+	}
+	w.hot, w.scratch = frame(0), frame(1)
+	w.co.init(w, !d.cfg.NoCoalesce)
+	for i := 2; i < poolBuffers; i++ {
+		w.co.free = append(w.co.free, frame(i))
+	}
+	return w, nil
+}
+
+func (w *Worker) close() {
+	unix.Close(w.epoll)
+	unix.Close(w.mail.fd)
+	if w.memory != nil {
+		unix.Munmap(w.memory)
+	}
+}
+
+// run is the worker's thread. It returns when it was told to stop.
+func (w *Worker) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer w.closeMail()
+	for !w.stopping {
+		n, err := w.wait()
+		if err != nil {
+			return fmt.Errorf("worker %d: wait for frames: %w", w.id, err)
+		}
+		w.stats.Turns++
+		w.batch = 0
+		mail := false
+		for i := range n {
+			e := &w.events[i]
+			if id := packet.PortID(e.Fd); id != 0 {
+				w.service(id)
+			} else {
+				mail = true
+			}
+		}
+		if len(w.dirty) > 0 {
+			w.flushPorts()
+		}
+		if mail {
+			w.serveMail()
+		}
+	}
+	return nil
+}
+
+// epollWait is epoll_pwait(2). Without a timeout it may sleep, and Go's scheduler is told; with timeout 0 it is a raw call.
+func (w *Worker) epollWait(timeout int) (int, error) {
+	if timeout != 0 {
+		n, err := unix.EpollWait(w.epoll, w.events[:], timeout)
+		if err == unix.EINTR {
+			return 0, nil
+		}
+		return n, err
+	}
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events)), maxEvents, 0, 0, 0)
+	if e != 0 {
+		if e == unix.EINTR {
+			return 0, nil
+		}
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// watch adds the port to what the worker waits for. A worker's epoll instance may be changed by any thread.
+func (w *Worker) watch(s *slot) error {
+	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(s.id)}
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, s.port.FD(), &e); err != nil {
+		return fmt.Errorf("wait for frames of port %s: %w", s.port.Name(), err)
+	}
+	return nil
+}
+
+// unwatch is watch's undo. A port that died has been taken out already: no error.
+func (w *Worker) unwatch(s *slot) {
+	unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, s.port.FD(), nil)
+}
+
+// service reads a port until it is drained or its budget ends; what others sent meanwhile waits in its queue.
+func (w *Worker) service(id packet.PortID) {
+	s := w.dp.lookup(id)
+	if s == nil {
+		return // removed since the wait; its DEL is under way
+	}
+	c := &s.counters[w.id]
+	n, bytes := 0, 0
+	var err error
+	for n < budgetFrames && bytes < budgetBytes {
+		f := w.hot
+		f.Reset()
+		if err = s.port.Read(f); err != nil {
+			break
+		}
+		n++
+		bytes += f.Len()
+		f.Key.InPort = id
+		w.receive(s, c, f)
+	}
+	w.co.flushAll()
+	w.batch = max(w.batch, n)
+	if err == port.ErrGone {
+		w.unwatch(s) // or it would wake us for ever
+		if w.dp.cfg.OnGone != nil {
+			w.dp.cfg.OnGone(id)
+		}
+	}
+}
+
+// receive decides a frame and executes the decision.
+func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
+	c.RxFrames++
+	if r := f.Parse(); r != packet.DropNone {
+		c.RxPackets++
+		c.RxBytes += uint64(f.Len())
+		c.Drops[r]++
+		return
+	}
+	bytes := f.WireBytes()
+	c.RxPackets += uint64(f.Segs)
+	c.RxBytes += uint64(bytes)
+	if w.dp.cfg.NoCache {
+		w.decide(f)
+		w.execute(&w.verdict, in, f)
+		return
+	}
+	fl := w.last
+	var hash uint64
+	if fl == nil || fl.Key != f.Key {
+		hash = f.Key.Hash()
+		fl = w.table.Lookup(&f.Key, hash)
+	}
+	if fl != nil && f.Flags&fl.Slow == 0 && f.L3Size <= int(fl.MaxL3) {
+		if fl.Valid() {
+			w.last = fl
+			w.stats.FlowHits++
+			fl.Hit(w.now, f.Segs, bytes)
+			w.execute(&fl.Verdict, in, f)
+			return
+		}
+		w.stats.FlowInvalid++
+	}
+	w.stats.FlowMisses++
+	w.decide(f)
+	if w.verdict.Cacheable && (w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
+		if hash == 0 {
+			hash = f.Key.Hash()
+		}
+		w.last = w.table.Insert(&f.Key, hash, &w.verdict, w.now)
+		w.last.Packets, w.last.Bytes = uint64(f.Segs), uint64(bytes)
+	}
+	w.execute(&w.verdict, in, f)
+}
+
+func (w *Worker) decide(f *packet.Frame) {
+	w.verdict.Reset()
+	w.dp.classifier.Classify(f, w.now, &w.verdict)
+}
+
+// inject handles a frame that came by the mailbox.
+func (w *Worker) inject(s *slot, frame []byte) {
+	w.hot.Reset()
+	w.hot.Load(nil, frame)
+	w.hot.Key = packet.Key{InPort: s.id}
+	w.now = w.dp.Now()
+	w.receive(s, &s.counters[w.id], w.hot)
+	w.co.flushAll()
+}

@@ -1,0 +1,240 @@
+package pipeline
+
+import (
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+)
+
+// walk is one frame's way through the stages. It lives on the stack of whoever decides.
+type walk struct {
+	p     *Pipeline
+	f     *packet.Frame
+	now   int64 // nanoseconds
+	v     *flow.Verdict
+	trace *Trace // nil but for what-if: then nothing is learned
+
+	net  *Network
+	conf *l2switch.Snapshot
+	in   *l2switch.PortConf
+	vlan uint16 // VLAN of the network that the frame belongs to; 0 is the untagged one
+
+	out    *l2switch.PortConf // the one egress; nil when flooded
+	outTag flow.TagOp
+	set    *flow.FloodSet
+	absent bool // the decision leans on something that is not there: never cached
+}
+
+// Classify decides the fate of a parsed frame. It is the slow path: the first frame of each flow, and those that are never
+// cached. now is in nanoseconds.
+func (p *Pipeline) Classify(f *packet.Frame, now int64, v *flow.Verdict) {
+	p.walk(f, now, v, nil)
+}
+
+// walk runs the stages in their order; each tells whether to go on. A stage that ends the walk has named the reason or
+// added the actions.
+func (p *Pipeline) walk(f *packet.Frame, now int64, v *flow.Verdict, t *Trace) {
+	w := walk{p: p, f: f, now: now, v: v, trace: t}
+	_ = w.admit() && //     1  port up? VLAN rules, source
+		w.learn() && //     2  (VLAN, MAC) -> port
+		w.split() && //     3  ours, others', or both
+		w.track() && //     4  connection of the tuple
+		w.dnat() && //      5  published ports
+		w.filterIn() && //  6  rules of the ingress
+		w.local() && //     7  what we answer ourselves
+		w.decide() && //    8  bridge or route: the egress is known
+		w.filterOut() && // 9  rules of the egress, isolation
+		w.snat() && //      10 masquerade
+		w.output() //       11 tags; port or flood set
+}
+
+// drop ends the walk. Drops are not cached: they cost no more than the walk so far.
+func (w *walk) drop(stage string, r packet.DropReason) bool {
+	w.v.Reset()
+	w.v.Drop = r
+	if w.trace != nil {
+		w.trace.step(stage, "drop: %s (%s)", r, r.Sentence())
+	}
+	return false
+}
+
+// admit finds the ingress port's network and configuration and refuses what may not come in by it.
+func (w *walk) admit() bool {
+	const stage = "1 admit"
+	w.net = w.p.network(w.f.Key.InPort)
+	if w.net == nil {
+		return w.drop(stage, packet.DropPortDown)
+	}
+	gen := w.net.Bridge.Gen()
+	w.v.Gens[0] = flow.GenRef{Gen: gen, Value: gen.Load()} // before the snapshot, see flow.GenRef
+	w.conf = w.net.Bridge.Snapshot()
+	w.in = w.conf.Port(w.f.Key.InPort)
+	if w.in == nil {
+		return w.drop(stage, packet.DropPortDown)
+	}
+	k := &w.f.Key
+	if k.SrcMAC[0]&1 != 0 || k.SrcMAC == [6]byte{} {
+		return w.drop(stage, packet.DropBadSourceMAC)
+	}
+	if l2switch.ReservedGroup(k.DstMAC) {
+		return w.drop(stage, packet.DropReservedGroup)
+	}
+	var ok bool
+	if w.vlan, ok = w.in.Member.Ingress(k.VLAN); !ok {
+		return w.drop(stage, packet.DropVLANNotMember)
+	}
+	if w.f.L3Size > w.in.MTU {
+		return w.drop(stage, packet.DropOverMTU)
+	}
+	if w.trace != nil {
+		w.trace.step(stage, "port %s of network %s, %s", w.in.Name, w.net.Name, vlanText(w.vlan))
+	}
+	return true
+}
+
+// learn notes behind which port the source is. The flow leans on that, and its use keeps the entry from ageing.
+func (w *walk) learn() bool {
+	const stage = "2 learn"
+	k := &w.f.Key
+	fdb := w.net.Bridge.FDB()
+	if w.trace != nil {
+		what, old := fdb.Peek(w.vlan, k.SrcMAC, w.in.ID, w.now)
+		w.trace.step(stage, "%s", w.learnText(what, old))
+		return true
+	}
+	cell, version, what, _ := fdb.Learn(w.vlan, k.SrcMAC, w.in.ID, w.now)
+	if cell == nil {
+		w.absent = true
+		return true
+	}
+	w.v.Lean(cell, version, what != l2switch.RefusedStatic)
+	return true
+}
+
+// split tells frames for the network's router from those for others. No network has a router yet: all are others'.
+func (w *walk) split() bool {
+	if w.trace != nil && w.f.Flags&packet.FlagGroup != 0 {
+		w.trace.step("3 split", "group address: for everybody in the VLAN")
+	}
+	return true
+}
+
+// track finds the connection of the tuple, when rules or NAT ask for it.
+func (w *walk) track() bool { return true }
+
+// dnat applies published ports and virtual addresses.
+func (w *walk) dnat() bool { return true }
+
+// filterIn applies the rules of the ingress.
+func (w *walk) filterIn() bool { return true }
+
+// local takes what the switch answers itself: ARP and ND, echo requests to its own addresses, services.
+func (w *walk) local() bool { return true }
+
+// decide finds the egress: the FDB's port for a known address, everybody for the others.
+func (w *walk) decide() bool {
+	const stage = "8 decide"
+	k := &w.f.Key
+	if w.f.Flags&packet.FlagGroup != 0 {
+		return w.flood(stage, "group address")
+	}
+	id, cell, version, ok := w.net.Bridge.FDB().Lookup(w.vlan, k.DstMAC, w.now)
+	if !ok {
+		w.absent = true
+		return w.flood(stage, "unknown destination")
+	}
+	out := w.conf.Port(id)
+	if out == nil { // the port was removed after we took the snapshot, or before its entry was
+		w.absent = true
+		return w.flood(stage, "destination's port is being removed")
+	}
+	w.v.Lean(cell, version, false)
+	if id == k.InPort {
+		return w.drop(stage, packet.DropSamePort)
+	}
+	tag, ok := out.Member.Egress(w.vlan)
+	if !ok { // learned before its port left the VLAN
+		w.absent = true
+		return w.flood(stage, "destination's port left the VLAN")
+	}
+	w.out, w.outTag = out, tag
+	if w.trace != nil {
+		w.trace.step(stage, "bridge: %s is behind port %s", macText(k.DstMAC), out.Name)
+	}
+	return true
+}
+
+func (w *walk) flood(stage, why string) bool {
+	if !w.conf.ICC() {
+		return w.drop(stage, packet.DropICCOff)
+	}
+	w.set = w.conf.Flood(w.vlan, w.in.Isolated)
+	if w.set == nil || len(w.set.Members) == 0 || len(w.set.Members) == 1 && w.set.Members[0].Port == w.in.ID {
+		return w.drop(stage, packet.DropNoReceiver)
+	}
+	if w.trace != nil {
+		w.trace.step(stage, "bridge: %s %s, flood in %s", why, macText(w.f.Key.DstMAC), vlanText(w.vlan))
+	}
+	return true
+}
+
+// filterOut applies what the egress forbids.
+func (w *walk) filterOut() bool {
+	const stage = "9 filter-out"
+	if w.out == nil {
+		return true // the flood set has left out who may not hear this
+	}
+	switch {
+	case !w.conf.ICC():
+		return w.drop(stage, packet.DropICCOff)
+	case w.in.Isolated && w.out.Isolated:
+		return w.drop(stage, packet.DropIsolated)
+	case w.f.L3Size > w.out.MTU:
+		return w.drop(stage, packet.DropOverMTU)
+	}
+	return true
+}
+
+// snat masquerades.
+func (w *walk) snat() bool { return true }
+
+// output turns the decision into actions and says whether they may be replayed.
+func (w *walk) output() bool {
+	v, k := w.v, &w.f.Key
+	tagged := k.VLAN != 0
+	if tagged && k.VLAN&packet.VLANMask == 0 { // a priority tag belongs to no VLAN (IEEE 802.1Q 6.9): it ends here
+		v.Add(flow.Action{Op: flow.OpPopVLAN})
+		tagged = false
+	}
+	v.MaxL3 = int32(w.in.MTU)
+	if w.out == nil {
+		v.Add(flow.Action{Op: flow.OpFlood, Set: w.set})
+	} else {
+		if tagged && w.outTag == flow.Untagged {
+			v.Add(flow.Action{Op: flow.OpPopVLAN})
+		} else if !tagged && w.outTag == flow.Tagged {
+			v.Add(flow.Action{Op: flow.OpPushVLAN, VLAN: w.vlan})
+		}
+		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})
+		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
+	}
+	v.Cacheable = !w.absent && w.trace == nil && !neverCached(w.f)
+	if w.trace != nil {
+		w.trace.output(w)
+	}
+	return true
+}
+
+// neverCached tells whether each frame of the kind is decided on its own: those that tables learn from, and those about
+// other flows.
+func neverCached(f *packet.Frame) bool {
+	k := &f.Key
+	if k.EtherType == packet.EtherTypeARP || f.Flags&packet.FlagICMPError != 0 {
+		return true
+	}
+	t := k.SrcPort >> 8 // ICMPv6 type; 133 to 137 is Neighbor Discovery (RFC 4861 4)
+	return k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && t >= 133 && t <= 137
+}
+

@@ -1,0 +1,45 @@
+package pipeline
+
+import (
+	"sync/atomic"
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/packet"
+)
+
+// Pipeline knows which network each port belongs to, and what a network decides with. Classify is safe for concurrent use,
+// and with Bind and Unbind.
+type Pipeline struct {
+	bound [1 << 16]atomic.Pointer[binding] // by slot of the PortID
+}
+
+type binding struct {
+	id  packet.PortID
+	net *Network
+}
+
+// Network is what the pipeline decides with for one network.
+type Network struct {
+	Name   string
+	Bridge *l2switch.Bridge
+}
+
+// New makes a pipeline to which no port is bound.
+func New() *Pipeline { return &Pipeline{} }
+
+// Bind says that frames of the port belong to the network. The port is part of the network's bridge by then.
+func (p *Pipeline) Bind(id packet.PortID, n *Network) {
+	p.bound[id.Slot()].Store(&binding{id, n})
+}
+
+// Unbind undoes Bind. Frames of the port that are still under way are dropped.
+func (p *Pipeline) Unbind(id packet.PortID) { p.bound[id.Slot()].Store(nil) }
+
+// network returns the network of a port, or nil.
+func (p *Pipeline) network(id packet.PortID) *Network {
+	if b := p.bound[id.Slot()].Load(); b != nil && b.id == id {
+		return b.net
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package pipeline
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+)
+
+// Trace is the pipeline's own account of one decision: what `vsctl trace` prints. A nil *Trace costs a comparison per stage.
+type Trace struct {
+	Steps   []string
+	Verdict string
+	Outputs []string // names of the ports the frame would leave by
+	Drop    packet.DropReason
+}
+
+// Trace decides what would happen to a parsed frame, without side effects: nothing is learned, counted or sent.
+func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
+	var v flow.Verdict
+	t := &Trace{}
+	p.walk(f, now, &v, t)
+	if v.NActions == 0 {
+		t.Drop = v.Drop
+		t.Verdict = fmt.Sprintf("drop: %s (%s)", v.Drop, v.Drop.Sentence())
+	}
+	return t
+}
+
+func (t *Trace) step(stage, format string, args ...any) {
+	t.Steps = append(t.Steps, fmt.Sprintf("%-12s ", stage)+fmt.Sprintf(format, args...))
+}
+
+// output describes the actions of a walk that reached the end.
+func (t *Trace) output(w *walk) {
+	var actions []string
+	for _, a := range w.v.Actions[:w.v.NActions] {
+		switch a.Op {
+		case flow.OpOutput:
+			t.Outputs = append(t.Outputs, w.out.Name)
+		case flow.OpFlood:
+			for _, m := range a.Set.Members {
+				if c := w.conf.Port(m.Port); c != nil && m.Port != w.in.ID {
+					t.Outputs = append(t.Outputs, c.Name)
+				}
+			}
+		}
+		actions = append(actions, ActionText(&a, w.portName))
+	}
+	t.Verdict = strings.Join(actions, ",")
+	if w.out == nil {
+		t.Verdict += " -> " + strings.Join(t.Outputs, ",")
+	}
+	t.step("11 output", "%s; largest frame %d bytes at L3", t.Verdict, w.v.MaxL3)
+	if w.absent {
+		t.step("", "decided anew for each frame, since it leans on an address not known")
+	} else if neverCached(w.f) {
+		t.step("", "decided anew for each frame of this kind")
+	}
+}
+
+func (w *walk) portName(id packet.PortID) string {
+	if c := w.conf.Port(id); c != nil {
+		return c.Name
+	}
+	return fmt.Sprintf("port%d", id.Slot())
+}
+
+// ActionText writes an action for people, in ovs-ofctl's words.
+func ActionText(a *flow.Action, name func(packet.PortID) string) string {
+	switch a.Op {
+	case flow.OpOutput:
+		return "output:" + name(a.Port)
+	case flow.OpFlood:
+		return fmt.Sprintf("flood(%s)", vlanText(a.Set.VLAN))
+	case flow.OpPushVLAN:
+		return fmt.Sprintf("push_vlan:%d", a.VLAN)
+	case flow.OpPopVLAN:
+		return "pop_vlan"
+	case flow.OpSetVLAN:
+		return fmt.Sprintf("set_vlan:%d", a.VLAN)
+	}
+	return "none"
+}
+
+// ActionsText writes all actions of a decision.
+func ActionsText(v *flow.Verdict, name func(packet.PortID) string) string {
+	if v.NActions == 0 {
+		return "drop:" + v.Drop.String()
+	}
+	var s []string
+	for i := range v.Actions[:v.NActions] {
+		s = append(s, ActionText(&v.Actions[i], name))
+	}
+	return strings.Join(s, ",")
+}
+
+func (w *walk) learnText(what l2switch.Learned, old packet.PortID) string {
+	mac := macText(w.f.Key.SrcMAC)
+	switch what {
+	case l2switch.New:
+		return fmt.Sprintf("%s would be learned behind %s", mac, w.in.Name)
+	case l2switch.Moved:
+		return fmt.Sprintf("%s would move from %s to %s", mac, w.portName(old), w.in.Name)
+	case l2switch.RefusedStatic:
+		return fmt.Sprintf("%s stays behind %s: static entry", mac, w.portName(old))
+	}
+	return fmt.Sprintf("%s is behind %s already", mac, w.in.Name)
+}
+
+func vlanText(vlan uint16) string {
+	if vlan == 0 {
+		return "untagged VLAN"
+	}
+	return fmt.Sprintf("VLAN %d", vlan)
+}
+
+func macText(mac [6]byte) string { return net.HardwareAddr(mac[:]).String() }

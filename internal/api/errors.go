@@ -1,18 +1,23 @@
 package api
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Codes of errors: stable, for programs. Each goes with one HTTP status.
 const (
-	CodeInvalid     = "invalid"     // 400 the request is malformed or contradicts itself
-	CodeNotFound    = "not_found"   // 404 no such network, port, entry or path
-	CodeConflict    = "conflict"    // 409 name, address or interface taken; object in use
-	CodeExhausted   = "exhausted"   // 409 no address, pool or slot left
-	CodeRefused     = "refused"     // 422 well-formed, but the kernel or the host's state does not allow it
-	CodeTooLarge    = "too_large"   // 413 body over 1 MiB
-	CodeUnsupported = "unsupported" // 501 the kernel lacks what it needs
-	CodeInternal    = "internal"    // 500 our fault
-	CodeUnavailable = "unavailable" // 503 starting, stopping, or too many clients
+	CodeInvalid     = "invalid"            // 400 the request is malformed or contradicts itself
+	CodeNotFound    = "not_found"          // 404 no such network, port, entry or path
+	CodeConflict    = "conflict"           // 409 name, address or interface taken; object in use
+	CodeExhausted   = "exhausted"          // 409 no address, pool or slot left
+	CodeRefused     = "refused"            // 422 well-formed, but the kernel or the host's state does not allow it
+	CodeTooLarge    = "too_large"          // 413 body over 1 MiB
+	CodeUnsupported = "unsupported"        // 501 the kernel lacks what it needs
+	CodeMethod      = "method_not_allowed" // 405 the path exists, but not with this method
+	CodeInternal    = "internal"           // 500 our fault
+	CodeUnavailable = "unavailable"        // 503 starting, stopping, or too many clients
 )
 
 // Error is an answer to a bad request: what was wrong and what to do. It is the problem document of RFC 9457.
@@ -38,6 +43,7 @@ var codes = map[string]struct {
 	CodeRefused:     {422, "refused"},
 	CodeTooLarge:    {413, "too large"},
 	CodeUnsupported: {501, "unsupported"},
+	CodeMethod:      {405, "method not allowed"},
 	CodeInternal:    {500, "internal error"},
 	CodeUnavailable: {503, "unavailable"},
 }
@@ -47,3 +53,6 @@ func Errorf(code, format string, args ...any) *Error {
 	c := codes[code]
 	return &Error{Code: code, Title: c.title, Status: c.status, Detail: fmt.Sprintf(format, args...)}
 }
+
+// Codes returns all codes, sorted.
+func Codes() []string { return slices.Sorted(maps.Keys(codes)) }

@@ -118,3 +118,11 @@ type Show struct {
 	Networks []Network `json:"networks"`
 	Ports    []Port    `json:"ports"`
 }
+
+// EventLagged is the type of the last event of a subscriber that read too slowly and was dropped.
+const EventLagged = "events.lagged"
+
+// Flushed is the answer of a flush: how many entries were removed.
+type Flushed struct {
+	Flushed int `json:"flushed"`
+}

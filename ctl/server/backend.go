@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+
+	"vswitch/internal/api"
+)
+
+// Backend is what the server needs from the switch.
+//
+// Every method may be called from many goroutines at once. Its ctx ends when the client goes away or the server gives up draining;
+// a verb that is interrupted so is done or undone, never half, and returns soon. An error that is or wraps an *api.Error is told to the
+// client as it is; any other one is logged and told as internal. "Not found" is an *api.Error of code api.CodeNotFound.
+type Backend interface {
+	Networks
+	Ports
+	FDB
+	Inspector
+}
+
+// Networks are the verbs of the noun network.
+type Networks interface {
+	AddNetwork(ctx context.Context, r api.NetworkRequest) (api.Network, error)
+	DeleteNetwork(ctx context.Context, name string, force bool) error
+	Networks(ctx context.Context) ([]api.Network, error)
+	Network(ctx context.Context, name string) (api.Network, error)
+}
+
+// Ports are the verbs of the noun port.
+type Ports interface {
+	AddPort(ctx context.Context, r api.PortRequest) (api.Port, error)
+	DeletePort(ctx context.Context, name string) error
+	Ports(ctx context.Context) ([]api.Port, error)
+	Port(ctx context.Context, name string) (api.Port, error)
+}
+
+// FDB are the verbs of the MAC tables. An empty network means all networks.
+type FDB interface {
+	FDB(ctx context.Context, network string) ([]api.FDBEntry, error)
+	AddFDB(ctx context.Context, r api.FDBRequest) error
+	DeleteFDB(ctx context.Context, r api.FDBRequest) error
+	FlushFDB(ctx context.Context, network string) (int, error) // the number of entries removed; static ones stay
+}
+
+// Inspector tells what the switch does and would do. It changes nothing but the flow cache.
+type Inspector interface {
+	Flows(ctx context.Context, port string) ([]api.Flow, error) // an empty port means all
+	FlushFlows(ctx context.Context) (int, error)                // the number of flows forgotten
+	Trace(ctx context.Context, r api.TraceRequest) (api.Trace, error)
+	Stats(ctx context.Context) (api.Stats, error)
+	Drops(ctx context.Context) ([]api.Drop, error)
+	Show(ctx context.Context) (api.Show, error)
+	Daemon(ctx context.Context) (api.Daemon, error)
+}

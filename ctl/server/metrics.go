@@ -1,0 +1,170 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"vswitch/internal/api"
+)
+
+// scrapeTime is how long the backend may take to tell its counters.
+const scrapeTime = 5 * time.Second
+
+// metrics answers /metrics. The switch's counters are read when they are scraped; nothing is kept between two scrapes.
+type metrics struct {
+	backend  Inspector
+	clients  atomic.Int64 // connections to the control socket
+	requests *prometheus.CounterVec
+	handler  http.Handler
+}
+
+func newMetrics(b Inspector) *metrics {
+	m := &metrics{backend: b, requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "vswitch_api_requests_total", Help: "Requests answered on the control socket.",
+	}, []string{"method", "status"})}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vswitch_api_clients", Help: "Connections to the control socket."},
+			func() float64 { return float64(m.clients.Load()) }))
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m
+}
+
+func (m *metrics) serve(w http.ResponseWriter, r *http.Request) {
+	setWriteDeadline(w)
+	m.handler.ServeHTTP(w, r)
+}
+
+// count counts a request. Methods that HTTP does not define are counted together: a client must not make up metrics.
+func (m *metrics) count(method string, status int) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+	default:
+		method = "other"
+	}
+	m.requests.WithLabelValues(method, strconv.Itoa(status)).Inc()
+}
+
+// counter is one metric of a row of type T.
+type counter[T any] struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(T) float64
+}
+
+func port(name, help string, read func(api.PortStats) uint64) counter[api.PortStats] {
+	return counter[api.PortStats]{prometheus.NewDesc("vswitch_port_"+name, help, []string{"port", "network"}, nil),
+		prometheus.CounterValue, func(p api.PortStats) float64 { return float64(read(p)) }}
+}
+
+func worker(name, help string, kind prometheus.ValueType, read func(api.WorkerStats) uint64) counter[api.WorkerStats] {
+	return counter[api.WorkerStats]{prometheus.NewDesc("vswitch_worker_"+name, help, []string{"worker"}, nil),
+		kind, func(w api.WorkerStats) float64 { return float64(read(w)) }}
+}
+
+var portCounters = []counter[api.PortStats]{
+	port("rx_packets_total", "Packets from the container; a super-frame counts as its segments.",
+		func(p api.PortStats) uint64 { return p.RxPackets }),
+	port("rx_bytes_total", "Bytes from the container.", func(p api.PortStats) uint64 { return p.RxBytes }),
+	port("rx_frames_total", "Reads from the port; a super-frame counts once.", func(p api.PortStats) uint64 { return p.RxFrames }),
+	port("tx_packets_total", "Packets to the container; a super-frame counts as its segments.",
+		func(p api.PortStats) uint64 { return p.TxPackets }),
+	port("tx_bytes_total", "Bytes to the container.", func(p api.PortStats) uint64 { return p.TxBytes }),
+	port("tx_frames_total", "Writes to the port, after coalescing.", func(p api.PortStats) uint64 { return p.TxFrames }),
+	port("kernel_rx_dropped_total", "Packets from the container that the kernel dropped before they were read.",
+		func(p api.PortStats) uint64 { return p.KernelRxDropped }),
+	port("kernel_tx_dropped_total", "Packets to the container that the device dropped.",
+		func(p api.PortStats) uint64 { return p.KernelTxDropped }),
+}
+
+const total, gauge = prometheus.CounterValue, prometheus.GaugeValue
+
+var workerCounters = []counter[api.WorkerStats]{
+	worker("ports", "Ports that the worker serves.", gauge, func(w api.WorkerStats) uint64 { return uint64(w.Ports) }),
+	worker("turns_total", "Turns of the worker's loop.", total, func(w api.WorkerStats) uint64 { return w.Turns }),
+	worker("sleeps_total", "Times the worker blocked for want of frames.", total, func(w api.WorkerStats) uint64 { return w.Sleeps }),
+	worker("spin_wins_total", "Times a frame came while the worker spun.", total, func(w api.WorkerStats) uint64 { return w.SpinWins }),
+	worker("flow_hits_total", "Frames decided by a cached flow.", total, func(w api.WorkerStats) uint64 { return w.FlowHits }),
+	worker("flow_misses_total", "Frames without a cached flow.", total, func(w api.WorkerStats) uint64 { return w.FlowMisses }),
+	worker("flow_invalid_total", "Cached flows found outdated.", total, func(w api.WorkerStats) uint64 { return w.FlowInvalid }),
+	worker("flow_entries", "Cached flows.", gauge, func(w api.WorkerStats) uint64 { return uint64(w.FlowEntries) }),
+	worker("coalesced_total", "Frames merged into an open super-frame.", total, func(w api.WorkerStats) uint64 { return w.Coalesced }),
+}
+
+var (
+	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets dropped by the switch.", []string{"port", "reason"}, nil)
+	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
+	startDesc = prometheus.NewDesc("vswitch_start_time_seconds", "When the daemon started, in seconds since 1970.", nil, nil)
+)
+
+// Describe sends the descriptors of all metrics of the switch.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, c := range portCounters {
+		out <- c.desc
+	}
+	for _, c := range workerCounters {
+		out <- c.desc
+	}
+	out <- dropsDesc
+	out <- buildDesc
+	out <- startDesc
+}
+
+// Collect reads the counters from the backend. One that fails makes the scrape fail, which Prometheus shows.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	stats, err := m.backend.Stats(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(portCounters[0].desc, err)
+		return
+	}
+	for _, p := range stats.Ports {
+		for _, c := range portCounters {
+			send(out, c.desc, c.kind, c.read(p), p.Port, p.Network)
+		}
+	}
+	for _, w := range stats.Workers {
+		for _, c := range workerCounters {
+			send(out, c.desc, c.kind, c.read(w), strconv.Itoa(w.Worker))
+		}
+	}
+	m.collectDrops(ctx, out)
+	if d, err := m.backend.Daemon(ctx); err != nil {
+		out <- prometheus.NewInvalidMetric(buildDesc, err)
+	} else {
+		send(out, buildDesc, gauge, 1, d.Version, d.Go, d.Kernel)
+		send(out, startDesc, gauge, float64(d.Started.UnixMilli())/1000)
+	}
+}
+
+// collectDrops sends one sum for each port and reason: Prometheus refuses a metric that comes twice.
+func (m *metrics) collectDrops(ctx context.Context, out chan<- prometheus.Metric) {
+	drops, err := m.backend.Drops(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(dropsDesc, err)
+		return
+	}
+	sums := map[[2]string]uint64{}
+	for _, d := range drops {
+		sums[[2]string{d.Port, d.Reason}] += d.Packets
+	}
+	for k, n := range sums {
+		send(out, dropsDesc, total, float64(n), k[0], k[1])
+	}
+}
+
+func send(out chan<- prometheus.Metric, d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+	m, err := prometheus.NewConstMetric(d, kind, v, labels...)
+	if err != nil {
+		m = prometheus.NewInvalidMetric(d, err)
+	}
+	out <- m
+}

@@ -1,0 +1,158 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"vswitch/internal/api"
+)
+
+// route is one method of one resource.
+type route struct {
+	method, path string
+	doc          string
+	query        []string         // names of parameters that it understands
+	verb         verb             // answers with a value, or
+	raw          http.HandlerFunc // writes its answer itself
+}
+
+// verb handles a request: the value is written as JSON (a created one with status 201, nil as 204), the error as a problem document.
+type verb func(r *http.Request) (any, error)
+
+// created is the answer to a request that made something.
+type created struct {
+	location string
+	value    any
+}
+
+// table lists every resource of the API.
+func (s *Server) table() []route {
+	return []route{
+		{method: "GET", path: "/{$}", doc: "list the resources", verb: s.root},
+		{method: "GET", path: "/v1/networks", doc: "list networks", verb: s.networks},
+		{method: "POST", path: "/v1/networks", doc: "add a network", verb: s.addNetwork},
+		{method: "GET", path: "/v1/networks/{name}", doc: "one network", verb: s.network},
+		{method: "DELETE", path: "/v1/networks/{name}", doc: "delete a network", query: []string{"force"}, verb: s.deleteNetwork},
+		{method: "GET", path: "/v1/ports", doc: "list ports", verb: s.ports},
+		{method: "POST", path: "/v1/ports", doc: "add a port", verb: s.addPort},
+		{method: "GET", path: "/v1/ports/{name}", doc: "one port", verb: s.port},
+		{method: "DELETE", path: "/v1/ports/{name}", doc: "delete a port", verb: s.deletePort},
+		{method: "GET", path: "/v1/fdb", doc: "list MAC tables", query: []string{"network"}, verb: s.fdb},
+		{method: "POST", path: "/v1/fdb", doc: "add a static MAC entry", verb: s.addFDB},
+		{method: "DELETE", path: "/v1/fdb", doc: "delete a MAC entry", query: []string{"network", "mac", "vlan"}, verb: s.deleteFDB},
+		{method: "POST", path: "/v1/fdb/flush", doc: "forget learned MACs", query: []string{"network"}, verb: s.flushFDB},
+		{method: "GET", path: "/v1/flows", doc: "list cached flows", query: []string{"port"}, verb: s.flows},
+		{method: "POST", path: "/v1/flows/flush", doc: "forget cached flows", verb: s.flushFlows},
+		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", verb: s.trace},
+		{method: "GET", path: "/v1/stats", doc: "counters of ports and workers", verb: s.stats},
+		{method: "GET", path: "/v1/drops", doc: "dropped frames by port and reason", verb: s.drops},
+		{method: "GET", path: "/v1/events", doc: "server-sent events", query: []string{"since", "follow"}, raw: s.stream},
+		{method: "GET", path: "/v1/show", doc: "daemon, networks and ports at a glance", verb: s.show},
+		{method: "GET", path: "/v1/version", doc: "the daemon and what it uses of the kernel", verb: s.daemon},
+		{method: "GET", path: "/metrics", doc: "metrics for Prometheus", raw: s.metrics.serve},
+	}
+}
+
+// resource is one path of the API with its methods.
+type resource struct {
+	Path    string            `json:"path"`
+	Methods map[string]string `json:"methods"` // what each one does
+}
+
+// root answers / with the list of resources.
+func (s *Server) root(*http.Request) (any, error) {
+	var list []resource
+	for _, r := range s.routes {
+		path := strings.TrimSuffix(r.path, "{$}")
+		i := slices.IndexFunc(list, func(l resource) bool { return l.Path == path })
+		if i < 0 {
+			i, list = len(list), append(list, resource{Path: path, Methods: map[string]string{}})
+		}
+		list[i].Methods[r.method] = r.doc
+	}
+	return struct {
+		Version   string     `json:"version"`
+		Resources []resource `json:"resources"`
+	}{api.Version, list}, nil
+}
+
+// mux builds the handler that finds the resource of a request, and the method in it.
+func (s *Server) mux() http.Handler {
+	mux := http.NewServeMux()
+	byPath := map[string][]route{}
+	for _, r := range s.routes {
+		byPath[r.path] = append(byPath[r.path], r)
+	}
+	for path, routes := range byPath {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.choose(routes, w, r) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.problem(w, r, api.Errorf(api.CodeNotFound, "no resource at %.200q: GET / lists them", r.URL.Path))
+	})
+	return mux
+}
+
+// choose runs the route of the request's method, or answers 405.
+func (s *Server) choose(routes []route, w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, route := range routes {
+		if r.Method == route.method || r.Method == http.MethodHead && route.method == http.MethodGet {
+			s.run(route, w, r)
+			return
+		}
+		allow = append(allow, route.method)
+		if route.method == http.MethodGet {
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	s.problem(w, r, api.Errorf(api.CodeMethod, "%.20q is not a method of %.200q: use %s", r.Method, r.URL.Path, strings.Join(allow, ", ")))
+}
+
+// run checks what all requests have in common and calls the route.
+func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
+	if err := checkQuery(r, route.query); err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	if err := buffer(w, r); err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	if route.raw != nil {
+		route.raw(w, r)
+		return
+	}
+	value, err := route.verb(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	s.reply(w, r, value)
+}
+
+// checkQuery refuses parameters that the route does not understand: a misspelt one must not be ignored.
+func checkQuery(r *http.Request, known []string) error {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return api.Errorf(api.CodeInvalid, "the query of the path is malformed: %.200s", err)
+	}
+	for name, v := range values {
+		if !slices.Contains(known, name) {
+			return api.Errorf(api.CodeInvalid, "unknown query parameter %.100q: %s", name, knownQuery(known))
+		}
+		if len(v) > 1 {
+			return api.Errorf(api.CodeInvalid, "query parameter %q is given %d times: give it once", name, len(v))
+		}
+	}
+	return nil
+}
+
+func knownQuery(known []string) string {
+	if len(known) == 0 {
+		return "this path takes none"
+	}
+	return "this path takes " + strings.Join(known, ", ")
+}

@@ -1,0 +1,65 @@
+// Package bpf holds the small programs that the switch loads into the kernel, written with cilium/ebpf's assembler.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoTCX says that the kernel is older than 6.6: attach the program of DropFD by a classifier instead.
+var ErrNoTCX = errors.New("the kernel has no tcx")
+
+// tcActShot is TC_ACT_SHOT in linux/pkt_cls.h: drop the frame here.
+const tcActShot = 2
+
+// drop loads the program that drops every frame. AF_PACKET sockets have seen the frame by then (__netif_receive_skb_core
+// in net/core/dev.c), the network stack has not.
+var drop = sync.OnceValues(func() (*ebpf.Program, error) {
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name:         "vswitch_drop",
+		Type:         ebpf.SchedCLS,
+		License:      "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, tcActShot), asm.Return()},
+	})
+})
+
+// DropFD returns the program's fd, which stays this package's. The program is loaded once for all devices.
+func DropFD() (int, error) {
+	p, err := drop()
+	if err != nil {
+		return -1, fmt.Errorf("load the drop program: %w", err)
+	}
+	return p.FD(), nil
+}
+
+// AttachDrop lets the program drop all that the device receives. ifindex counts in the calling thread's namespace. The
+// returned fd is the caller's; the program is detached when its last copy is closed, so it may be stored and taken over.
+func AttachDrop(ifindex int) (fd int, err error) {
+	p, err := drop()
+	if err != nil {
+		return -1, fmt.Errorf("load the drop program: %w", err)
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return -1, ErrNoTCX
+	}
+	if err != nil {
+		return -1, fmt.Errorf("attach the drop program to interface number %d: %w", ifindex, err)
+	}
+	defer l.Close()
+	raw, ok := l.(interface{ FD() int })
+	if !ok {
+		return -1, fmt.Errorf("attach the drop program: %T has no fd", l)
+	}
+	fd, err = unix.FcntlInt(uintptr(raw.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate the fd of the drop program's link: %w", err)
+	}
+	return fd, nil
+}

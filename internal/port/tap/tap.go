@@ -1,0 +1,93 @@
+// Package tap is the port over an attached TAP device.
+package tap
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/packet"
+	"vswitch/internal/port"
+)
+
+var (
+	_ port.Port      = (*Tap)(nil)
+	_ port.Offloader = (*Tap)(nil)
+)
+
+// Tap reads and writes the frames of a TAP device whose vnet header has packet.VnetLen bytes (TUNSETVNETHDRSZ).
+//
+// Its system calls are raw, so the Go scheduler does not hear of them: they never block, because the fd does not.
+type Tap struct {
+	name    string
+	fd      int
+	offload port.Offload
+}
+
+// New makes a port of an attached, non-blocking TAP fd, which it owns from then on. offload is what the device was set to.
+func New(name string, fd int, offload port.Offload) *Tap {
+	return &Tap{name: name, fd: fd, offload: offload}
+}
+
+// Name returns the port's name.
+func (t *Tap) Name() string { return t.name }
+
+// FD returns the TAP's fd. Its epoll events are EPOLLIN for frames and EPOLLERR once the device is gone.
+func (t *Tap) FD() int { return t.fd }
+
+// Offload returns what the device does with frames that are written to it.
+func (t *Tap) Offload() port.Offload { return t.offload }
+
+// Read puts one frame into f.
+func (t *Tap) Read(f *packet.Frame) error {
+	b := f.Space()
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(t.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch errno {
+		case 0:
+			if n < packet.VnetLen {
+				return port.ErrRefused
+			}
+			f.SetRead(int(n))
+			return nil
+		case unix.EAGAIN:
+			return port.ErrAgain
+		case unix.EINTR:
+		case unix.EBADFD, unix.ENODEV, unix.EBADF:
+			return port.ErrGone
+		default:
+			return port.ErrRefused
+		}
+	}
+}
+
+// Write hands f to the device, whose network stack runs before it returns.
+func (t *Tap) Write(f *packet.Frame) error {
+	b := f.WithVnet()
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(t.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		case unix.EIO: // IFF_UP is clear (tun_get_user in drivers/net/tun.c)
+			return port.ErrDown
+		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+			return port.ErrFull
+		case unix.EBADFD, unix.ENODEV, unix.EBADF:
+			return port.ErrGone
+		default:
+			return port.ErrRefused
+		}
+	}
+}
+
+// Close closes the fd. The device is persistent and stays.
+func (t *Tap) Close() error {
+	fd := t.fd
+	if fd < 0 {
+		return nil
+	}
+	t.fd = -1
+	return unix.Close(fd)
+}

@@ -1,0 +1,56 @@
+# vswitch: `make demo` shows it, `make test` proves it. Both install what they lack on a Debian machine with Go.
+
+GO      ?= go
+BIN     := bin
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X vswitch/internal/vswitch.Version=$(VERSION)
+FUZZTIME ?= 30s
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help build test race fuzz bench bench-quick lint fmt demo install deps clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build vswitchd, vsctl and bench into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/vswitchd ./cmd/vsctl ./bench
+
+deps: ## install the programs that tests and the demo call (Debian)
+	@scripts/deps
+
+test: deps build ## run all tests, as root those in network namespaces too
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run make fmt'; exit 1; }
+	$(GO) test -timeout 15m -p 2 ./...
+
+race: deps ## run all tests under the race detector
+	$(GO) test -race -timeout 30m -p 1 ./...
+
+fuzz: ## fuzz each target for FUZZTIME (30s)
+	@scripts/fuzz $(FUZZTIME)
+
+bench: deps build ## compare with kernel bridge, veth and a naive pump; writes bench/RESULTS.md
+	$(BIN)/bench --json bench/results.json --svg bench/results.svg --markdown bench/RESULTS.md
+
+bench-quick: deps build ## the same in a few minutes, printed only
+	$(BIN)/bench --quick
+
+lint: ## run the linters of .golangci.yml
+	$(GO) run $(GOLANGCI) run ./...
+
+fmt: ## format all Go files
+	gofmt -w .
+
+demo: deps build ## three containers, pings, iperf3 beside a kernel bridge; cleans up; under two minutes
+	@scripts/demo
+
+install: build ## install programs, completion and the systemd unit below PREFIX (/usr/local)
+	install -D -m 0755 $(BIN)/vswitchd $(DESTDIR)$(PREFIX)/sbin/vswitchd
+	install -D -m 0755 $(BIN)/vsctl $(DESTDIR)$(PREFIX)/bin/vsctl
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)/etc/systemd/system
+	$(BIN)/vsctl completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vsctl
+	sed 's|/usr/local|$(PREFIX)|' packaging/vswitchd.service > $(DESTDIR)/etc/systemd/system/vswitchd.service
+
+clean: ## remove what was built
+	rm -rf $(BIN)

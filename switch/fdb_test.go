@@ -94,6 +94,20 @@ func TestFDBFullTableIsFair(t *testing.T) {
 	}
 }
 
+// Among ports with equal shares the one that wants more pays itself.
+func TestFDBFullTableEqualShares(t *testing.T) {
+	fdb := newFDB(l2switch.Limits{MACs: 8}, 2)
+	for n := range uint32(8) {
+		fdb.Learn(0, mac(n), packet.PortID(1+n%2), 0)
+	}
+	for n := range uint32(20) {
+		fdb.Learn(0, mac(100+n), packet.PortID(1+n/10), 0)
+		if a, b := fdb.PerPort(1), fdb.PerPort(2); a != 4 || b != 4 {
+			t.Fatalf("after %d more the ports have %d and %d entries, want 4 and 4", n+1, a, b)
+		}
+	}
+}
+
 func TestFDBSetLimitsEvictsFairly(t *testing.T) {
 	fdb := newFDB(l2switch.Limits{}, 3)
 	for port, n := range []uint32{10, 50, 200} {

@@ -2,7 +2,6 @@ package fdstore_test
 
 import (
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -77,81 +76,6 @@ func TestFDsSurviveSIGKILL(t *testing.T) {
 		for _, fd := range fds {
 			must(t, unix.Close(fd))
 		}
-	}
-}
-
-func TestPutReplacesAndDeleteRemoves(t *testing.T) {
-	s := open(t, runDir(t))
-	must(t, s.Delete("nothing")) // starts no keeper
-	if got := takeAll(t, s); len(got) != 0 {
-		t.Errorf("a store without keeper holds %v", got)
-	}
-	old, young := memfd(t, "old"), memfd(t, "young")
-	defer func() { _, _ = unix.Close(old), unix.Close(young) }()
-	must(t, s.Put("a", old))
-	must(t, s.Put("b", old))
-	must(t, s.Put("a", young))
-	if diff := cmp.Diff(map[string]string{"a": "young", "b": "old"}, takeAll(t, s)); diff != "" {
-		t.Error(diff)
-	}
-	must(t, s.Delete("a"))
-	must(t, s.Delete("a"))
-	if diff := cmp.Diff(map[string]string{"b": "old"}, takeAll(t, s)); diff != "" {
-		t.Error(diff)
-	}
-	wantError(t, s.Put("c", 9999), "bad file descriptor")
-	wantError(t, s.PutAll(map[string]int{"c": old, "d:": old}), "printable ASCII")
-	must(t, s.Close())
-	must(t, s.Close())
-	wantError(t, s.Put("a", old), "closed")
-	_, err := s.Take()
-	wantError(t, err, "closed")
-}
-
-func TestKilledKeeperIsReplaced(t *testing.T) {
-	dir := runDir(t)
-	s, other := open(t, dir), open(t, dir)
-	want := map[string]string{}
-	for i := range 600 {
-		name := fmt.Sprintf("port-%d", i)
-		fd := memfd(t, name)
-		defer func() { _ = unix.Close(fd) }()
-		must(t, s.Put(name, fd))
-		want[name] = name
-	}
-	// Without a call, since the daemon may be killed next; then by the next call.
-	killKeeper(t, dir)
-	eventually(t, "the new keeper holds everything", func() bool { return keeperPID(dir) != 0 && cmp.Equal(want, takeAll(t, other)) })
-	killKeeper(t, dir)
-	fd := memfd(t, "late")
-	defer func() { _ = unix.Close(fd) }()
-	must(t, s.Put("late", fd))
-	want["late"] = "late"
-	must(t, s.PutAll(nil))
-	if diff := cmp.Diff(want, takeAll(t, s)); diff != "" {
-		t.Error(diff)
-	}
-	killKeeper(t, dir)
-	must(t, s.Delete("late"))
-	delete(want, "late")
-	if diff := cmp.Diff(want, takeAll(t, s)); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestClosedFDIsNotPutAgain(t *testing.T) {
-	dir := runDir(t)
-	s := open(t, dir)
-	good, gone := memfd(t, "good"), memfd(t, "gone")
-	defer func() { _ = unix.Close(good) }()
-	must(t, s.Put("good", good))
-	must(t, s.Put("gone", gone))
-	must(t, unix.Close(gone))
-	other := memfd(t, "other") // most likely with the number of gone
-	defer func() { _ = unix.Close(other) }()
-	killKeeper(t, dir)
-	if diff := cmp.Diff(map[string]string{"good": "good"}, takeAll(t, s)); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -260,15 +184,6 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
-func TestNoKeeperCanBeStarted(t *testing.T) {
-	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: runDir(t), Exe: "/nonexistent"})
-	must(t, err)
-	defer func() { must(t, s.Close()) }()
-	fd := memfd(t, "x")
-	defer func() { _ = unix.Close(fd) }()
-	wantError(t, s.Put("x", fd), "start keeper")
-}
-
 func TestGarbageDoesNotHarmKeeper(t *testing.T) {
 	dir := runDir(t)
 	s := open(t, dir)
@@ -369,112 +284,4 @@ func TestOtherUsersAreRefused(t *testing.T) {
 	cmd.Env = append(cmd.Env, "DIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	must(t, cmd.Run())
-}
-
-func TestThousandsOfFDs(t *testing.T) {
-	dir := runDir(t)
-	s := open(t, dir)
-	fd := memfd(t, "x")
-	defer func() { _ = unix.Close(fd) }()
-	must(t, s.Put("first", fd)) // starts the keeper
-	want := map[string]bool{"first": true}
-	all := map[string]int{}
-	for i := range 3000 {
-		name := fmt.Sprintf("port-%0250d", i)
-		want[name] = true
-		all[name] = fd
-	}
-	start := time.Now()
-	must(t, s.PutAll(all))
-	t.Logf("put of %d fds took %v", len(all), time.Since(start))
-	start = time.Now()
-	fds, err := s.Take()
-	must(t, err)
-	t.Logf("take of %d fds took %v", len(fds), time.Since(start))
-	got := map[string]bool{}
-	for name, fd := range fds {
-		got[name] = true
-		must(t, unix.Close(fd))
-	}
-	if !maps.Equal(want, got) {
-		t.Errorf("took %d fds, want %d", len(got), len(want))
-	}
-}
-
-func TestTakeAtLimitOfOpenFiles(t *testing.T) {
-	dir := runDir(t)
-	s := open(t, dir)
-	fd := memfd(t, "x")
-	defer func() { _ = unix.Close(fd) }()
-	for i := range 300 {
-		must(t, s.Put(fmt.Sprint(i), fd))
-	}
-	before := openFDs()
-	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(before + 100), Max: limit.Max}))
-	_, err := s.Take()
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
-	wantError(t, err, "limit of open files")
-	if got := len(takeAll(t, s)); got != 300 {
-		t.Errorf("took %d fds, want 300", got)
-	}
-	eventually(t, "no fd is leaked", func() bool { return openFDs() == before })
-}
-
-func TestConcurrentCallsWhileKeepersDie(t *testing.T) {
-	dir := runDir(t)
-	s := open(t, dir)
-	done := make(chan error)
-	const workers = 4
-	for w := range workers {
-		fd := memfd(t, fmt.Sprint(w))
-		defer func() { _ = unix.Close(fd) }()
-		go func() {
-			var err error
-			for i := 0; i < 300 && err == nil; i++ {
-				name := fmt.Sprintf("%d-%d", w, i)
-				err = s.Put(name, fd)
-				if err == nil && i%10 != 0 {
-					err = s.Delete(name)
-				}
-			}
-			done <- err
-		}()
-	}
-	for ended := 0; ended < workers; {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Error(err)
-			}
-			ended++
-		case <-time.After(100 * time.Millisecond):
-			if pid := keeperPID(dir); pid != 0 {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-	}
-	if got := len(takeAll(t, s)); got != workers*30 {
-		t.Errorf("took %d fds, want %d", got, workers*30)
-	}
-}
-
-func BenchmarkPut(b *testing.B) {
-	dir, err := os.MkdirTemp("", "fds")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: dir})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if err := s.Put("stdin", 0); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.StopTimer()
-	_ = s.Delete("stdin")
-	_, _ = s.Close(), os.RemoveAll(dir)
 }

@@ -156,7 +156,7 @@ func childSystemd() error {
 			buf := make([]byte, 100)
 			n, _ := unix.Pread(fd, buf, 0)
 			if err != nil || flags&unix.FD_CLOEXEC == 0 || string(buf[:n]) != name {
-				return fmt.Errorf("%s is fd %d: %q, flags %#x, %v", name, fd, buf[:n], flags, err)
+				return fmt.Errorf("%s is fd %d: %q, flags %#x, %w", name, fd, buf[:n], flags, err)
 			}
 		}
 	}

@@ -127,7 +127,7 @@ func number(r *http.Request, name string, bits int) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, bits)
 	if err != nil {
-		return 0, api.Errorf(api.CodeInvalid, "query parameter %s is %.40q: use a number below %d", name, s, uint64(1)<<(bits-1)*2-1)
+		return 0, api.Errorf(api.CodeInvalid, "query parameter %s is %.40q: use a number from 0 to %d", name, s, ^uint64(0)>>(64-bits))
 	}
 	return n, nil
 }

@@ -25,6 +25,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	setWriteDeadline(w)
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
 	conn := http.NewResponseController(w)
 	if !follow {
 		for _, e := range s.events.Backlog(since) {

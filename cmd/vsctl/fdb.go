@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"vswitch/ctl"
+	"vswitch/internal/api"
+)
+
+func (a *app) fdb() *cobra.Command {
+	list := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		entries, err := c.FDB(ctx, first(args))
+		if err != nil {
+			return err
+		}
+		return a.print(entries, func() {
+			var rows [][]string
+			for _, e := range entries {
+				rows = append(rows, []string{e.Network, strconv.Itoa(int(e.VLAN)), e.MAC, e.Port, e.Origin, strconv.Itoa(e.Age)})
+			}
+			a.table([]string{"NETWORK", "VLAN", "MAC", "PORT", "ORIGIN", "AGE"}, rows)
+		})
+	})
+	flush := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		n, err := c.FlushFDB(ctx, first(args))
+		return a.flushed(n, err)
+	})
+	cmd := a.tableNoun("fdb", "[NETWORK]", "MAC addresses that the networks know", networkNames, list, flush)
+	cmd.Long = "Lists the MAC tables of all networks, or of one. Age is in seconds since the MAC was last seen; VLAN 0 is the untagged one."
+	cmd.Example = `  vsctl fdb
+  vsctl fdb net1
+  vsctl fdb flush net1`
+	return cmd
+}
+
+// tableNoun makes the command of a table: "NOUN" and "NOUN list" list it, "NOUN flush" empties it. Each takes an argument that narrows it.
+func (a *app) tableNoun(noun, arg, short string, names lister, list, flush func(*cobra.Command, []string) error) *cobra.Command {
+	make := func(use, short, example string, run func(*cobra.Command, []string) error) *cobra.Command {
+		return &cobra.Command{Use: use + " " + arg, Short: short, Example: example, Args: arguments(arg),
+			ValidArgsFunction: a.complete(names), RunE: run}
+	}
+	cmd := make(noun, short, "", list)
+	cmd.GroupID = groupTables
+	cmd.AddCommand(make("list", "List the table", "  vsctl "+noun+" list", list))
+	if flush != nil {
+		cmd.AddCommand(make("flush", "Forget what was learned", "  vsctl "+noun+" flush", flush))
+	}
+	return cmd
+}
+
+// flushed prints how many entries a flush removed.
+func (a *app) flushed(n int, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.print(api.Flushed{Flushed: n}, func() { a.line("%d flushed", n) })
+}
+
+func (a *app) addFDB() *cobra.Command {
+	var r api.FDBRequest
+	cmd := &cobra.Command{
+		Use:     "add-fdb NETWORK MAC PORT",
+		GroupID: groupTables,
+		Short:   "Add a static MAC address",
+		Long:    "Adds a MAC address that stays at its port: it does not age and does not move.",
+		Example: `  vsctl add-fdb net1 02:42:0a:00:00:63 web
+  vsctl add-fdb net1 02:42:0a:00:00:63 web --vlan 10`,
+		Args:              arguments("NETWORK", "MAC", "PORT"),
+		ValidArgsFunction: a.complete(networkNames, nil, portNames),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+			r.Network, r.MAC, r.Port = args[0], args[1], args[2]
+			return c.AddFDB(ctx, r)
+		}),
+	}
+	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
+	return cmd
+}
+
+func (a *app) delFDB() *cobra.Command {
+	var r api.FDBRequest
+	var mayLack bool
+	cmd := &cobra.Command{
+		Use:     "del-fdb NETWORK MAC",
+		GroupID: groupTables,
+		Short:   "Delete a MAC address, static or learned",
+		Example: `  vsctl del-fdb net1 02:42:0a:00:00:63
+  vsctl del-fdb net1 02:42:0a:00:00:63 --vlan 10 --if-exists`,
+		Args:              arguments("NETWORK", "MAC"),
+		ValidArgsFunction: a.complete(networkNames, macs),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+			r.Network, r.MAC = args[0], args[1]
+			return ifExists(mayLack, c.DeleteFDB(ctx, r))
+		}),
+	}
+	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
+	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such address")
+	return cmd
+}
+
+// first returns the first of args, or nothing.
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"vswitch/ctl"
+	"vswitch/internal/api"
+)
+
+func (a *app) addPort() *cobra.Command {
+	var r portFlags
+	cmd := &cobra.Command{
+		Use:     "add-port NETWORK PORT {--netns NAMESPACE | --pid PID | --stage}",
+		GroupID: groupPorts,
+		Short:   "Add a port: join a namespace to a network",
+		Long: `Adds a port: an interface in a network namespace that belongs to a network.
+Prints the port's name, addresses, MAC and interface, separated by blanks; "-" stands for no address.
+
+The namespace is a name below /run/netns, a path, the network namespace of a process (--pid), or the one where another port is
+(container:PORT). With --stage the interface is left where the caller picks it up.`,
+		Example: `  vsctl add-port net1 web --netns web
+  vsctl add-port net1 db --pid 4711 --ip 10.0.0.9 --alias database
+  vsctl add-port net1 db2 --netns container:db --ifname eth1 --default-route=no
+  vsctl add-port lab fw --netns fw --trunk 10,20-30 --native 10 --no-ip`,
+		Args:              arguments("NETWORK", "PORT"),
+		ValidArgsFunction: a.complete(networkNames),
+		PreRunE:           func(*cobra.Command, []string) error { return r.check() },
+	}
+	r.register(a, cmd)
+	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		r.Network, r.Name = args[0], args[1]
+		if cmd.Flags().Changed("native") {
+			r.Native = &r.native
+		}
+		p, err := c.AddPort(ctx, r.PortRequest)
+		if err != nil {
+			return err
+		}
+		return a.print(p, func() { a.line("%s %s %s %s", p.Name, dash(addresses(p)), p.MAC, p.IfName) })
+	})
+	return cmd
+}
+
+func (a *app) delPort() *cobra.Command {
+	var mayLack bool
+	cmd := &cobra.Command{
+		Use:     "del-port PORT",
+		GroupID: groupPorts,
+		Short:   "Delete a port and its interface",
+		Example: `  vsctl del-port web
+  vsctl del-port web --if-exists`,
+		Args:              arguments("PORT"),
+		ValidArgsFunction: a.complete(portNames),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+			return ifExists(mayLack, c.DeletePort(ctx, args[0]))
+		}),
+	}
+	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such port")
+	return cmd
+}
+
+func (a *app) listPorts() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list-ports [NETWORK]",
+		GroupID: groupPorts,
+		Short:   "List the ports of a network, or all",
+		Example: `  vsctl list-ports
+  vsctl list-ports net1 --no-headers`,
+		Args:              arguments("[NETWORK]"),
+		ValidArgsFunction: a.complete(networkNames),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+			list, err := portsOf(ctx, c, args)
+			if err != nil {
+				return err
+			}
+			return a.print(list, func() {
+				var rows [][]string
+				for _, p := range list {
+					rows = append(rows, []string{p.Name, p.Network, p.Type, p.Status.State, addresses(p), p.MAC, vlans(p), p.IfName, netns(p)})
+				}
+				a.table([]string{"NAME", "NETWORK", "TYPE", "STATE", "ADDRESSES", "MAC", "VLAN", "INTERFACE", "NAMESPACE"}, rows)
+			})
+		}),
+	}
+}
+
+// portsOf returns the ports of the network that args name, or all.
+func portsOf(ctx context.Context, c *ctl.Client, args []string) ([]api.Port, error) {
+	all, err := c.Ports(ctx)
+	if err != nil || len(args) == 0 {
+		return all, err
+	}
+	if _, err := c.Network(ctx, args[0]); err != nil {
+		return nil, err
+	}
+	list := []api.Port{}
+	for _, p := range all {
+		if p.Network == args[0] {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+func addresses(p api.Port) string {
+	var list []string
+	for _, ip := range p.IPs {
+		list = append(list, ip.String())
+	}
+	return strings.Join(list, ",")
+}
+
+// vlans says in a word which VLANs a port carries: the id of an access port, "trunk:10,20-30+10" of a trunk with a native VLAN.
+func vlans(p api.Port) string {
+	if len(p.Trunk) == 0 {
+		if p.VLAN == 0 {
+			return ""
+		}
+		return strconv.Itoa(int(p.VLAN))
+	}
+	var list []string
+	for _, r := range p.Trunk {
+		if r.First == r.Last {
+			list = append(list, strconv.Itoa(int(r.First)))
+		} else {
+			list = append(list, fmt.Sprintf("%d-%d", r.First, r.Last))
+		}
+	}
+	s := "trunk:" + strings.Join(list, ",")
+	if p.Native != nil {
+		s += fmt.Sprintf("+%d", *p.Native)
+	}
+	return s
+}
+
+func netns(p api.Port) string {
+	switch {
+	case p.Netns != nil:
+		return p.Netns.Spec
+	case p.Stage:
+		return "(staged)"
+	}
+	return ""
+}

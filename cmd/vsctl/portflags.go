@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"vswitch/internal/api"
+)
+
+var (
+	portTypes     = []string{api.PortTAP, api.PortVeth}
+	defaultRoutes = []string{"auto", "no"}
+)
+
+// maxVLAN is the highest VLAN id (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
+const maxVLAN = 4094
+
+// portFlags are the flags of add-port.
+type portFlags struct {
+	api.PortRequest
+	native uint16
+}
+
+func (r *portFlags) register(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.Netns, "netns", "", "network `NAMESPACE`: a name, a path, or container:PORT")
+	f.IntVar(&r.PID, "pid", 0, "network namespace of the process `PID`")
+	f.BoolVar(&r.Stage, "stage", false, "leave the interface for the caller to pick up")
+	f.StringVar(&r.IfName, "ifname", "", "`NAME` of the interface in the namespace (default eth0)")
+	f.StringVar(&r.Type, "type", "", "`KIND` of interface: tap or veth (default tap)")
+	f.StringVar(&r.MAC, "mac", "", "`MAC` address, or random, or from-ip (default from-ip)")
+	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, netip.ParseAddr))
+	f.BoolVar(&r.NoIP, "no-ip", false, "no address, although the network has subnets")
+	f.IntVar(&r.MTU, "mtu", 0, "MTU in `BYTES` (default the network's)")
+	f.Func("vlan", "access VLAN, as `ID` (default the untagged one)", vlanID(&r.VLAN))
+	f.Func("trunk", "tagged VLANs that it carries, as `LIST`: 10,20-30 or all", vlanList(&r.Trunk))
+	f.Func("native", "VLAN of a trunk's untagged frames, as `ID` (default such frames are refused)", vlanID(&r.native))
+	f.BoolVar(&r.Isolated, "isolated", false, "reach no other isolated port")
+	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs from it (default 1024)")
+	f.Func("route", "a route in the namespace, as `PREFIX=IP`; repeatable", each(&r.Routes, route))
+	f.StringVar(&r.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE` (default auto)")
+	f.IntVar(&r.Metric, "metric", 0, "metric `N` of its routes")
+	f.BoolVar(&r.NoConfig, "no-config", false, "leave the interface down and without addresses")
+	f.Func("alias", "another `NAME` in its network; repeatable", each(&r.Aliases, func(s string) (string, error) { return s, nil }))
+	f.Func("label", "a label, as `KEY=VALUE`; repeatable", labels(&r.Labels))
+	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same port already")
+	cmd.MarkFlagsOneRequired("netns", "pid", "stage")
+	cmd.MarkFlagsMutuallyExclusive("netns", "pid", "stage")
+	cmd.MarkFlagsMutuallyExclusive("vlan", "trunk")
+	cmd.MarkFlagsMutuallyExclusive("vlan", "native")
+	cmd.MarkFlagsMutuallyExclusive("ip", "no-ip")
+	must(cmd.RegisterFlagCompletionFunc("netns", a.completeNetns))
+	must(cmd.RegisterFlagCompletionFunc("type", fixed(portTypes)))
+	must(cmd.RegisterFlagCompletionFunc("mac", fixed([]string{"random", "from-ip"})))
+	must(cmd.RegisterFlagCompletionFunc("default-route", fixed(defaultRoutes)))
+}
+
+// check refuses what no daemon could make sense of.
+func (r *portFlags) check() error {
+	if r.native != 0 && len(r.Trunk) == 0 {
+		return errors.New("--native needs --trunk")
+	}
+	if r.PID < 0 {
+		return fmt.Errorf("--pid is %d: use the id of a process", r.PID)
+	}
+	return errors.Join(oneOf("--type", r.Type, portTypes), oneOf("--default-route", r.DefaultRoute, defaultRoutes))
+}
+
+// vlanID makes a flag that is a VLAN id.
+func vlanID(to *uint16) func(string) error {
+	return func(s string) (err error) {
+		*to, err = parseVLAN(s)
+		return err
+	}
+}
+
+func parseVLAN(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n < 1 || n > maxVLAN {
+		return 0, fmt.Errorf("VLAN %q: use a number from 1 to %d", s, maxVLAN)
+	}
+	return uint16(n), nil
+}
+
+// vlanList makes a flag that is a list of VLAN ids and ranges, or "all".
+func vlanList(to *[]api.VLANRange) func(string) error {
+	return func(s string) error {
+		if s == "all" {
+			*to = []api.VLANRange{{First: 1, Last: maxVLAN}}
+			return nil
+		}
+		for part := range strings.SplitSeq(s, ",") {
+			first, last, isRange := strings.Cut(part, "-")
+			if !isRange {
+				last = first
+			}
+			from, err := parseVLAN(first)
+			if err != nil {
+				return err
+			}
+			until, err := parseVLAN(last)
+			if err != nil {
+				return err
+			}
+			if from > until {
+				return fmt.Errorf("range %q ends before it starts", part)
+			}
+			*to = append(*to, api.VLANRange{First: from, Last: until})
+		}
+		return nil
+	}
+}
+
+// route reads PREFIX=IP.
+func route(s string) (r api.Route, err error) {
+	prefix, via, ok := strings.Cut(s, "=")
+	if !ok {
+		return r, errors.New("use PREFIX=IP")
+	}
+	if r.Prefix, err = netip.ParsePrefix(prefix); err != nil {
+		return r, err
+	}
+	r.Via, err = netip.ParseAddr(via)
+	return r, err
+}

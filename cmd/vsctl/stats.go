@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"vswitch/ctl"
+	"vswitch/internal/api"
+)
+
+func (a *app) stats() *cobra.Command {
+	return &cobra.Command{
+		Use:     "stats",
+		GroupID: groupLook,
+		Short:   "Counters of ports and workers",
+		Long: `Prints the counters of ports and of workers. RX is what came from a container, TX what went to it; packets count the segments of
+super-frames, frames count reads and writes. KERNEL-RX and KERNEL-TX are packets that the kernel dropped on the way to and from us.`,
+		Example: `  vsctl stats
+  vsctl stats -o json`,
+		Args:              arguments(),
+		ValidArgsFunction: a.complete(),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
+			s, err := c.Stats(ctx)
+			if err != nil {
+				return err
+			}
+			return a.print(s, func() {
+				a.portStats(s.Ports)
+				fmt.Fprintln(a.out)
+				a.workerStats(s.Workers)
+			})
+		}),
+	}
+}
+
+func (a *app) portStats(list []api.PortStats) {
+	var rows [][]string
+	for _, p := range list {
+		var dropped uint64
+		for _, n := range p.Drops {
+			dropped += n
+		}
+		row := []string{p.Port, p.Network}
+		rows = append(rows, counts(row, p.RxPackets, p.RxBytes, p.RxFrames, p.TxPackets, p.TxBytes, p.TxFrames, dropped,
+			p.KernelRxDropped, p.KernelTxDropped))
+	}
+	a.table([]string{"PORT", "NETWORK", "RX-PACKETS", "RX-BYTES", "RX-FRAMES", "TX-PACKETS", "TX-BYTES", "TX-FRAMES", "DROPS",
+		"KERNEL-RX", "KERNEL-TX"}, rows)
+}
+
+func (a *app) workerStats(list []api.WorkerStats) {
+	var rows [][]string
+	for _, w := range list {
+		row := []string{strconv.Itoa(w.Worker), strconv.Itoa(w.Ports)}
+		rows = append(rows, counts(row, w.Turns, w.Sleeps, w.SpinWins, w.FlowHits, w.FlowMisses, w.FlowInvalid, uint64(w.FlowEntries),
+			w.Coalesced))
+	}
+	a.table([]string{"WORKER", "PORTS", "TURNS", "SLEEPS", "SPIN-WINS", "HITS", "MISSES", "INVALID", "FLOWS", "COALESCED"}, rows)
+}
+
+// counts appends numbers to a row of a table.
+func counts(row []string, numbers ...uint64) []string {
+	for _, n := range numbers {
+		row = append(row, strconv.FormatUint(n, 10))
+	}
+	return row
+}

@@ -2,33 +2,219 @@ package link
 
 import (
 	"errors"
+	"fmt"
 	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
+	"vswitch/internal/bpf"
+	"vswitch/internal/packet"
+)
+
+// Buffers of the AF_PACKET socket, in bytes. What overflows the receive buffer is lost silently but for a counter, so it
+// holds what a TAP's queue would.
+const (
+	receiveBuffer = 64 << 20
+	sendBuffer    = 8 << 20
+)
+
+// Ways to keep the kernel's network stack from the frames of our end.
+const (
+	DropTCX    = "tcx"    // Linux 6.6: ends with its fd
+	DropClsact = "clsact" // before: a classifier that stays with the device
 )
 
 // VethConfig says how to make a veth pair.
 type VethConfig struct {
 	Name       string           // of our end in the private namespace; see DeviceName
-	Target     *Namespace       // where the other end is born; a move afterwards would cost some 15 ms
+	Target     *Namespace       // where the other end is born: to move it there would cost some 15 ms
 	PeerName   string           // of the other end
 	MAC        net.HardwareAddr // of the other end; nil: the kernel's choice
-	MTU        int              // bytes, both ends; 0: 1500
-	TxQueueLen int              // frames, both ends; 0: the kernel's default
+	MTU        int              // bytes, of both ends; 0: 1500
+	TxQueueLen int              // frames, of both ends; 0: the kernel's default
 }
 
 // Veth is a veth pair of which we hold one end through an AF_PACKET socket.
 type Veth struct {
-	FD        int // the AF_PACKET socket, non-blocking; the caller's
-	Index     int // of our end
-	Name      string
-	PeerIndex int    // of the other end, in Target
-	Drop      string // what keeps the kernel's stack from our end's frames: "tcx" or "clsact"
-	DropFD    int    // tcx: its link, which must stay open, and is the caller's; else -1
+	FD        int    // the AF_PACKET socket, non-blocking; the caller's
+	Index     int    // of our end, in the private namespace
+	Name      string // likewise
+	PeerIndex int    // of the other end, in its namespace
+	Drop      string // what keeps the kernel's stack away: DropTCX or DropClsact
+	DropFD    int    // DropTCX: the link's fd, the caller's, to be kept open; else -1
 }
 
-// CreateVeth makes a pair, one end of which stays in the private namespace. undo deletes it and closes the fds.
-func CreateVeth(private *Namespace, c VethConfig) (v Veth, undo func() error, err error) {
-	return Veth{}, nil, errors.ErrUnsupported
+// CreateVeth makes a pair with one end in the private namespace, up and without addresses, and the other in c.Target, still
+// down. Place configures that end where it is. undo deletes the pair and closes the fds: it is for who has not yet
+// handed them on.
+func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
+	var done undo
+	h, err := private.netlink()
+	if err != nil {
+		return Veth{}, nil, err
+	}
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, MTU: c.MTU, TxQLen: -1})
+	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
+	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
+	if c.TxQueueLen != 0 {
+		pair.TxQLen, pair.PeerTxQLen = c.TxQueueLen, c.TxQueueLen
+	}
+	if err := h.LinkAdd(pair); err != nil {
+		return Veth{}, nil, vethError(c, err)
+	}
+	done.add(func() error { return deleteByName(private, c.Name) })
+	v, err := openVeth(private, c.Name)
+	if err != nil {
+		return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
+	}
+	done.add(v.close)
+	return v, done.run, nil
 }
 
-// ReopenVeth opens our end again after the fds of a dead process were lost.
-func ReopenVeth(private *Namespace, name string) (Veth, error) { return Veth{}, errors.ErrUnsupported }
+func vethError(c VethConfig, err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		if _, e := Lookup(c.Target, c.PeerName); e == nil {
+			return takenError(c.PeerName, c.Target)
+		}
+	}
+	return fmt.Errorf("create veth %s with peer %s in network namespace %s: %w", c.Name, c.PeerName, c.Target, err)
+}
+
+func deleteByName(ns *Namespace, name string) error {
+	s, err := Lookup(ns, name)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return Delete(ns, s.Index)
+}
+
+// ReopenVeth opens our end again when the fds of a dead process were lost. An api.Error not_found says that it is gone.
+func ReopenVeth(private *Namespace, name string) (Veth, error) {
+	v, err := openVeth(private, name)
+	if err != nil {
+		return Veth{}, fmt.Errorf("reopen veth %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// openVeth keeps the stack from our end, sets it up and opens its socket. The socket comes last: bound to an interface that
+// is down, it would begin its life with an error.
+func openVeth(private *Namespace, name string) (Veth, error) {
+	h, err := private.netlink()
+	if err != nil {
+		return Veth{}, err
+	}
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return Veth{}, lookupError(private, name, err)
+	}
+	v := Veth{FD: -1, Index: l.Attrs().Index, Name: name, PeerIndex: l.Attrs().ParentIndex, Drop: DropTCX, DropFD: -1}
+	err = private.Do(func() (err error) {
+		if v.DropFD, err = bpf.AttachDrop(v.Index); errors.Is(err, bpf.ErrNoTCX) {
+			v.Drop = DropClsact
+			err = attachClsact(h, v.Index)
+		}
+		if err == nil {
+			err = h.LinkSetUp(l)
+		}
+		if err == nil {
+			v.FD, err = openPacket(v.Index)
+		}
+		return err
+	})
+	if err != nil {
+		_ = v.close()
+		return Veth{}, err
+	}
+	return v, nil
+}
+
+// close closes the fds.
+func (v *Veth) close() error {
+	var errs []error
+	for _, fd := range []int{v.FD, v.DropFD} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
+	}
+	v.FD, v.DropFD = -1, -1
+	return errors.Join(errs...)
+}
+
+// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface. All options are set
+// before, so that no frame arrives without them (packet(7), linux/if_packet.h).
+func openPacket(index int) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open a packet socket: %w", err)
+	}
+	for _, o := range []struct{ level, option, value int }{
+		{unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
+		{unix.SOL_PACKET, unix.PACKET_AUXDATA, 1},
+		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer},
+		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer},
+	} {
+		if err == nil {
+			err = unix.SetsockoptInt(fd, o.level, o.option, o.value)
+		}
+	}
+	if err == nil {
+		err = setVnetHeader(fd)
+	}
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("set up the packet socket: %w", err)
+	}
+	return fd, nil
+}
+
+// setVnetHeader asks for vnet headers of our length (Linux 6.5), or at least of 10 bytes.
+func setVnetHeader(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR_SZ, packet.VnetLen)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	}
+	return err
+}
+
+func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
+
+// attachClsact attaches the drop program as a classifier, for kernels without tcx. It replaces what an earlier daemon left.
+func attachClsact(h *netlink.Handle, index int) error {
+	prog, err := bpf.DropFD()
+	if err != nil {
+		return err
+	}
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}}
+	if err := h.QdiscReplace(qdisc); err != nil {
+		return fmt.Errorf("add a clsact qdisc: %w", err)
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index,
+			Parent:    netlink.HANDLE_MIN_INGRESS,
+			Handle:    1,
+			Protocol:  unix.ETH_P_ALL,
+			Priority:  1,
+		},
+		Fd:           prog,
+		Name:         "vswitch_drop",
+		DirectAction: true,
+	}
+	if err := h.FilterReplace(filter); err != nil {
+		return fmt.Errorf("add the drop classifier: %w", err)
+	}
+	return nil
+}

@@ -29,7 +29,9 @@ With -o json each event is one line, with -o yaml one document.`,
 			if follow {
 				a.timeout = 0
 			}
-			err := a.do(func(ctx context.Context, c *ctl.Client, _ []string) error { return a.printEvents(ctx, c, since, follow) })(cmd, args)
+			err := a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
+				return a.printEvents(ctx, c, since, follow)
+			})(cmd, args)
 			if follow && errors.Is(err, context.Canceled) {
 				return nil
 			}

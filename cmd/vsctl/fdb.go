@@ -38,15 +38,15 @@ func (a *app) fdb() *cobra.Command {
 
 // tableNoun makes the command of a table: "NOUN" and "NOUN list" list it, "NOUN flush" empties it. Each takes an argument that narrows it.
 func (a *app) tableNoun(noun, arg, short string, names lister, list, flush func(*cobra.Command, []string) error) *cobra.Command {
-	make := func(use, short, example string, run func(*cobra.Command, []string) error) *cobra.Command {
+	sub := func(use, short, example string, run func(*cobra.Command, []string) error) *cobra.Command {
 		return &cobra.Command{Use: use + " " + arg, Short: short, Example: example, Args: arguments(arg),
 			ValidArgsFunction: a.complete(names), RunE: run}
 	}
-	cmd := make(noun, short, "", list)
+	cmd := sub(noun, short, "", list)
 	cmd.GroupID = groupTables
-	cmd.AddCommand(make("list", "List the table", "  vsctl "+noun+" list", list))
+	cmd.AddCommand(sub("list", "List the table", "  vsctl "+noun+" list", list))
 	if flush != nil {
-		cmd.AddCommand(make("flush", "Forget what was learned", "  vsctl "+noun+" flush", flush))
+		cmd.AddCommand(sub("flush", "Forget what was learned", "  vsctl "+noun+" flush", flush))
 	}
 	return cmd
 }

@@ -46,11 +46,14 @@ Prints its name and subnets.`,
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs (default 16384)")
 	f.Func("label", "a label, as `KEY=VALUE`; repeatable", labels(&r.Labels))
 	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same network already")
-	cmd.MarkFlagsMutuallyExclusive("subnet", "no-subnet")
-	cmd.MarkFlagsMutuallyExclusive("gateway", "no-gateway")
 	must(cmd.RegisterFlagCompletionFunc("masquerade", fixed(masquerades)))
 	must(cmd.RegisterFlagCompletionFunc("driver", fixed([]string{api.DriverBridge})))
-	cmd.PreRunE = func(*cobra.Command, []string) error { return oneOf("--masquerade", r.Masquerade, masquerades) }
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if err := oneOf("--masquerade", r.Masquerade, masquerades); err != nil {
+			return err
+		}
+		return exclusive(cmd, [][]string{{"subnet", "no-subnet"}, {"gateway", "no-gateway"}})
+	}
 	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
 		r.Name = args[0]
 		if f.Changed("icc") {

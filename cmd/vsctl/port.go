@@ -29,7 +29,7 @@ The namespace is a name below /run/netns, a path, the network namespace of a pro
   vsctl add-port lab fw --netns fw --trunk 10,20-30 --native 10 --no-ip`,
 		Args:              arguments("NETWORK", "PORT"),
 		ValidArgsFunction: a.complete(networkNames),
-		PreRunE:           func(*cobra.Command, []string) error { return r.check() },
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return r.check(cmd) },
 	}
 	r.register(a, cmd)
 	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {

@@ -49,11 +49,6 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.Func("alias", "another `NAME` in its network; repeatable", each(&r.Aliases, func(s string) (string, error) { return s, nil }))
 	f.Func("label", "a label, as `KEY=VALUE`; repeatable", labels(&r.Labels))
 	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same port already")
-	cmd.MarkFlagsOneRequired("netns", "pid", "stage")
-	cmd.MarkFlagsMutuallyExclusive("netns", "pid", "stage")
-	cmd.MarkFlagsMutuallyExclusive("vlan", "trunk")
-	cmd.MarkFlagsMutuallyExclusive("vlan", "native")
-	cmd.MarkFlagsMutuallyExclusive("ip", "no-ip")
 	must(cmd.RegisterFlagCompletionFunc("netns", a.completeNetns))
 	must(cmd.RegisterFlagCompletionFunc("type", fixed(portTypes)))
 	must(cmd.RegisterFlagCompletionFunc("mac", fixed([]string{"random", "from-ip"})))
@@ -61,14 +56,22 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 }
 
 // check refuses what no daemon could make sense of.
-func (r *portFlags) check() error {
-	if r.native != 0 && len(r.Trunk) == 0 {
+func (r *portFlags) check(cmd *cobra.Command) error {
+	switch {
+	case r.native != 0 && len(r.Trunk) == 0:
 		return errors.New("--native needs --trunk")
+	case cmd.Flags().Changed("pid") && r.PID <= 0:
+		return fmt.Errorf("--pid is %d: give the id of a process", r.PID)
+	case r.Netns == "" && r.PID == 0 && !r.Stage:
+		return errors.New("the port's namespace is missing: give --netns, --pid or --stage")
 	}
-	if r.PID < 0 {
-		return fmt.Errorf("--pid is %d: use the id of a process", r.PID)
+	if err := exclusive(cmd, [][]string{{"netns", "pid", "stage"}, {"vlan", "trunk"}, {"ip", "no-ip"}}); err != nil {
+		return err
 	}
-	return errors.Join(oneOf("--type", r.Type, portTypes), oneOf("--default-route", r.DefaultRoute, defaultRoutes))
+	if err := oneOf("--type", r.Type, portTypes); err != nil {
+		return err
+	}
+	return oneOf("--default-route", r.DefaultRoute, defaultRoutes)
 }
 
 // vlanID makes a flag that is a VLAN id.

@@ -86,11 +86,12 @@ func (a *app) root() *cobra.Command {
 		Example: `  vsctl add-network net1 --subnet 10.0.0.0/24
   vsctl add-port net1 web --netns web
   vsctl show`,
-		Args:              cobra.ArbitraryArgs,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return oneOf("--output", a.format, formats) },
+		Args:                       cobra.ArbitraryArgs,
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE:          func(*cobra.Command, []string) error { return oneOf("--output", a.format, formats) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -161,6 +162,22 @@ func oneOf(flag, value string, list []string) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %q: use %s", flag, value, strings.Join(list, ", "))
+}
+
+// exclusive refuses two flags of a group at once.
+func exclusive(cmd *cobra.Command, groups [][]string) error {
+	for _, group := range groups {
+		var given []string
+		for _, name := range group {
+			if cmd.Flags().Changed(name) {
+				given = append(given, "--"+name)
+			}
+		}
+		if len(given) > 1 {
+			return fmt.Errorf("%s exclude each other: give one of them", strings.Join(given, " and "))
+		}
+	}
+	return nil
 }
 
 // ifExists forgets that err says that there is no such object, if the user said that he does not mind.

@@ -33,7 +33,7 @@ type Key struct {
 	SrcPort   uint16 // TCP, UDP, SCTP source port; ICMP: type<<8|code; ARP: operation
 	DstPort   uint16 // destination port; ICMP echo: id
 	Proto     uint8  // IP protocol, last of the extension headers' chain
-	_         uint8
+	Reserved  uint8  // 0; has a name, so that == compares plain memory
 	Mark      uint32 // reserved for rules; 0
 }
 
@@ -59,36 +59,39 @@ func (k *Key) addr(a *[16]byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// seed makes hash values differ from run to run, so that nobody can aim at one bucket.
-var seed = func() (s [2]uint64) {
-	var b [16]byte
-	rand.Read(b[:])
-	s[0], s[1] = binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])|1
+// seeds make hash values differ from run to run, so that nobody can aim at one bucket. Each word that is hashed has a secret
+// of its own: a factor that a sender can make zero would hide the other one.
+var seeds = func() (s [KeySize/8 + 1]uint64) {
+	var b [8]byte
+	for i := range s {
+		rand.Read(b[:])
+		s[i] = binary.LittleEndian.Uint64(b[:])
+	}
 	return
 }()
 
 // Hash mixes the nine words of the key by 64x64->128 multiplications (as wyhash does).
 func (k *Key) Hash() uint64 {
-	w := (*[KeySize / 8]uint64)(unsafe.Pointer(k))
-	h0, l0 := bits.Mul64(w[0]^seed[0], w[1]^0xa0761d6478bd642f)
-	h1, l1 := bits.Mul64(w[2]^seed[1], w[3]^0xe7037ed1a0b428db)
-	h2, l2 := bits.Mul64(w[4]^seed[0], w[5]^0x8ebc6af09c88c6e3)
-	h3, l3 := bits.Mul64(w[6]^seed[1], w[7]^0x589965cc75374cc3)
-	h4, l4 := bits.Mul64(h0^l0^h1^l1^w[8], h2^l2^h3^l3^seed[0])
+	w, s := (*[KeySize / 8]uint64)(unsafe.Pointer(k)), &seeds
+	h0, l0 := bits.Mul64(w[0]^s[0], w[1]^s[1])
+	h1, l1 := bits.Mul64(w[2]^s[2], w[3]^s[3])
+	h2, l2 := bits.Mul64(w[4]^s[4], w[5]^s[5])
+	h3, l3 := bits.Mul64(w[6]^s[6], w[7]^s[7])
+	h4, l4 := bits.Mul64(h0^l0^h1^l1^w[8]^s[8], h2^l2^h3^l3^s[9])
 	return h4 ^ l4
 }
 
 // HashBytes mixes a short byte string, for tables keyed by addresses.
 func HashBytes(b []byte) uint64 {
-	h := seed[0]
+	h := seeds[0] ^ uint64(len(b))
 	for len(b) >= 8 {
-		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), 0xa0761d6478bd642f^seed[1])
+		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), seeds[1])
 		h, b = hi^lo, b[8:]
 	}
 	var t uint64
 	for i, c := range b {
 		t |= uint64(c) << (8 * i)
 	}
-	hi, lo := bits.Mul64(h^t, 0xe7037ed1a0b428db^seed[1])
+	hi, lo := bits.Mul64(h^t, seeds[2])
 	return hi ^ lo
 }

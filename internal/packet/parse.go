@@ -28,15 +28,16 @@ const (
 //  1. Ethernet and VLAN tags
 //  2. IP: lengths, fragments, extension headers
 //  3. transport: ports or ICMP type
-//  4. vnet header: is it true of this frame? A super-frame without NEEDS_CSUM is given its pseudo-header sum.
+//  4. vnet header: is it true of this frame? From then on NEEDS_CSUM means the TCP or UDP checksum and nothing else, and
+//     GSO means NEEDS_CSUM and more than one segment.
 func (f *Frame) Parse() DropReason {
-	b := f.buf[f.off:f.end]
-	if len(b) < 14 {
+	if f.end-f.off < 14 {
 		return DropRunt
 	}
-	if len(b) > MaxFrame {
+	if f.end-f.off > MaxFrame {
 		return DropOversize
 	}
+	b := f.buf[f.off:f.end]
 	k := &f.Key
 	*k = Key{InPort: k.InPort, VNI: k.VNI, Remote: k.Remote}
 	copy(k.DstMAC[:], b[0:6])
@@ -62,11 +63,10 @@ func (f *Frame) Parse() DropReason {
 	if r != DropNone {
 		return r
 	}
-	v := f.Vnet()
-	if v[0]|v[1] == 0 && v.HdrLen() == 0 {
-		return DropNone
+	if v := f.Vnet(); binary.LittleEndian.Uint32(v) != 0 { // flags, GSO type, header length
+		return f.parseVnet(v)
 	}
-	return f.parseVnet(v, b)
+	return DropNone
 }
 
 // parseTags finds the EtherType behind all tags. Only an outermost 802.1Q tag is ours to judge (Key.VLAN), all others are opaque.
@@ -116,7 +116,6 @@ func (f *Frame) parseIPv4(b []byte) DropReason {
 		return DropBadIPv4
 	}
 	f.L3End = f.L3 + total
-	f.L3Size = total
 	k := &f.Key
 	copy(k.Src[:4], h[12:16])
 	copy(k.Dst[:4], h[16:20])
@@ -140,8 +139,7 @@ func (f *Frame) parseIPv6(b []byte) DropReason {
 	if len(h) < 40 || h[0]>>4 != 6 || 40+int(h.PayloadLen()) > len(h) {
 		return DropBadIPv6
 	}
-	f.L3Size = 40 + int(h.PayloadLen())
-	f.L3End = f.L3 + f.L3Size
+	f.L3End = f.L3 + 40 + int(h.PayloadLen())
 	k := &f.Key
 	copy(k.Src[:], h[8:24])
 	copy(k.Dst[:], h[24:40])
@@ -218,10 +216,13 @@ func (f *Frame) parseTransport(b []byte, at int, proto uint8) DropReason {
 		}
 		f.L4, f.Payload = at, at+8
 	case ProtoICMP, ProtoICMPv6:
-		if len(t) < 4 {
+		if (proto == ProtoICMP) != (k.EtherType == EtherTypeIPv4) {
+			return DropNone // no stack heeds the other family's ICMP
+		}
+		if len(t) < 8 {
 			return DropBadICMP
 		}
-		f.L4, f.Payload = at, at+4
+		f.L4, f.Payload = at, at+8
 		k.SrcPort = binary.BigEndian.Uint16(t)
 		f.parseICMP(t, proto)
 		return DropNone
@@ -247,95 +248,10 @@ func (f *Frame) parseICMP(t []byte, proto uint8) {
 		echo = t[0] == 128 || t[0] == 129
 		isError = t[0] < 128 // RFC 4443 2.1
 	}
-	if echo && len(t) >= 6 {
+	if echo {
 		f.Key.DstPort = binary.BigEndian.Uint16(t[4:])
 	}
 	if isError {
 		f.Flags |= FlagICMPError
 	}
-}
-
-// parseVnet holds the vnet header against the frame. What is not known to be true is dropped: the kernel of another
-// container will act on it.
-func (f *Frame) parseVnet(v VnetHeader, b []byte) DropReason {
-	if int(v.HdrLen()) > len(b) || v[0]&^(VnetNeedsCsum|VnetDataValid) != 0 {
-		return DropBadVnet
-	}
-	if v.NeedsCsum() {
-		start, off := int(v.CsumStart()), int(v.CsumOffset())
-		if start < 14 || start+off+2 > len(b) {
-			return DropBadVnet
-		}
-		if f.L4 != 0 && (start != f.L4 || off != csumOffset(f.Key.Proto)) {
-			return DropBadVnet
-		}
-	}
-	if v.GSOType() == GSONone {
-		return DropNone
-	}
-	return f.parseGSO(v, b)
-}
-
-// csumOffset returns where a transport header keeps its checksum, or -1 for a protocol without one that can be left to offload.
-func csumOffset(proto uint8) int {
-	switch proto {
-	case ProtoTCP:
-		return 16
-	case ProtoUDP, 136:
-		return 6
-	case ProtoICMPv6, ProtoICMP:
-		return 2
-	case 33: // DCCP (RFC 4340 5.1)
-		return 6
-	}
-	return -1
-}
-
-func (f *Frame) parseGSO(v VnetHeader, b []byte) DropReason {
-	k := &f.Key
-	size := int(v.GSOSize())
-	if size == 0 || f.L4 == 0 || f.Flags&FlagFragment != 0 {
-		return DropBadVnet
-	}
-	switch v.GSOType() &^ GSOECN {
-	case GSOTCPv4:
-		if k.EtherType != EtherTypeIPv4 || k.Proto != ProtoTCP {
-			return DropBadVnet
-		}
-	case GSOTCPv6:
-		if k.EtherType != EtherTypeIPv6 || k.Proto != ProtoTCP {
-			return DropBadVnet
-		}
-	case GSOUDPL4:
-		if k.Proto != ProtoUDP {
-			return DropBadVnet
-		}
-	default:
-		return DropBadVnet
-	}
-	f.Flags |= FlagGSO
-	v.SetHdrLen(uint16(f.Payload))
-	if !v.NeedsCsum() {
-		f.makePartial(v, b)
-	}
-	payload := f.L3End - f.Payload
-	if payload > size {
-		f.L3Size = f.Payload - f.L3 + size
-		f.Segs = (payload + size - 1) / size
-	}
-	return DropNone
-}
-
-// makePartial replaces a complete transport checksum by the pseudo-header's sum and says so in the vnet header.
-func (f *Frame) makePartial(v VnetHeader, b []byte) {
-	off := csumOffset(f.Key.Proto)
-	n := 16
-	if f.Key.EtherType == EtherTypeIPv4 {
-		n = 4
-	}
-	sum := PseudoSum(f.Key.Src[:n], f.Key.Dst[:n], f.Key.Proto, f.L3End-f.L4)
-	binary.BigEndian.PutUint16(b[f.L4+off:], Fold(sum))
-	v[0] = v[0]&^VnetDataValid | VnetNeedsCsum
-	v.SetCsumStart(uint16(f.L4))
-	binary.LittleEndian.PutUint16(v[8:], uint16(off))
 }

@@ -31,9 +31,10 @@ func (f *Frame) Segment(dst *Frame, i int, partial bool) {
 
 // header makes dst a frame of n bytes, with the headers of f and what Parse found.
 func (f *Frame) header(dst *Frame, n int) {
+	dst.Reset()
 	buf := dst.buf
 	*dst = *f
-	dst.buf, dst.off, dst.end, dst.Borrowed = buf, Headroom, Headroom+n, false
+	dst.buf, dst.off, dst.end, dst.own, dst.Borrowed = buf, Headroom, Headroom+n, nil, false
 	dst.L3End, dst.L3Size = n, n-f.L3
 	copy(buf[Headroom:], f.buf[f.off:f.off+f.Payload])
 }

@@ -2,13 +2,6 @@ package packet
 
 import "encoding/binary"
 
-// Partial reports whether the transport checksum is left to offload: its field holds the pseudo-header's sum, not
-// complemented. A NEEDS_CSUM frame may instead mean the checksum of a packet inside a tunnel; then the outer one is complete.
-func (f *Frame) Partial() bool {
-	v := f.Vnet()
-	return v.NeedsCsum() && f.L4 != 0 && int(v.CsumStart()) == f.L4
-}
-
 // CompleteChecksum makes the checksum that a NEEDS_CSUM frame left to offload, for a port without it. Not for super-frames,
 // see Segment. A sum of 0 becomes 0xffff, as UDP demands (RFC 768); for the others both mean the same.
 func (f *Frame) CompleteChecksum() {
@@ -27,13 +20,13 @@ func (f *Frame) CompleteChecksum() {
 
 // NoChecksum reports whether the frame is a UDP datagram sent without a checksum (RFC 768; over IPv6 RFC 6935).
 func (f *Frame) NoChecksum() bool {
-	return f.L4 != 0 && f.Key.Proto == ProtoUDP && UDP(f.Transport()).Checksum() == 0 && !f.Partial()
+	return f.L4 != 0 && f.Key.Proto == ProtoUDP && UDP(f.Transport()).Checksum() == 0 && !f.Vnet().NeedsCsum()
 }
 
 // VerifyTransport reports whether the frame has a complete TCP, UDP or ICMP checksum and it is right. It says no to what it
-// cannot judge: other protocols, NoChecksum, Partial, fragments, destinations still to come in an IPv6 routing header.
+// cannot judge: other protocols, NoChecksum, NEEDS_CSUM, fragments, destinations still to come in an IPv6 routing header.
 func (f *Frame) VerifyTransport() bool {
-	if f.L4 == 0 || f.NoChecksum() || f.Partial() {
+	if f.L4 == 0 || f.Vnet().NeedsCsum() || f.NoChecksum() {
 		return false
 	}
 	t := f.Transport()

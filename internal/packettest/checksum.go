@@ -38,14 +38,14 @@ func checksumAt(proto uint8) int {
 	return -1
 }
 
-// complete is the checksum of a transport header and payload whose checksum field is zero, as it is sent.
+// complete is the checksum of a transport header and payload whose checksum field is zero, as it is sent. A zero is sent as
+// 0xffff, which UDP demands and to the others means the same.
 func complete(pseudo, transport []byte, proto uint8) uint16 {
 	if proto == protoICMP {
 		pseudo = nil
 	}
-	c := ^sum16(pseudo, transport)
-	if c == 0 && proto == protoUDP {
-		return 0xffff
+	if c := ^sum16(pseudo, transport); c != 0 {
+		return c
 	}
-	return c
+	return 0xffff
 }

@@ -56,7 +56,7 @@ type Watcher struct {
 
 type watchedSpace struct {
 	id    NamespaceID
-	count int // Adds without their Removes
+	count int // Adds not yet removed
 }
 
 // NewWatcher opens a watcher in the private namespace, which it watches from the start.
@@ -100,29 +100,41 @@ func openWatch() (int, error) {
 	return fd, nil
 }
 
-// Add begins to watch ns, whose handle may then be closed. Adds are counted; each wants a Remove. What changed before is not
-// reported: look it up after Add.
-func (w *Watcher) Add(ns *Namespace) error {
+// Add begins to watch ns, whose handle may then be closed. What changed before is not reported: look it up after Add. A
+// namespace that is added more than once is watched until each remove was called; they are idempotent.
+func (w *Watcher) Add(ns *Namespace) (remove func(), err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	nsid, err := w.nsid(ns)
+	if err == nil {
+		// The id may have been another namespace's, whose end still waits in the socket: it must not be taken for the end of ns.
+		err = w.drainLocked()
+	}
 	if err != nil {
-		return fmt.Errorf("watch network namespace %s: %w", ns, err)
-	}
-	// The id may have been another namespace's, whose end still waits in the socket: it must not be taken for the end of ns.
-	if err := w.drainLocked(); err != nil {
-		return fmt.Errorf("watch network namespace %s: %w", ns, err)
-	}
-	if len(w.backlog) > 0 {
-		w.wake()
+		return nil, fmt.Errorf("watch network namespace %s: %w", ns, err)
 	}
 	s := w.watched[nsid]
+	if s != nil && s.id != ns.id { // its end was lost
+		w.backlog = append(w.backlog, Event{Kind: NamespaceDied, Namespace: s.id})
+		s = nil
+	}
 	if s == nil {
 		s = &watchedSpace{id: ns.id}
 		w.watched[nsid] = s
 	}
 	s.count++
-	return nil
+	if len(w.backlog) > 0 {
+		w.wake()
+	}
+	return sync.OnceFunc(func() { w.remove(nsid, s) }), nil
+}
+
+func (w *Watcher) remove(nsid int32, s *watchedSpace) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.count--; s.count == 0 && w.watched[nsid] == s {
+		delete(w.watched, nsid)
+	}
 }
 
 // nsid returns the id of ns in the private namespace. It gives it one if need be.
@@ -142,21 +154,6 @@ func (w *Watcher) nsid(ns *Namespace) (int32, error) {
 		}
 	}
 	return int32(id), err
-}
-
-// Remove takes back one Add.
-func (w *Watcher) Remove(id NamespaceID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for nsid, s := range w.watched {
-		if s.id != id {
-			continue
-		}
-		if s.count--; s.count == 0 {
-			delete(w.watched, nsid)
-		}
-		return
-	}
 }
 
 // Run reports events, one after the other and in their order, until ctx ends; then it returns nil. It runs once at a time.

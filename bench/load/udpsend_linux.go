@@ -149,4 +149,3 @@ func (s *sender) send(n int) error {
 	}
 	return nil
 }
-

@@ -78,18 +78,18 @@ func (r *Run) failures(caseName, peer string) int {
 	n := 0
 	for i := range r.Samples {
 		s := &r.Samples[i]
-		if s.Case == caseName && s.Peer == peer && s.Error != "" {
+		if s.Case == caseName && s.Peer == peer && s.Error != "" && !s.Retired {
 			n++
 		}
 	}
 	return n
 }
 
-// Failed counts the samples of the run that ended with an error.
+// Failed counts the samples of the run that ended with an error, also when tried again.
 func (r *Run) Failed() int {
 	n := 0
 	for i := range r.Samples {
-		if r.Samples[i].Error != "" {
+		if s := &r.Samples[i]; s.Error != "" && !s.Retired {
 			n++
 		}
 	}

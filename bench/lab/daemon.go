@@ -1,0 +1,100 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// network is the name of the one network that every daemon has.
+const network = "bench"
+
+// buildDaemon:  A eth0 (TAP or veth) -------- vswitchd -------- (TAP or veth) eth0 B
+func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
+	dir := filepath.Join(l.dir, p.Name)
+	state := filepath.Join(dir, "state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return fmt.Errorf("make the daemon's state directory: %w", err)
+	}
+	p.daemonSocket = filepath.Join(dir, "vswitchd.sock")
+	argv := append([]string{l.Vswitchd, "--socket", p.daemonSocket, "--state-dir", state, "--fdstore=none"}, p.Args...)
+	var err error
+	if p.Switch, err = l.Start(context.Background(), "", nil, argv...); err != nil {
+		return err
+	}
+	l.onClose("stop the daemon of "+p.Name, func(ctx context.Context) error { return l.stopDaemon(ctx, p.Switch, state) })
+	go p.Switch.drain()
+
+	if p.Version, err = l.awaitDaemon(ctx, p); err != nil {
+		return err
+	}
+	commands := [][]string{
+		{"add-network", network, "--subnet", p.Net4.String(), "--subnet", p.Net6.String()},
+		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType},
+		{"add-port", network, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType},
+	}
+	for _, command := range commands {
+		if _, err := l.vsctl(ctx, p, command...); err != nil {
+			return fmt.Errorf("%w\nthe daemon's last words: %s", err, p.Switch.Stderr())
+		}
+	}
+	return nil
+}
+
+func (l *Lab) vsctl(ctx context.Context, p *Peer, args ...string) (string, error) {
+	out, err := l.Output(ctx, "", append([]string{l.Vsctl, "--socket", p.daemonSocket}, args...)...)
+	return strings.TrimSpace(string(out)), err
+}
+
+// awaitDaemon waits until the daemon answers and returns its version.
+func (l *Lab) awaitDaemon(ctx context.Context, p *Peer) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		version, err := l.vsctl(ctx, p, "version")
+		if err == nil {
+			first, _, _ := strings.Cut(version, "\n")
+			return first, nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("vswitchd does not answer: %w\nits last words: %s", err, p.Switch.Stderr())
+		case <-time.After(50 * time.Millisecond):
+		}
+		if ended(p.Switch.PID()) {
+			return "", fmt.Errorf("vswitchd has ended: %w\nits last words: %s", p.Switch.Wait(), p.Switch.Stderr())
+		}
+	}
+}
+
+// stopDaemon ends the daemon in order and has it remove all that it made.
+func (l *Lab) stopDaemon(ctx context.Context, daemon *Child, state string) error {
+	daemon.Signal(syscall.SIGTERM)
+	deadline := time.Now().Add(5 * time.Second)
+	var slow error
+	for !ended(daemon.PID()) {
+		if time.Now().After(deadline) {
+			slow = errors.New("vswitchd did not end within 5 s of SIGTERM and was killed")
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	daemon.Kill()
+	_, err := l.Output(ctx, "", l.Vswitchd, "--teardown", "--state-dir", state)
+	return errors.Join(slow, err)
+}
+
+// ended reports whether a child of ours runs no more: it is a zombie until we wait for it.
+func ended(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return strings.HasPrefix(rest, "Z")
+}

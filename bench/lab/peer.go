@@ -1,0 +1,190 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// Kind describes a peer that can be built.
+type Kind struct {
+	Name   string
+	About  string
+	Daemon bool     // needs vswitchd and vsctl
+	Args   []string // more arguments of vswitchd
+	build  func(l *Lab, ctx context.Context, p *Peer) error
+}
+
+// Kinds are all peers, in the order in which reports show them.
+var Kinds = []Kind{
+	{Name: "bridge", About: "kernel bridge and two veth pairs", build: (*Lab).buildBridge},
+	{Name: "veth", About: "one veth pair, no switch at all", build: (*Lab).buildVeth},
+	{Name: "naive", About: "songgao/water, a goroutine per TAP, a map behind a mutex", build: (*Lab).buildNaive},
+	{Name: "vswitch", About: "vswitchd with TAP ports", Daemon: true, build: (*Lab).buildTAP},
+	{Name: "vswitch-veth", About: "vswitchd with veth ports", Daemon: true, build: (*Lab).buildVethPorts},
+	{Name: "vswitch-nocoalesce", About: "vswitchd without its egress coalescer", Daemon: true, Args: []string{"--coalesce=off"}, build: (*Lab).buildTAP},
+	{Name: "vswitch-nospin", About: "vswitchd that sleeps at once", Daemon: true, Args: []string{"--spin=0"}, build: (*Lab).buildTAP},
+	{Name: "vswitch-nocache", About: "vswitchd that decides every frame anew", Daemon: true, Args: []string{"--flow-cache=off"}, build: (*Lab).buildTAP},
+	{Name: "vswitch-workers2", About: "vswitchd with two workers", Daemon: true, Args: []string{"--workers", "2"}, build: (*Lab).buildTAP},
+}
+
+// Peer is a network that stands: two containers and what switches between them.
+type Peer struct {
+	Kind
+	A, B         string // the containers' namespaces; clients run in A, servers in B
+	Net4, Net6   netip.Prefix
+	A4, A6       netip.Addr
+	B4, B6       netip.Addr
+	Switch       *Child // the process that switches; nil when the kernel does
+	Version      string // of the daemon
+	congestion   string // what the containers' default was set to last
+	switchSpace  string // the namespace that the switch lives in, if it has one
+	daemonSocket string
+}
+
+// mtu is that of every container's interface. Peers with different ones could not be compared.
+const mtu = 1500
+
+// Build makes a peer's network. number is different for every peer of the lab: it picks the addresses, so that daemons that
+// run at the same time do not meet.
+func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	p := &Peer{Kind: kind}
+	p.Net4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24)
+	p.Net6 = netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x77, 7: byte(number)}), 64)
+	host := func(n byte) (v4, v6 netip.Addr) {
+		a4, a6 := p.Net4.Addr().As4(), p.Net6.Addr().As16()
+		a4[3], a6[15] = n, n
+		return netip.AddrFrom4(a4), netip.AddrFrom16(a6)
+	}
+	p.A4, p.A6 = host(2)
+	p.B4, p.B6 = host(3)
+	var err error
+	if p.A, err = l.namespace(ctx, kind.Name+"-a"); err != nil {
+		return nil, err
+	}
+	if p.B, err = l.namespace(ctx, kind.Name+"-b"); err != nil {
+		return nil, err
+	}
+	if err := kind.build(l, ctx, p); err != nil {
+		return nil, fmt.Errorf("build peer %s: %w", kind.Name, err)
+	}
+	for _, namespace := range []string{p.A, p.B} {
+		if err := l.checkMTU(ctx, namespace); err != nil {
+			return nil, fmt.Errorf("build peer %s: %w", kind.Name, err)
+		}
+	}
+	return p, nil
+}
+
+// configure gives the container's eth0 its addresses and sets it up.
+func (l *Lab) configure(ctx context.Context, namespace string, v4, v6 netip.Addr) error {
+	for _, command := range []string{
+		fmt.Sprintf("-n %s address add %v/24 dev eth0", namespace, v4),
+		fmt.Sprintf("-n %s address add %v/64 dev eth0 nodad", namespace, v6),
+		fmt.Sprintf("-n %s link set eth0 mtu %d up", namespace, mtu),
+	} {
+		if err := ip(ctx, command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) configureBoth(ctx context.Context, p *Peer) error {
+	if err := l.configure(ctx, p.A, p.A4, p.A6); err != nil {
+		return err
+	}
+	return l.configure(ctx, p.B, p.B4, p.B6)
+}
+
+func (l *Lab) checkMTU(ctx context.Context, namespace string) error {
+	out, err := l.Output(ctx, "", "ip", "-n", namespace, "-o", "link", "show", "eth0")
+	if err != nil {
+		return err
+	}
+	if want := fmt.Sprintf("mtu %d ", mtu); !strings.Contains(string(out), want) {
+		return fmt.Errorf("eth0 in %s has not %sas with the other peers: %s", namespace, want, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// buildVeth:  A eth0 ======== eth0 B
+func (l *Lab) buildVeth(ctx context.Context, p *Peer) error {
+	if err := ip(ctx, fmt.Sprintf("-n %s link add eth0 type veth peer name eth0 netns %s", p.A, p.B)); err != nil {
+		return err
+	}
+	return l.configureBoth(ctx, p)
+}
+
+// buildBridge:  A eth0 ======== p0 br0 p1 ======== eth0 B
+func (l *Lab) buildBridge(ctx context.Context, p *Peer) error {
+	var err error
+	if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
+		return err
+	}
+	in := "-n " + p.switchSpace
+	for _, command := range []string{
+		in + " link add br0 type bridge",
+		in + " link set br0 up",
+		in + " link add p0 type veth peer name eth0 netns " + p.A,
+		in + " link add p1 type veth peer name eth0 netns " + p.B,
+		in + " link set p0 master br0 up",
+		in + " link set p1 master br0 up",
+	} {
+		if err := ip(ctx, command); err != nil {
+			return err
+		}
+	}
+	if err := l.bridgeWithoutNetfilter(ctx, p.switchSpace); err != nil {
+		return err
+	}
+	return l.configureBoth(ctx, p)
+}
+
+// buildNaive:  A eth0 (TAP) -------- pump -------- (TAP) eth0 B
+func (l *Lab) buildNaive(ctx context.Context, p *Peer) error {
+	var err error
+	if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
+		return err
+	}
+	// The pump lives as long as the lab, not as long as this call.
+	p.Switch, err = l.Start(context.Background(), p.switchSpace, nil, l.Bench, "naive-pump", "vb0", "vb1")
+	if err != nil {
+		return err
+	}
+	l.onClose("stop the naive pump", func(context.Context) error { p.Switch.Kill(); return nil })
+	if line, err := p.Switch.Line(); err != nil || line != "ready" {
+		return fmt.Errorf("naive pump is not ready: %q: %w", line, err)
+	}
+	for tap, namespace := range map[string]string{"vb0": p.A, "vb1": p.B} {
+		if err := ip(ctx, fmt.Sprintf("-n %s link set %s netns %s name eth0", p.switchSpace, tap, namespace)); err != nil {
+			return err
+		}
+	}
+	return l.configureBoth(ctx, p)
+}
+
+func (l *Lab) buildTAP(ctx context.Context, p *Peer) error { return l.buildDaemon(ctx, p, "tap") }
+func (l *Lab) buildVethPorts(ctx context.Context, p *Peer) error {
+	return l.buildDaemon(ctx, p, "veth")
+}
+
+// Available reports why a peer cannot be built with these programs, or nil.
+func (k Kind) Available(programs Programs) error {
+	if !k.Daemon {
+		return nil
+	}
+	for _, path := range []string{programs.Vswitchd, programs.Vsctl} {
+		if found, err := os.Stat(path); err != nil {
+			return fmt.Errorf("peer %s needs a program: %w", k.Name, err)
+		} else if found.IsDir() || found.Mode()&0o111 == 0 {
+			return fmt.Errorf("peer %s needs a program: %s cannot be executed", k.Name, path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"vswitch/bench/lab"
+	"vswitch/bench/load"
+)
+
+// stream describes one run of numbered datagrams from A to B.
+type stream struct {
+	payload  int
+	segments int     // datagrams to a send, 0 or 1: one
+	rate     float64 // datagrams a second, 0: as fast as it goes
+	v6       bool
+	seconds  float64
+	// during is called while the stream runs, once it does.
+	during func() error
+}
+
+// outcome is what became of a stream.
+type outcome struct {
+	sent, received float64 // datagrams a second
+	loss           float64 // share, 0 to 1
+}
+
+// datagrams sends a stream and accounts for every datagram of it.
+func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcome, values, error) {
+	at := s.at(p, st.v6)
+	flow := []string{"--flow", strconv.Itoa(int(at.Port())), "--payload", strconv.Itoa(st.payload)}
+	receive := append([]string{"udp-recv", "--listen", at.String()}, flow...)
+	if st.segments > 1 {
+		receive = append(receive, "--gro")
+	}
+	receiver, err := s.generate(ctx, p.B, receive...)
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	defer receiver.Kill()
+	send := append([]string{"udp-send", "--to", at.String(), "--seconds", seconds(st.seconds)}, flow...)
+	send = append(send, "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64))
+
+	var sent load.UDPSent
+	var got load.UDPReceived
+	cpu, err := metered(p, func() error {
+		sender, err := s.generate(ctx, p.A, send...)
+		if err != nil {
+			return err
+		}
+		defer sender.Kill()
+		if st.during != nil {
+			if err := st.during(); err != nil {
+				return err
+			}
+		}
+		return awaitReport(sender, &sent)
+	})
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	receiver.Stop()
+	if err := awaitReport(receiver, &got); err != nil {
+		return outcome{}, nil, err
+	}
+	o, v, err := account(sent, got)
+	if err == nil {
+		cpu.put(v, p)
+	}
+	return o, v, err
+}
+
+// account compares the two ends' reports.
+func account(sent load.UDPSent, got load.UDPReceived) (outcome, values, error) {
+	if sent.Datagrams == 0 {
+		return outcome{}, nil, errors.New("the sender sent nothing")
+	}
+	if got.Unique == 0 {
+		return outcome{}, nil, fmt.Errorf("none of %d datagrams arrived (%d strangers, %d dropped by the socket)", sent.Datagrams, got.Strangers, got.SocketDrops)
+	}
+	// Datagrams still queued when the sender ended arrive later: the longer of the two times is theirs.
+	o := outcome{
+		sent:     float64(sent.Datagrams) / sent.Seconds,
+		received: float64(got.Unique) / max(sent.Seconds, got.Seconds),
+		loss:     max(0, 1-float64(got.Unique+got.Ancient)/float64(sent.Datagrams)),
+	}
+	return o, values{
+		"sent":         o.sent / 1000,
+		"received":     o.received / 1000,
+		"loss":         100 * o.loss,
+		"duplicates":   float64(got.Duplicates),
+		"reordered":    float64(got.Reordered),
+		"strangers":    float64(got.Strangers),
+		"socket_drops": float64(got.SocketDrops),
+		"missed":       float64(sent.Missed),
+	}, nil
+}
+
+// segments measures senders that leave the segmentation to the kernel.
+func (s *session) segments(ctx context.Context, p *lab.Peer) (values, error) {
+	const payload, segments = 1400, 46
+	o, v, err := s.datagrams(ctx, p, stream{payload: payload, segments: segments, seconds: s.seconds})
+	if err != nil {
+		return nil, err
+	}
+	v["sent"] = o.sent * payload * 8 / 1e9
+	v["received"] = o.received * payload * 8 / 1e9
+	return v, nil
+}
+
+// settle is how long a stream runs before and after the part that is measured.
+const settle = 200 * time.Millisecond
+
+// fixedRate measures CPU use at a rate that every peer carries. The clocks are read while the stream runs, so that starting
+// the generators does not count.
+func (s *session) fixedRate(ctx context.Context, p *lab.Peer, rate float64) (values, error) {
+	var cpu used
+	st := stream{payload: 18, rate: rate, seconds: s.seconds + 2*settle.Seconds()}
+	st.during = func() error {
+		if err := pause(ctx, settle); err != nil {
+			return err
+		}
+		var err error
+		cpu, err = metered(p, func() error { return pause(ctx, duration(s.seconds)) })
+		return err
+	}
+	o, v, err := s.datagrams(ctx, p, st)
+	if err != nil {
+		return nil, err
+	}
+	if o.sent < 0.95*rate {
+		return nil, fmt.Errorf("the sender reached only %.0f of %.0f datagrams a second", o.sent, rate)
+	}
+	cpu.put(v, p)
+	v["machine"] = cpu.machine
+	if p.Switch != nil {
+		v["switch"] = cpu.sw
+	}
+	return v, nil
+}
+
+// idle measures the CPU use of a switch without traffic.
+func (s *session) idle(ctx context.Context, p *lab.Peer) (values, error) {
+	cpu, err := metered(p, func() error { return pause(ctx, duration(s.seconds)) })
+	return values{"switch": 100 * cpu.sw}, err
+}

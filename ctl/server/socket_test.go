@@ -1,0 +1,265 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vswitch/ctl/server"
+	"vswitch/ctl/server/servertest"
+	"vswitch/internal/api"
+)
+
+// locked is a buffer for a log that is read while it is written.
+type locked struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// eventually waits until ok holds; it fails the test if that takes ten seconds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not happen", what)
+		}
+	}
+}
+
+// open connects and sends text.
+func open(t *testing.T, path, text string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	return c, bufio.NewReader(c)
+}
+
+const getVersion = "GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n"
+
+// status reads one answer with its body.
+func status(t *testing.T, in *bufio.Reader) int {
+	t.Helper()
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode
+}
+
+func TestOneClientTooMany(t *testing.T) {
+	path, _ := servertest.Start(t, servertest.New(), new(server.Events), discard)
+	var clients []net.Conn
+	for i := range server.MaxClients {
+		c, in := open(t, path, getVersion)
+		if s := status(t, in); s != 200 {
+			t.Fatalf("client %d got %d", i, s)
+		}
+		clients = append(clients, c)
+	}
+	_, in := open(t, path, getVersion)
+	if s := status(t, in); s != 503 {
+		t.Fatalf("one too many got %d, want 503", s)
+	}
+	if _, err := in.ReadByte(); err != io.EOF {
+		t.Errorf("its connection is still open: %v", err)
+	}
+
+	// Those who come and say nothing fill the waiting room; then the 503 comes at once.
+	full := 0
+	eventually(t, "a refusal without a request", func() bool {
+		c, in := open(t, path, "")
+		full++
+		if full <= server.Refused {
+			return false
+		}
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		answer, err := http.ReadResponse(in, nil)
+		return err == nil && answer.StatusCode == 503
+	})
+
+	clients[0].Close()
+	clients[1].Close()
+}
+
+func TestLeavingMakesRoom(t *testing.T) {
+	path, _ := servertest.Start(t, servertest.New(), new(server.Events), discard)
+	var clients []net.Conn
+	for range server.MaxClients {
+		c, in := open(t, path, getVersion)
+		status(t, in)
+		clients = append(clients, c)
+	}
+	clients[0].Close()
+	eventually(t, "a free place", func() bool {
+		c, in := open(t, path, getVersion)
+		defer c.Close()
+		return status(t, in) == 200
+	})
+}
+
+func TestBadHTTP(t *testing.T) {
+	path, _ := servertest.Start(t, servertest.New(), new(server.Events), discard)
+	for name, tt := range map[string]struct {
+		text   string
+		status int
+	}{
+		"no HTTP":             {"hello\r\n\r\n", 400},
+		"header too large":    {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
+		"body too large":      {fmt.Sprintf("POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 2<<20, strings.Repeat("x", 1<<20+1)), 413},
+		"body without an end": {"POST /v1/trace HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+		"HEAD":                {"HEAD /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(30 * time.Second))
+			go io.WriteString(c, tt.text) // the server may answer and close before it has read all; ends with c
+			answer, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: strings.Fields(tt.text)[0]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != tt.status {
+				t.Errorf("got %d, want %d", answer.StatusCode, tt.status)
+			}
+		})
+	}
+}
+
+// waiting is a switch whose AddPort waits.
+type waiting struct {
+	*servertest.Backend
+	entered, leave chan struct{}
+	peer           server.Peer
+}
+
+func (w *waiting) AddPort(ctx context.Context, r api.PortRequest) (api.Port, error) {
+	w.peer = server.PeerOf(ctx)
+	close(w.entered)
+	select {
+	case <-w.leave:
+		return w.Backend.AddPort(ctx, r)
+	case <-ctx.Done():
+		return api.Port{}, ctx.Err()
+	}
+}
+
+const addPort = "POST /v1/ports HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n" + `{"name":"db","network":"net1"}`
+
+func TestStopDrainsRequestsAndEndsStreams(t *testing.T) {
+	before := runtime.NumGoroutine()
+	log := new(locked)
+	b := &waiting{Backend: servertest.New(), entered: make(chan struct{}), leave: make(chan struct{})}
+	path, stop := servertest.Start(t, b, new(server.Events), slog.New(slog.NewTextHandler(log, nil)))
+	_, stream := open(t, path, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := http.ReadResponse(stream, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, port := open(t, path, addPort)
+	<-b.entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	if _, err := io.Copy(io.Discard, stream); err != nil { // ends while the other request is still waiting
+		t.Errorf("the stream: %v", err)
+	}
+	close(b.leave)
+	if s := status(t, port); s != 201 {
+		t.Errorf("the request in flight got %d", s)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	want := server.Peer{PID: int32(os.Getpid()), UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Known: true}
+	if b.peer != want {
+		t.Errorf("the peer is %+v, want %+v", b.peer, want)
+	}
+	if want := fmt.Sprintf("method=POST path=/v1/ports status=201"); !strings.Contains(log.String(), want) ||
+		!strings.Contains(log.String(), fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())) {
+		t.Errorf("the log lacks who added the port: %s", log)
+	}
+	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+func TestClientThatLeavesCancels(t *testing.T) {
+	b := &waiting{Backend: servertest.New(), entered: make(chan struct{}), leave: make(chan struct{})}
+	log := new(locked)
+	path, _ := servertest.Start(t, b, new(server.Events), slog.New(slog.NewTextHandler(log, nil)))
+	c, _ := open(t, path, addPort)
+	<-b.entered
+	c.Close()
+	eventually(t, "the end of the request", func() bool { return strings.Contains(log.String(), "path=/v1/ports status=503") })
+}
+
+func TestSlowReaderOfEventsIsDropped(t *testing.T) {
+	events := new(server.Events)
+	path, _ := servertest.Start(t, servertest.New(), events, discard)
+	_, in := open(t, path, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8000 { // far more than the ring and the socket's buffer hold
+		events.Publish("t", "o", strings.Repeat("x", 1000))
+	}
+	all, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := string(all[max(0, len(all)-400):]); !strings.Contains(last, "event: "+api.EventLagged) {
+		t.Errorf("the stream ends with %q", last)
+	}
+}
+
+func TestStreamFormat(t *testing.T) {
+	events := new(server.Events)
+	events.Publish("port.added", "web", "first\nline")
+	events.Publish("forged\ndata: x", "web", "")
+	path, _ := servertest.Start(t, servertest.New(), events, discard)
+	_, in := open(t, path, "GET /v1/events?follow=false HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(answer.Body)
+	lines := strings.Split(string(body), "\n")
+	if len(lines) != 9 || lines[0] != "id: 1" || lines[1] != "event: port.added" || !strings.HasPrefix(lines[2], `data: {"seq":1,`) ||
+		lines[3] != "" || lines[5] != "event: forged data: x" || answer.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("the stream is %q", body)
+	}
+}

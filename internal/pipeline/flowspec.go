@@ -1,0 +1,364 @@
+package pipeline
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"vswitch/internal/api"
+	"vswitch/internal/packet"
+)
+
+// FlowSpec is a frame in words, in the grammar of `vsctl trace`, which is that of ovs-appctl ofproto/trace:
+//
+//	in_port=c1,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80
+//
+// Keywords and fields are separated by commas or spaces and may come in any order; each says or implies what kind of frame
+// it is, and contradictions are errors. What ParseFlow leaves nil or invalid was not given: the caller, who knows which port
+// has which addresses, may fill it in before Build.
+type FlowSpec struct {
+	InPort               string
+	SrcMAC, DstMAC       net.HardwareAddr
+	SrcIP, DstIP         netip.Addr       // ARP: the sender's and the target's
+	SenderMAC, TargetMAC net.HardwareAddr // ARP
+
+	kind  frameKind
+	nums  [numbers]uint32
+	given uint32 // bits: which of nums
+}
+
+// frameKind says which headers the frame has.
+type frameKind struct {
+	eth            uint16 // EtherType behind all tags; noEtherType, or 0 while not known
+	proto          uint8  // IP protocol, when hasProto
+	hasProto       bool
+	ethBy, protoBy string // what said so, for errors
+}
+
+// noEtherType stands for frames with a length in place of the EtherType (IEEE 802.3), as in OpenFlow.
+const noEtherType = 0x05ff
+
+// number names a field that holds a number.
+type number uint8
+
+const (
+	noNumber number = iota // of fields that hold no number
+	vlanVID
+	vlanPCP
+	vlanInner
+	vlanService
+	ethType
+	ipProto
+	ipTOS
+	ipTTL
+	srcPort
+	dstPort
+	icmpType
+	icmpCode
+	icmpID
+	tcpFlags
+	arpOp
+	frameLen
+	numbers
+)
+
+// field is one word of the grammar. One of mac, ip and num says where its value is kept; in_port has none.
+type field struct {
+	name, alias string
+	mac         func(*FlowSpec) *net.HardwareAddr
+	ip          func(*FlowSpec) *netip.Addr
+	num         number
+	max         uint32
+	eth         uint16 // EtherType that it implies; anyIP: IPv4 or IPv6
+	proto       uint8  // IP protocol that it implies
+}
+
+// anyIP is no EtherType: it stands for both versions of IP.
+const anyIP = 1
+
+func srcMAC(s *FlowSpec) *net.HardwareAddr    { return &s.SrcMAC }
+func dstMAC(s *FlowSpec) *net.HardwareAddr    { return &s.DstMAC }
+func senderMAC(s *FlowSpec) *net.HardwareAddr { return &s.SenderMAC }
+func targetMAC(s *FlowSpec) *net.HardwareAddr { return &s.TargetMAC }
+func srcIP(s *FlowSpec) *netip.Addr           { return &s.SrcIP }
+func dstIP(s *FlowSpec) *netip.Addr           { return &s.DstIP }
+
+// fields is the grammar, in the order in which String writes it.
+var fields = []field{
+	{name: "in_port"},
+	{name: "eth_src", alias: "dl_src", mac: srcMAC},
+	{name: "eth_dst", alias: "dl_dst", mac: dstMAC},
+	{name: "vlan_vid", alias: "dl_vlan", num: vlanVID, max: 4095},
+	{name: "vlan_pcp", alias: "dl_vlan_pcp", num: vlanPCP, max: 7},
+	{name: "vlan_inner", num: vlanInner, max: 4095},     // the tag behind vlan_vid's
+	{name: "vlan_service", num: vlanService, max: 4095}, // outermost tag of 802.1ad
+	{name: "eth_type", alias: "dl_type", num: ethType, max: 0xffff},
+	{name: "ip_src", alias: "nw_src", ip: srcIP, eth: packet.EtherTypeIPv4},
+	{name: "ip_dst", alias: "nw_dst", ip: dstIP, eth: packet.EtherTypeIPv4},
+	{name: "ipv6_src", ip: srcIP, eth: packet.EtherTypeIPv6},
+	{name: "ipv6_dst", ip: dstIP, eth: packet.EtherTypeIPv6},
+	{name: "ip_proto", alias: "nw_proto", num: ipProto, max: 255, eth: anyIP},
+	{name: "ip_tos", alias: "nw_tos", num: ipTOS, max: 255, eth: anyIP},
+	{name: "ip_ttl", alias: "nw_ttl", num: ipTTL, max: 255, eth: anyIP},
+	{name: "tcp_src", num: srcPort, max: 65535, eth: anyIP, proto: packet.ProtoTCP},
+	{name: "tcp_dst", num: dstPort, max: 65535, eth: anyIP, proto: packet.ProtoTCP},
+	{name: "udp_src", num: srcPort, max: 65535, eth: anyIP, proto: packet.ProtoUDP},
+	{name: "udp_dst", num: dstPort, max: 65535, eth: anyIP, proto: packet.ProtoUDP},
+	{name: "sctp_src", num: srcPort, max: 65535, eth: anyIP, proto: packet.ProtoSCTP},
+	{name: "sctp_dst", num: dstPort, max: 65535, eth: anyIP, proto: packet.ProtoSCTP},
+	{name: "tp_src", num: srcPort, max: 65535, eth: anyIP},
+	{name: "tp_dst", num: dstPort, max: 65535, eth: anyIP},
+	{name: "icmp_type", num: icmpType, max: 255, eth: anyIP, proto: packet.ProtoICMP},
+	{name: "icmp_code", num: icmpCode, max: 255, eth: anyIP, proto: packet.ProtoICMP},
+	{name: "icmpv6_type", num: icmpType, max: 255, eth: anyIP, proto: packet.ProtoICMPv6},
+	{name: "icmpv6_code", num: icmpCode, max: 255, eth: anyIP, proto: packet.ProtoICMPv6},
+	{name: "icmp_id", num: icmpID, max: 65535, eth: anyIP}, // of an echo
+	{name: "tcp_flags", num: tcpFlags, max: 255, eth: anyIP, proto: packet.ProtoTCP},
+	{name: "arp_op", num: arpOp, max: 65535, eth: packet.EtherTypeARP},
+	{name: "arp_spa", ip: srcIP, eth: packet.EtherTypeARP},
+	{name: "arp_tpa", ip: dstIP, eth: packet.EtherTypeARP},
+	{name: "arp_sha", mac: senderMAC, eth: packet.EtherTypeARP},
+	{name: "arp_tha", mac: targetMAC, eth: packet.EtherTypeARP},
+	{name: "len", num: frameLen, max: packet.MaxFrame}, // bytes of the Ethernet frame
+}
+
+// keyword is a word without a value.
+type keyword struct {
+	name     string
+	eth      uint16
+	proto    uint8
+	hasProto bool
+}
+
+var keywords = []keyword{
+	{"tcp", packet.EtherTypeIPv4, packet.ProtoTCP, true},
+	{"udp", packet.EtherTypeIPv4, packet.ProtoUDP, true},
+	{"icmp", packet.EtherTypeIPv4, packet.ProtoICMP, true},
+	{"sctp", packet.EtherTypeIPv4, packet.ProtoSCTP, true},
+	{"tcp6", packet.EtherTypeIPv6, packet.ProtoTCP, true},
+	{"udp6", packet.EtherTypeIPv6, packet.ProtoUDP, true},
+	{"icmp6", packet.EtherTypeIPv6, packet.ProtoICMPv6, true},
+	{"sctp6", packet.EtherTypeIPv6, packet.ProtoSCTP, true},
+	{"ip", packet.EtherTypeIPv4, 0, false},
+	{"ipv6", packet.EtherTypeIPv6, 0, false},
+	{"arp", packet.EtherTypeARP, 0, false},
+}
+
+func invalid(format string, args ...any) error { return api.Errorf(api.CodeInvalid, format, args...) }
+
+// ParseFlow reads a frame's description. Errors are *api.Error with CodeInvalid.
+func ParseFlow(text string) (*FlowSpec, error) {
+	s := &FlowSpec{}
+	seen := map[string]string{} // what was given, by the field's own name
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+		name, value, hasValue := strings.Cut(word, "=")
+		if err := s.word(name, value, hasValue, seen); err != nil {
+			return nil, err
+		}
+	}
+	if s.InPort == "" {
+		return nil, invalid("in_port is missing: say by which port the frame comes in, as in in_port=c1,tcp,ip_dst=10.0.0.3,tcp_dst=80")
+	}
+	if err := s.settle(seen); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// word reads one keyword or field.
+func (s *FlowSpec) word(name, value string, hasValue bool, seen map[string]string) error {
+	for _, k := range keywords {
+		if k.name != name {
+			continue
+		}
+		if hasValue {
+			return invalid("%s takes no value", name)
+		}
+		return s.claim(k.eth, k.proto, k.hasProto, name)
+	}
+	for i := range fields {
+		f := &fields[i]
+		if f.name != name && (f.alias == "" || f.alias != name) {
+			continue
+		}
+		if !hasValue || value == "" {
+			return invalid("%s needs a value: %s=...", name, name)
+		}
+		if old, again := seen[f.name]; again {
+			return invalid("%s is given twice: %s and %s=%s", f.name, old, name, value)
+		}
+		seen[f.name] = name + "=" + value
+		return s.set(f, name, value)
+	}
+	return unknownWord(name)
+}
+
+// set gives a field its value, and the frame the kind that the field implies.
+func (s *FlowSpec) set(f *field, name, value string) error {
+	var err error
+	switch {
+	case f.name == "in_port":
+		s.InPort = value
+	case f.mac != nil:
+		*f.mac(s), err = parseMAC(name, value)
+	case f.ip != nil:
+		*f.ip(s), err = parseAddr(name, value, f.eth == packet.EtherTypeIPv6)
+	default:
+		err = s.setNumber(f, name, value)
+	}
+	if err != nil {
+		return err
+	}
+	eth := f.eth
+	if eth == anyIP {
+		eth = 0
+	}
+	word := name + "=" + value
+	switch f.num {
+	case ethType:
+		return s.claim(uint16(s.nums[ethType]), 0, false, word)
+	case ipProto:
+		return s.claim(eth, uint8(s.nums[ipProto]), true, word)
+	}
+	return s.claim(eth, f.proto, f.proto != 0, word)
+}
+
+// claim says that the frame has this EtherType, unless 0, and this IP protocol.
+func (s *FlowSpec) claim(eth uint16, proto uint8, hasProto bool, by string) error {
+	k := &s.kind
+	if eth != 0 {
+		if k.eth != 0 && k.eth != eth {
+			return contradiction(by, k.ethBy)
+		}
+		k.eth, k.ethBy = eth, by
+	}
+	if hasProto {
+		if k.hasProto && k.proto != proto {
+			return contradiction(by, k.protoBy)
+		}
+		k.proto, k.hasProto, k.protoBy = proto, true, by
+	}
+	return nil
+}
+
+func contradiction(a, b string) error {
+	if strings.HasPrefix(a, "ipv6_") || strings.HasPrefix(b, "ipv6_") {
+		return invalid("%s contradicts %s: the IPv6 words are ipv6, tcp6, udp6, icmp6, sctp6, ipv6_src and ipv6_dst", a, b)
+	}
+	return invalid("%s contradicts %s: a frame cannot be both", a, b)
+}
+
+// settle decides the kind from all that was said, and holds each field against it.
+func (s *FlowSpec) settle(seen map[string]string) error {
+	k := &s.kind
+	for i := range fields {
+		f := &fields[i]
+		if seen[f.name] != "" && f.eth == anyIP && k.eth == 0 {
+			k.eth, k.ethBy = packet.EtherTypeIPv4, seen[f.name]
+			if k.hasProto && k.proto == packet.ProtoICMPv6 {
+				k.eth = packet.EtherTypeIPv6
+			}
+		}
+	}
+	for i := range fields {
+		f := &fields[i]
+		by := seen[f.name]
+		switch {
+		case by == "":
+		case f.eth == anyIP && !k.isIP():
+			return contradiction(by, k.ethBy)
+		case (f.num == srcPort || f.num == dstPort) && !k.hasPorts():
+			return invalid("%s needs a protocol that has ports: tcp, udp or sctp", by)
+		case f.name == "icmp_id" && !k.isEcho(s):
+			return invalid("%s goes with an echo of icmp or icmp6 only", by)
+		}
+	}
+	return s.settleTags(seen)
+}
+
+func (s *FlowSpec) settleTags(seen map[string]string) error {
+	switch {
+	case s.has(vlanService) && (s.has(vlanVID) || s.has(vlanPCP) || s.has(vlanInner)):
+		return invalid("%s is the outermost tag: no vlan_vid, vlan_pcp or vlan_inner beside it", seen["vlan_service"])
+	case s.has(vlanInner) && !s.has(vlanVID):
+		return invalid("%s is the tag behind the outermost: give vlan_vid too", seen["vlan_inner"])
+	case isTag(s.kind.eth) && !s.has(vlanInner) && !s.has(vlanService):
+		return invalid("%s is a tag: use vlan_vid", s.kind.ethBy)
+	}
+	return nil
+}
+
+func isTag(eth uint16) bool {
+	return eth == packet.EtherTypeVLAN || eth == packet.EtherTypeQinQ || eth == packet.EtherTypeQinQ1
+}
+
+func (k *frameKind) isIP() bool {
+	return k.eth == packet.EtherTypeIPv4 || k.eth == packet.EtherTypeIPv6
+}
+
+func (k *frameKind) hasPorts() bool {
+	switch k.proto {
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, protoDCCP, protoUDPLite:
+		return k.hasProto && k.isIP()
+	}
+	return false
+}
+
+// isEcho tells whether the frame is an echo request or reply.
+func (k *frameKind) isEcho(s *FlowSpec) bool {
+	t := s.nums[icmpType]
+	switch {
+	case !k.hasProto || !k.isIP():
+		return false
+	case k.proto == packet.ProtoICMP:
+		return !s.has(icmpType) || t == 8 || t == 0
+	case k.proto == packet.ProtoICMPv6:
+		return !s.has(icmpType) || t == 128 || t == 129
+	}
+	return false
+}
+
+func (s *FlowSpec) has(n number) bool { return s.given>>n&1 != 0 }
+
+func (s *FlowSpec) put(n number, v uint32) { s.nums[n], s.given = v, s.given|1<<n }
+
+// String writes the frame in the same grammar, in one canonical form, with all that was filled in.
+func (s *FlowSpec) String() string {
+	k := &s.kind
+	words := []string{"in_port=" + s.InPort}
+	covered := -1 // 0: a keyword says the EtherType; 1: and the protocol
+	for _, w := range keywords {
+		if w.eth == k.eth && (!w.hasProto || k.hasProto && w.proto == k.proto) && covered < 0 {
+			words, covered = append(words, w.name), 0
+			if w.hasProto {
+				covered = 1
+			}
+		}
+	}
+	specific := k.proto == packet.ProtoTCP || k.proto == packet.ProtoUDP || k.proto == packet.ProtoSCTP
+	for i := range fields[1:] {
+		f := &fields[1+i]
+		switch {
+		case f.eth > anyIP && f.eth != k.eth, f.proto != 0 && f.proto != k.proto:
+		case f.mac != nil:
+			if mac := *f.mac(s); mac != nil {
+				words = append(words, f.name+"="+mac.String())
+			}
+		case f.ip != nil:
+			if ip := *f.ip(s); ip.IsValid() {
+				words = append(words, f.name+"="+ip.String())
+			}
+		case f.num == ethType && covered < 0 && k.eth != 0:
+			words = append(words, fmt.Sprintf("%s=%#04x", f.name, k.eth))
+		case f.num == ipProto && covered < 1 && k.hasProto:
+			words = append(words, fmt.Sprintf("%s=%d", f.name, k.proto))
+		case f.num == ethType || f.num == ipProto || !s.has(f.num), strings.HasPrefix(f.name, "tp_") && specific:
+		case f.num == tcpFlags:
+			words = append(words, f.name+"="+flagsText(uint8(s.nums[tcpFlags])))
+		default:
+			words = append(words, fmt.Sprintf("%s=%d", f.name, s.nums[f.num]))
+		}
+	}
+	return strings.Join(words, ",")
+}

@@ -162,7 +162,13 @@ func (p *placement) addresses() error {
 		if err != nil {
 			return api.Errorf(api.CodeRefused, "interface %s in namespace %s: the kernel refuses address %s: %v", p.c.IfName, p.to, prefix, err)
 		}
-		p.done.add(func() error { return p.h.AddrDel(p.link, a) })
+		p.done.add(func() error {
+			err := p.h.AddrDel(p.link, a)
+			if errors.Is(err, unix.EADDRNOTAVAIL) { // IPv6 addresses go when the interface goes down
+				return nil
+			}
+			return err
+		})
 	}
 	return nil
 }

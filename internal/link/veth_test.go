@@ -1,0 +1,158 @@
+package link_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
+	"vswitch/internal/link"
+	"vswitch/internal/link/linktest"
+)
+
+func createVeth(t *testing.T, private, ns *link.Namespace) (link.Veth, func() error) {
+	t.Helper()
+	pair, undo, err := link.CreateVeth(private, link.VethConfig{
+		Name: link.DeviceName(linktest.Name()), Target: ns, PeerName: "eth0", MAC: mac, MTU: 1400, TxQueueLen: 500,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair, undo
+}
+
+// newVeth makes a pair whose fds are the test's.
+func newVeth(t *testing.T, private, ns *link.Namespace) link.Veth {
+	t.Helper()
+	pair, _ := createVeth(t, private, ns)
+	t.Cleanup(func() { _ = link.Delete(private, pair.Index) })
+	return pair
+}
+
+func TestVeth(t *testing.T) {
+	private, ns := linktest.Private(t), linktest.Namespace(t)
+	pair, undo := createVeth(t, private, ns)
+	ours, err := link.LookupIndex(private, pair.Index)
+	if err != nil || !ours.Up || ours.MTU != 1400 || ours.Name != pair.Name {
+		t.Errorf("our end is %+v, %v", ours, err)
+	}
+	peer, err := link.Lookup(ns, "eth0")
+	if err != nil || peer.Up || peer.MTU != 1400 || peer.MAC.String() != mac.String() || peer.Index != pair.PeerIndex {
+		t.Errorf("the other end is %+v, %v", peer, err)
+	}
+	_, _, err = link.CreateVeth(private, link.VethConfig{Name: linktest.Name(), Target: ns, PeerName: "eth0"})
+	wantCode(t, err, api.CodeConflict, "interface eth0 already exists in namespace")
+	if err := undo(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = link.Lookup(ns, "eth0")
+	wantCode(t, err, api.CodeNotFound, "eth0")
+	_, err = link.ReopenVeth(private, pair.Name)
+	wantCode(t, err, api.CodeNotFound, pair.Name)
+}
+
+func TestReopenVeth(t *testing.T) {
+	private, ns := linktest.Private(t), linktest.Namespace(t)
+	pair := newVeth(t, private, ns)
+	_, _ = unix.Close(pair.FD), unix.Close(pair.DropFD)
+	again, err := link.ReopenVeth(private, pair.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(again.FD)
+	defer unix.Close(again.DropFD)
+	if again.Index != pair.Index || again.PeerIndex != pair.PeerIndex {
+		t.Errorf("reopened %+v; want %+v", again, pair)
+	}
+}
+
+// TestDrop gives our end an address, so that the kernel's stack would take what the other end sends to it. The second
+// datagram is sent after the drop program is gone: if it comes first, the first was dropped.
+func TestDrop(t *testing.T) {
+	for _, kind := range []string{link.DropTCX, link.DropClsact} {
+		t.Run(kind, func(t *testing.T) { testDrop(t, kind) })
+	}
+}
+
+func testDrop(t *testing.T, kind string) {
+	private, ns := linktest.Private(t), linktest.Namespace(t)
+	pair := newVeth(t, private, ns)
+	defer unix.Close(pair.FD)
+	if _, _, err := link.Place(ns, pair.PeerIndex, ns, link.PlaceConfig{IfName: "eth0", Addrs: left[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	fd := addressable(t, private, pair, right[0])
+	defer fd.Close()
+	ours, err := link.LookupIndex(private, pair.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	linktest.IP(t, "-n", ns.String(), "neigh", "add", "10.99.0.2", "lladdr", ours.MAC.String(), "dev", "eth0")
+	detach := func() { _ = unix.Close(pair.DropFD) }
+	if kind == link.DropClsact {
+		for range 2 { // as by a second daemon
+			if err := link.AttachClsact(private, pair.Index); err != nil {
+				t.Fatal(err)
+			}
+		}
+		detach()
+		detach = func() { inPrivate(t, private, "tc", "qdisc", "del", "dev", pair.Name, "clsact") }
+	}
+	send(t, ns, "first")
+	detach()
+	send(t, ns, "second")
+	b := make([]byte, 100)
+	n, _, err := fd.ReadFrom(b)
+	if err != nil || string(b[:n]) != "second" {
+		t.Errorf("the stack took %q, %v; want %q only", b[:n], err, "second")
+	}
+}
+
+// addressable gives our end an address and opens a UDP socket on it.
+func addressable(t *testing.T, private *link.Namespace, pair link.Veth, at netip.Prefix) (c net.PacketConn) {
+	t.Helper()
+	inPrivate(t, private, "ip", "addr", "add", at.String(), "dev", pair.Name)
+	err := private.Do(func() (err error) {
+		c, err = net.ListenPacket("udp", netip.AddrPortFrom(at.Addr(), 4789).String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func send(t *testing.T, ns *link.Namespace, text string) {
+	t.Helper()
+	err := ns.Do(func() error {
+		c, err := net.Dial("udp", "10.99.0.2:4789")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inPrivate runs a command in a namespace that has no name.
+func inPrivate(t *testing.T, ns *link.Namespace, name string, args ...string) {
+	t.Helper()
+	err := ns.Do(func() error {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/flow"
@@ -237,4 +236,3 @@ func neverCached(f *packet.Frame) bool {
 	t := k.SrcPort >> 8 // ICMPv6 type; 133 to 137 is Neighbor Discovery (RFC 4861 4)
 	return k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && t >= 133 && t <= 137
 }
-

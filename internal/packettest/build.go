@@ -103,21 +103,16 @@ func (s *spec) transport(proto uint8, header []byte) *packet.Frame {
 	}
 	at := checksumAt(proto)
 	p := pseudo(s.src.AsSlice(), s.dst.AsSlice(), proto, len(b))
-	var v []byte
 	switch {
 	case s.partial:
 		binary.BigEndian.PutUint16(b[at:], sum16(p))
-		v = s.vnet(proto, len(header), at)
 	case !s.noChecksum || proto != protoUDP:
 		binary.BigEndian.PutUint16(b[at:], complete(p, b, proto))
-		if s.gsoSize > 0 {
-			v = s.vnet(proto, len(header), at)
-		}
 	}
 	if s.broken {
 		b[at] ^= 0x55
 	}
-	return s.ip(proto, b, v)
+	return s.ip(proto, b, s.vnet(proto, len(header), at))
 }
 
 // vnet makes the vnet header, its offsets still counted from the transport header.

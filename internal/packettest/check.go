@@ -13,7 +13,7 @@ import (
 func CheckFinished(t testing.TB, f *packet.Frame) {
 	t.Helper()
 	if err := Finished(f.Vnet(), f.Bytes()); err != nil {
-		t.Errorf("frame is not finished: %v\n%x", err, f.WithVnet())
+		t.Errorf("frame is not finished: %v\n%x", err, f.WithVnet()[:min(100, packet.VnetLen+f.Len())])
 	}
 }
 
@@ -21,7 +21,7 @@ func CheckFinished(t testing.TB, f *packet.Frame) {
 func CheckSuper(t testing.TB, f *packet.Frame) {
 	t.Helper()
 	if err := Super(f.Vnet(), f.Bytes()); err != nil {
-		t.Errorf("super-frame is not right: %v\n%x", err, f.WithVnet())
+		t.Errorf("super-frame is not right: %v\n%x", err, f.WithVnet()[:min(100, packet.VnetLen+f.Len())])
 	}
 }
 

@@ -36,8 +36,3 @@ func BenchmarkHash(b *testing.B) {
 		sum += f.Key.Hash()
 	}
 }
-
-var (
-	from6 = From("02:00:00:00:00:01", "fd00::1", 1000)
-	to6   = To("02:00:00:00:00:02", "fd00::2", 2000)
-)

@@ -60,7 +60,10 @@ func highestRate(probe func(rate float64) (outcome, error)) (float64, error) {
 		default:
 			high, again = guess, false
 		}
-		guess = (low + high) / 2
+		// The middle by ratio: the precision is relative, and the bounds may be orders of magnitude apart.
+		if guess = math.Sqrt(low * high); low == 0 {
+			guess = high / 2
+		}
 	}
 	return best, nil
 }

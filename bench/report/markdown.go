@@ -24,7 +24,7 @@ func Markdown(w io.Writer, run *result.Run) error {
 		if p.Version != "" {
 			about += "; " + p.Version
 		}
-		fmt.Fprintf(&b, "| %s | %s |\n", p.Name, escape(about))
+		fmt.Fprintf(&b, "| %s | %s |\n", escape(p.Name), escape(about))
 	}
 	fmt.Fprintf(&b, "\n## Ratio to the %s\n\nMedian of the ratios of each round, with the lowest and the highest. "+
 		"↑ more is better, ↓ less is better; ~ mostly measured under foreign load.\n\n", result.Baseline)
@@ -61,7 +61,7 @@ func Markdown(w io.Writer, run *result.Run) error {
 func matrix(b *strings.Builder, run *result.Run, want func(*result.Row) bool, text func(*result.Cell) string) {
 	b.WriteString("| |")
 	for _, p := range run.Peers {
-		fmt.Fprintf(b, " %s |", p.Name)
+		fmt.Fprintf(b, " %s |", escape(p.Name))
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(run.Peers)) + "\n")
 	for i := range run.Rows {

@@ -1,0 +1,300 @@
+package flow_test
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+)
+
+func key(n int) packet.Key { return packet.Key{InPort: 1, SrcPort: uint16(n), DstPort: uint16(n >> 16)} }
+
+func insert(t *flow.Table, n int, v *flow.Verdict, now int64) *flow.Flow {
+	k := key(n)
+	return t.Insert(&k, k.Hash(), v, now)
+}
+
+func lookup(t *flow.Table, n int) *flow.Flow {
+	k := key(n)
+	return t.Lookup(&k, k.Hash())
+}
+
+func verdict(vlan uint16) *flow.Verdict {
+	v := &flow.Verdict{Cacheable: true}
+	v.Add(flow.Action{Op: flow.OpSetVLAN, VLAN: vlan})
+	return v
+}
+
+// Far from its limit the table is a map, but for what it may drop: invalid and idle flows when it grows, and a flow whose
+// neighborhood of buckets is full.
+func TestTableEqualsMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const max = 4096
+		table, want := flow.NewTable(max), map[int]uint16{}
+		keys := rapid.SampledFrom([]int{8, 400, 3000}).Draw(t, "keys")
+		lost := 0
+		t.Repeat(map[string]func(*rapid.T){
+			"insert": func(t *rapid.T) {
+				first, n := rapid.IntRange(0, keys-1).Draw(t, "first"), rapid.IntRange(1, 300).Draw(t, "n")
+				vlan := rapid.Uint16().Draw(t, "vlan")
+				for i := range n {
+					k := (first + i) % keys
+					insert(table, k, verdict(vlan), 0)
+					want[k] = vlan
+				}
+			},
+			"flush": func(t *rapid.T) {
+				if rapid.IntRange(0, 20).Draw(t, "rare") == 20 {
+					table.Flush()
+					clear(want)
+				}
+			},
+			"": func(t *rapid.T) {
+				for k := range keys {
+					f, vlan := lookup(table, k), want[k]
+					if _, ok := want[k]; f == nil && ok {
+						delete(want, k)
+						lost++
+						continue
+					}
+					if f != nil && f.Actions[0].VLAN != vlan {
+						t.Fatalf("key %d has verdict %d, want %d", k, f.Actions[0].VLAN, vlan)
+					}
+				}
+				checkAll(t, table, want)
+			},
+		})
+		if lost > keys/100+1 {
+			t.Fatalf("%d flows of %d keys were lost", lost, keys)
+		}
+	})
+}
+
+func checkAll(t *rapid.T, table *flow.Table, want map[int]uint16) {
+	seen := map[packet.Key]bool{}
+	for f := range table.All {
+		if seen[f.Key] {
+			t.Fatalf("%+v is there twice", f.Key)
+		}
+		seen[f.Key] = true
+	}
+	if len(seen) != len(want) || table.Len() != len(want) {
+		t.Fatalf("%d flows, Len says %d, want %d", len(seen), table.Len(), len(want))
+	}
+}
+
+// A full table takes each new flow in place of another, whatever its limit, and never holds more.
+func TestTableEvictsAtItsLimit(t *testing.T) {
+	for _, max := range []int{1, 2, 15, 511, 512, 513, 1000, 4096} {
+		t.Run(fmt.Sprint(max), func(t *testing.T) {
+			table := flow.NewTable(max)
+			for i := range 3*max + 100 {
+				insert(table, i, verdict(1), int64(i))
+				if lookup(table, i) == nil {
+					t.Fatalf("flow %d is not there right after it was inserted", i)
+				}
+				if n := table.Len(); n > max || n < min(i+1, max)*9/10-1 {
+					t.Fatalf("%d flows after %d inserts, limit %d", n, i+1, max)
+				}
+			}
+			n := 0
+			for range table.All {
+				n++
+			}
+			if n != table.Len() {
+				t.Fatalf("%d flows, Len says %d", n, table.Len())
+			}
+		})
+	}
+}
+
+// Growing keeps what is valid and fresh, and flows stay where they are in memory.
+func TestTableGrowthDropsInvalidAndIdle(t *testing.T) {
+	const hour = 3600e9
+	table := flow.NewTable(flow.MaxFlows)
+	var gen flow.Generation
+	var cell flow.Cell
+	dead := func() *flow.Verdict {
+		v := verdict(2)
+		v.Gens[0] = flow.GenRef{Gen: &gen, Value: gen.Load() + 1}
+		return v
+	}
+	alive := verdict(1)
+	alive.Gens[1] = flow.GenRef{Gen: &gen, Value: gen.Load()}
+	alive.Lean(&cell, cell.Version(), true)
+	first := insert(table, 0, alive, 2*hour)
+	for i := range 100 {
+		insert(table, 1000+i, dead(), 2*hour)
+		insert(table, 2000+i, alive, 0)
+	}
+	for i := range 512 - 201 {
+		insert(table, 3000+i, alive, 2*hour)
+	}
+	if table.Len() != 512 {
+		t.Fatalf("%d flows before growth", table.Len())
+	}
+	insert(table, 5000, alive, 2*hour)
+	if table.Len() != 512-200+1 {
+		t.Errorf("%d flows after growth, want those that are valid and fresh", table.Len())
+	}
+	if lookup(table, 0) != first {
+		t.Error("growth moved a flow")
+	}
+	for _, k := range []int{1000, 1099, 2000, 2099} {
+		if lookup(table, k) != nil {
+			t.Errorf("flow %d is still there", k)
+		}
+	}
+	for i := range 50000 {
+		insert(table, 1<<20+i, alive, 2*hour)
+	}
+	missing := 0
+	for i := range 50000 {
+		if lookup(table, 1<<20+i) == nil {
+			missing++
+		}
+	}
+	if missing > 50 {
+		t.Errorf("%d of 50000 flows are missing after growth", missing)
+	}
+}
+
+// A flow that was given back is empty: a worker that still points at it as its last one finds another key.
+func TestTableClearsWhatItGivesBack(t *testing.T) {
+	table := flow.NewTable(1)
+	old := insert(table, 1, verdict(1), 0)
+	insert(table, 2, verdict(2), 0)
+	if old.Key == key(1) {
+		t.Error("an evicted flow still has its key")
+	}
+}
+
+func TestVerdictValid(t *testing.T) {
+	var gens [2]flow.Generation
+	var cells [flow.MaxRefs]flow.Cell
+	make := func() *flow.Verdict {
+		v := verdict(1)
+		for i := range gens {
+			v.Gens[i] = flow.GenRef{Gen: &gens[i], Value: gens[i].Load()}
+		}
+		for i := range cells {
+			v.Lean(&cells[i], cells[i].Version(), i == 1)
+		}
+		return v
+	}
+	if v := make(); !v.Valid() {
+		t.Fatal("not valid at once")
+	}
+	for i := range gens {
+		v := make()
+		if gens[i].Bump(); v.Valid() {
+			t.Errorf("valid after generation %d was raised", i)
+		}
+	}
+	for i := range cells {
+		v := make()
+		if cells[i].Invalidate(); v.Valid() {
+			t.Errorf("valid after entry %d changed", i)
+		}
+	}
+	v := make()
+	v.Touch(7)
+	for i := range cells {
+		if got := cells[i].LastUsed(); got != 0 && i != 1 || got != 7 && i == 1 {
+			t.Errorf("entry %d was last used at %d", i, got)
+		}
+	}
+	gens[0].Bump()
+	if v.Reset(); !v.Valid() || v.NActions != 0 || v.NRefs != 0 || v.Cacheable {
+		t.Error("Reset left something")
+	}
+}
+
+// Hits are told to the entries below at most once a second, and a replaced verdict keeps the flow's counters.
+func TestFlowHit(t *testing.T) {
+	const second = 1e9
+	table := flow.NewTable(8)
+	var cell flow.Cell
+	v := verdict(1)
+	v.Lean(&cell, 0, true)
+	f := insert(table, 1, v, second)
+	for _, c := range []struct{ now, want int64 }{{second, 0}, {2*second - 1, 0}, {2 * second, 2 * second}, {3*second - 1, 2 * second}, {3 * second, 3 * second}} {
+		if f.Hit(c.now, 2, 100); cell.LastUsed() != c.want {
+			t.Errorf("at %d the entry was last used at %d, want %d", c.now, cell.LastUsed(), c.want)
+		}
+	}
+	if g := insert(table, 1, verdict(9), 4*second); g != f || f.Packets != 10 || f.Bytes != 500 || f.Actions[0].VLAN != 9 {
+		t.Errorf("replaced: %p and %p, %d packets, %d bytes, verdict %d", f, g, f.Packets, f.Bytes, f.Actions[0].VLAN)
+	}
+}
+
+func TestTableDoesNotAllocate(t *testing.T) {
+	table := flow.NewTable(flow.MaxFlows)
+	v := verdict(1)
+	var cell flow.Cell
+	v.Lean(&cell, 0, true)
+	for i := range 1000 {
+		insert(table, i, v, 0)
+	}
+	now := int64(0)
+	if n := testing.AllocsPerRun(1000, func() {
+		now += 1e8
+		f := lookup(table, int(now/1e8)%1000)
+		if !f.Valid() {
+			t.Fatal("not valid")
+		}
+		f.Hit(now, 1, 60)
+		insert(table, 5, v, now)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, flows := range []int{1, 1000, 100000} {
+		b.Run(fmt.Sprint(flows), func(b *testing.B) {
+			table := flow.NewTable(flow.MaxFlows)
+			keys := make([]packet.Key, flows)
+			for i := range keys {
+				keys[i] = key(i)
+				insert(table, i, verdict(1), 0)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				k := &keys[i*7919%flows]
+				f := table.Lookup(k, k.Hash())
+				if f == nil && flows < 1000 {
+					b.Fatal("not there")
+				}
+				if f != nil && f.Valid() {
+					f.Hit(int64(i), 1, 60)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMiss(b *testing.B) {
+	table := flow.NewTable(flow.MaxFlows)
+	for i := range 1000 {
+		insert(table, i, verdict(1), 0)
+	}
+	for i := 0; b.Loop(); i++ {
+		k := key(i + 1<<20)
+		if table.Lookup(&k, k.Hash()) != nil {
+			b.Fatal("there")
+		}
+	}
+}
+
+func BenchmarkInsertFull(b *testing.B) {
+	table := flow.NewTable(16384)
+	v := verdict(1)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		insert(table, i, v, int64(i))
+	}
+}

@@ -2,39 +2,43 @@ package servertest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"vswitch/ctl/server"
 )
 
-// Start serves b on a socket in a folder of the test and returns the socket's path. The server stops with the test, or when stop is
-// called, which returns after the last request and the error of Serve.
-func Start(t testing.TB, b server.Backend, events *server.Events, log *slog.Logger) (path string, stop func() error) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ctl") // t.TempDir may be too long for a socket
+// Serve serves b on a socket in a temporary folder and returns the socket's path. stop returns after the last request, with the error
+// of server.Serve; it may be called again.
+func Serve(b server.Backend, events *server.Events, log *slog.Logger) (path string, stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "ctl") // testing's own may be too long for a socket
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, "run", "s")
 	l, err := server.Listen(path)
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.New(b, events, log).Serve(ctx, l) }()
-	stopped := false
-	stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
+	return path, sync.OnceValue(func() error {
 		cancel()
-		return <-done
+		return errors.Join(<-done, os.RemoveAll(dir))
+	}), nil
+}
+
+// Start is Serve for a test, with which the server stops at the latest.
+func Start(t testing.TB, b server.Backend, events *server.Events, log *slog.Logger) (path string, stop func() error) {
+	t.Helper()
+	path, stop, err := Serve(b, events, log)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := stop(); err != nil {

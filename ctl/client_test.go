@@ -1,0 +1,174 @@
+package ctl_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"vswitch/ctl"
+	"vswitch/ctl/server"
+	"vswitch/ctl/server/servertest"
+	"vswitch/internal/api"
+)
+
+// The client has every verb of the switch.
+var _ server.Backend = (*ctl.Client)(nil)
+
+var discard = slog.New(slog.DiscardHandler)
+
+func start(t *testing.T, b server.Backend, events *server.Events) (*ctl.Client, func() error) {
+	t.Helper()
+	path, stop := servertest.Start(t, b, events, discard)
+	c := ctl.New(path)
+	t.Cleanup(c.Close)
+	return c, stop
+}
+
+// TestVerbs asks the same of the switch itself and through the socket.
+func TestVerbs(t *testing.T) {
+	ctx := t.Context()
+	network := api.NetworkRequest{Name: "net2", Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Labels: map[string]string{"a": "ü/\x1b"}}
+	native := uint16(10)
+	port := api.PortRequest{Name: "fw", Network: "net1", Netns: "fw", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.7")},
+		Trunk: []api.VLANRange{{First: 10, Last: 20}}, Native: &native,
+		Routes: []api.Route{{Prefix: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fd00:1::1")}}}
+	entry := api.FDBRequest{Network: "net1", VLAN: 10, MAC: "02:42:0a:00:00:63", Port: "web"}
+	for name, verb := range map[string]func(server.Backend) (any, error){
+		"AddNetwork":    func(b server.Backend) (any, error) { return b.AddNetwork(ctx, network) },
+		"Networks":      func(b server.Backend) (any, error) { return b.Networks(ctx) },
+		"Network":       func(b server.Backend) (any, error) { return b.Network(ctx, "net1") },
+		"no network":    func(b server.Backend) (any, error) { return b.Network(ctx, "net9") },
+		"DeleteNetwork": func(b server.Backend) (any, error) { return nil, b.DeleteNetwork(ctx, "net1", false) },
+		"force":         func(b server.Backend) (any, error) { return nil, b.DeleteNetwork(ctx, "net1", true) },
+		"AddPort":       func(b server.Backend) (any, error) { return b.AddPort(ctx, port) },
+		"Ports":         func(b server.Backend) (any, error) { return b.Ports(ctx) },
+		"Port":          func(b server.Backend) (any, error) { return b.Port(ctx, "web") },
+		"DeletePort":    func(b server.Backend) (any, error) { return nil, b.DeletePort(ctx, "web") },
+		"no port":       func(b server.Backend) (any, error) { return nil, b.DeletePort(ctx, "db") },
+		"FDB":           func(b server.Backend) (any, error) { return b.FDB(ctx, "net1") },
+		"FDB of all":    func(b server.Backend) (any, error) { return b.FDB(ctx, "") },
+		"empty FDB":     func(b server.Backend) (any, error) { return b.FDB(ctx, "net9") },
+		"AddFDB":        func(b server.Backend) (any, error) { return nil, b.AddFDB(ctx, entry) },
+		"DeleteFDB":     func(b server.Backend) (any, error) { return nil, b.DeleteFDB(ctx, entry) },
+		"FlushFDB":      func(b server.Backend) (any, error) { return b.FlushFDB(ctx, "net1") },
+		"Flows":         func(b server.Backend) (any, error) { return b.Flows(ctx, "web") },
+		"FlushFlows":    func(b server.Backend) (any, error) { return b.FlushFlows(ctx) },
+		"Trace":         func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{Flow: "in_port=web"}) },
+		"bad trace":     func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{}) },
+		"Stats":         func(b server.Backend) (any, error) { return b.Stats(ctx) },
+		"Drops":         func(b server.Backend) (any, error) { return b.Drops(ctx) },
+		"Show":          func(b server.Backend) (any, error) { return b.Show(ctx) },
+		"Daemon":        func(b server.Backend) (any, error) { return b.Daemon(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, wantErr := verb(servertest.New())
+			c, _ := start(t, servertest.New(), new(server.Events))
+			got, gotErr := verb(c)
+			if wantErr != nil {
+				want, got = nil, nil
+			}
+			if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
+				t.Errorf("-direct +through the socket:\n%s", d)
+			}
+			if d := cmp.Diff(wantErr, gotErr); d != "" {
+				t.Errorf("error -direct +through the socket:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestNamesCannotLeadElsewhere(t *testing.T) {
+	c, _ := start(t, servertest.New(), new(server.Events))
+	for _, name := range []string{"", ".", "..", "a/b", "net1?force=true", "net1%2fx"} {
+		var refused *api.Error
+		if err := c.DeleteNetwork(t.Context(), name, false); !errors.As(err, &refused) || refused.Code != api.CodeInvalid {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, "dead")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	rude := serveRaw(t, "")
+	mute := serveRaw(t, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+	for name, path := range map[string]string{"no socket": filepath.Join(dir, "none"), "dead socket": dead, "hangs up": rude, "half an answer": mute} {
+		if _, err := ctl.New(path).Daemon(t.Context()); !errors.Is(err, ctl.ErrUnreachable) || strings.Contains(err.Error(), "http://") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStrangeAnswers(t *testing.T) {
+	for name, tt := range map[string]struct{ answer, code, detail string }{
+		"no JSON":         {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", api.CodeInternal, "not understood"},
+		"wrong type":      {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", api.CodeInternal, "not understood"},
+		"no problem":      {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nhello", api.CodeInternal, "502 Bad Gateway"},
+		"refused at once": {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", api.CodeUnavailable, "503"},
+	} {
+		_, err := ctl.New(serveRaw(t, tt.answer)).Daemon(t.Context())
+		var e *api.Error
+		if !errors.As(err, &e) || e.Code != tt.code || !strings.Contains(e.Detail, tt.detail) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// serveRaw answers each connection's first request with the same bytes and closes it.
+func serveRaw(t *testing.T, answer string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, answer)
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return path
+}
+
+func TestTimeoutAndCancel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path) // accepts nobody: the kernel's queue does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	expired, stop := context.WithTimeout(t.Context(), 1)
+	defer stop()
+	if _, err := ctl.New(path).Daemon(expired); !errors.Is(err, ctl.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("timeout: %v", err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ctl.New(path).Daemon(cancelled); errors.Is(err, ctl.ErrUnreachable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("cancel: %v", err)
+	}
+}

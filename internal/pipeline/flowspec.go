@@ -109,10 +109,10 @@ var fields = []field{
 	{name: "sctp_dst", num: dstPort, max: 65535, eth: anyIP, proto: packet.ProtoSCTP},
 	{name: "tp_src", num: srcPort, max: 65535, eth: anyIP},
 	{name: "tp_dst", num: dstPort, max: 65535, eth: anyIP},
-	{name: "icmp_type", num: icmpType, max: 255, eth: anyIP, proto: packet.ProtoICMP},
-	{name: "icmp_code", num: icmpCode, max: 255, eth: anyIP, proto: packet.ProtoICMP},
-	{name: "icmpv6_type", num: icmpType, max: 255, eth: anyIP, proto: packet.ProtoICMPv6},
-	{name: "icmpv6_code", num: icmpCode, max: 255, eth: anyIP, proto: packet.ProtoICMPv6},
+	{name: "icmp_type", num: icmpType, max: 255, eth: packet.EtherTypeIPv4, proto: packet.ProtoICMP},
+	{name: "icmp_code", num: icmpCode, max: 255, eth: packet.EtherTypeIPv4, proto: packet.ProtoICMP},
+	{name: "icmpv6_type", num: icmpType, max: 255, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},
+	{name: "icmpv6_code", num: icmpCode, max: 255, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},
 	{name: "icmp_id", num: icmpID, max: 65535, eth: anyIP}, // of an echo
 	{name: "tcp_flags", num: tcpFlags, max: 255, eth: anyIP, proto: packet.ProtoTCP},
 	{name: "arp_op", num: arpOp, max: 65535, eth: packet.EtherTypeARP},
@@ -256,9 +256,6 @@ func (s *FlowSpec) settle(seen map[string]string) error {
 		f := &fields[i]
 		if seen[f.name] != "" && f.eth == anyIP && k.eth == 0 {
 			k.eth, k.ethBy = packet.EtherTypeIPv4, seen[f.name]
-			if k.hasProto && k.proto == packet.ProtoICMPv6 {
-				k.eth = packet.EtherTypeIPv6
-			}
 		}
 	}
 	for i := range fields {
@@ -270,7 +267,7 @@ func (s *FlowSpec) settle(seen map[string]string) error {
 			return contradiction(by, k.ethBy)
 		case (f.num == srcPort || f.num == dstPort) && !k.hasPorts():
 			return invalid("%s needs a protocol that has ports: tcp, udp or sctp", by)
-		case f.name == "icmp_id" && !k.isEcho(s):
+		case f.num == icmpID && !s.isEcho():
 			return invalid("%s goes with an echo of icmp or icmp6 only", by)
 		}
 	}
@@ -305,18 +302,22 @@ func (k *frameKind) hasPorts() bool {
 	return false
 }
 
+// isICMP tells whether the frame is ICMP over IPv4 or ICMPv6 over IPv6.
+func (k *frameKind) isICMP() bool {
+	return k.hasProto && (k.eth == packet.EtherTypeIPv4 && k.proto == packet.ProtoICMP || k.eth == packet.EtherTypeIPv6 && k.proto == packet.ProtoICMPv6)
+}
+
 // isEcho tells whether the frame is an echo request or reply.
-func (k *frameKind) isEcho(s *FlowSpec) bool {
-	t := s.nums[icmpType]
-	switch {
-	case !k.hasProto || !k.isIP():
+func (s *FlowSpec) isEcho() bool {
+	if !s.kind.isICMP() {
 		return false
-	case k.proto == packet.ProtoICMP:
+	}
+	switch t := s.nums[icmpType]; s.kind.eth {
+	case packet.EtherTypeIPv4:
 		return !s.has(icmpType) || t == 8 || t == 0
-	case k.proto == packet.ProtoICMPv6:
+	default:
 		return !s.has(icmpType) || t == 128 || t == 129
 	}
-	return false
 }
 
 func (s *FlowSpec) has(n number) bool { return s.given>>n&1 != 0 }

@@ -83,12 +83,12 @@ func (s *FlowSpec) fillIP() {
 		s.putDefault(srcPort, 0)
 		s.putDefault(dstPort, 0)
 	}
-	switch k.proto {
-	case packet.ProtoTCP:
+	if k.proto == packet.ProtoTCP {
 		s.putDefault(tcpFlags, packet.TCPSyn)
-	case packet.ProtoICMP, packet.ProtoICMPv6:
+	}
+	if k.isICMP() {
 		request := uint32(8)
-		if k.proto == packet.ProtoICMPv6 {
+		if k.eth == packet.EtherTypeIPv6 {
 			request = 128
 		}
 		s.putDefault(icmpType, request)

@@ -106,6 +106,7 @@ func TestFlowSpecErrors(t *testing.T) {
 		{"in_port=a,arp,tcp_dst=3", "tcp_dst=3 contradicts arp"},
 		{"in_port=a,ip,tp_dst=3", "needs a protocol that has ports"},
 		{"in_port=a,icmp,icmp_type=3,icmp_id=1", "goes with an echo"},
+		{"in_port=a,icmp6,icmp_type=128", "icmp_type=128 contradicts icmp6"},
 		{"in_port=a,ip_src=fd00::1", "use ipv6_src"},
 		{"in_port=a,ipv6_dst=10.0.0.1", "use ip_dst"},
 		{"in_port=a,arp_spa=fd00::1", "IPv6 has icmp6 in place of ARP"},

@@ -178,10 +178,10 @@ func (s *FlowSpec) putPorts(k *packet.Key) {
 	case s.kind.hasPorts():
 		s.put(srcPort, uint32(k.SrcPort))
 		s.put(dstPort, uint32(k.DstPort))
-	case k.Proto == packet.ProtoICMP || k.Proto == packet.ProtoICMPv6:
+	case s.kind.isICMP():
 		s.put(icmpType, uint32(k.SrcPort>>8))
 		s.put(icmpCode, uint32(k.SrcPort&0xff))
-		if s.kind.isEcho(s) {
+		if s.isEcho() {
 			s.put(icmpID, uint32(k.DstPort))
 		}
 	}

@@ -8,9 +8,9 @@ const (
 	VnetLen = 12
 	// Headroom lies before the Ethernet header: the vnet header, pushed VLAN tags and later a tunnel's outer headers.
 	Headroom = 128
-	// MaxFrame is the longest Ethernet frame we take: an IP super-frame of 65535 bytes under an Ethernet header with
-	// three VLAN tags, with some slack so that a longer read is noticed and not cut.
-	MaxFrame = 65535 + 14 + 3*4 + 3
+	// MaxFrame is the longest Ethernet frame we take: an IPv6 super-frame with a payload of 65535 bytes under an Ethernet
+	// header with three VLAN tags.
+	MaxFrame = 40 + 65535 + 14 + 3*4
 	// BufSize is the size of a buffer that holds any frame.
 	BufSize = 68 << 10
 )

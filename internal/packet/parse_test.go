@@ -300,9 +300,6 @@ func TestParseCompletesOtherChecksums(t *testing.T) {
 		})
 	}
 	for _, f := range []*packet.Frame{ICMPEcho(Partial(), Size(20)), ICMPEcho(from6, to6, Partial(), Size(20))} {
-		if f.Ethernet().EtherType() == packet.EtherTypeIPv4 {
-			binary.BigEndian.PutUint16(f.Bytes()[36:], 0) // ICMP knows no pseudo-header
-		}
 		if r := f.Parse(); r != packet.DropNone {
 			t.Fatal(r)
 		}

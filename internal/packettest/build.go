@@ -107,7 +107,7 @@ func (s *spec) transport(proto uint8, header []byte) *packet.Frame {
 	case s.partial:
 		binary.BigEndian.PutUint16(b[at:], sum16(p))
 	case !s.noChecksum || proto != protoUDP:
-		binary.BigEndian.PutUint16(b[at:], complete(p, b, proto))
+		binary.BigEndian.PutUint16(b[at:], complete(p, b))
 	}
 	if s.broken {
 		b[at] ^= 0x55

@@ -51,7 +51,7 @@ func Finished(vnet, frame []byte) error {
 		return nil
 	}
 	binary.BigEndian.PutUint16(t[at:], 0)
-	if want := complete(pseudo(l.src, l.dst, l.proto, len(t)), t, l.proto); got != want && ^got != want {
+	if want := complete(pseudo(l.src, l.dst, l.proto, len(t)), t); got != want && ^got != want {
 		return fmt.Errorf("transport checksum %#04x, want %#04x", got, want)
 	}
 	return nil

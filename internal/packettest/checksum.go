@@ -18,8 +18,11 @@ func sum16(parts ...[]byte) uint16 {
 	return uint16(sum)
 }
 
-// pseudo is the pseudo-header of IPv4 (RFC 793 3.1) or IPv6 (RFC 8200 8.1).
+// pseudo is the pseudo-header of IPv4 (RFC 793 3.1) or IPv6 (RFC 8200 8.1). ICMP has none.
 func pseudo(src, dst []byte, proto uint8, length int) []byte {
+	if proto == protoICMP {
+		return nil
+	}
 	b := append(append([]byte{}, src...), dst...)
 	b = binary.BigEndian.AppendUint32(b, uint32(length))
 	return binary.BigEndian.AppendUint32(b, uint32(proto))
@@ -40,10 +43,7 @@ func checksumAt(proto uint8) int {
 
 // complete is the checksum of a transport header and payload whose checksum field is zero, as it is sent. A zero is sent as
 // 0xffff, which UDP demands and to the others means the same.
-func complete(pseudo, transport []byte, proto uint8) uint16 {
-	if proto == protoICMP {
-		pseudo = nil
-	}
+func complete(pseudo, transport []byte) uint16 {
 	if c := ^sum16(pseudo, transport); c != 0 {
 		return c
 	}

@@ -70,5 +70,5 @@ func (l *layout) fix(b []byte, i, place int, last bool) {
 	}
 	at := checksumAt(l.proto)
 	be.PutUint16(t[at:], 0)
-	be.PutUint16(t[at:], complete(pseudo(l.src, l.dst, l.proto, len(t)), t, l.proto))
+	be.PutUint16(t[at:], complete(pseudo(l.src, l.dst, l.proto, len(t)), t))
 }

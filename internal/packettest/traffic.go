@@ -69,8 +69,9 @@ func (f *flow) next(t *rapid.T) *packet.Frame {
 	super := rare("super")
 	switch {
 	case super:
-		options = append(options, GSO(size+1))
-		size = (size+1)*rapid.IntRange(1, 40).Draw(t, "segments") + rapid.IntRange(1, size+1).Draw(t, "rest")
+		segment := max(size, 8) // no kernel sends smaller ones
+		options = append(options, GSO(segment))
+		size = segment*rapid.IntRange(1, 40).Draw(t, "segments") + rapid.IntRange(1, segment).Draw(t, "rest")
 	case rapid.IntRange(0, 3).Draw(t, "complete") < 3:
 		options = append(options, Partial())
 	case rare("bad checksum"):

@@ -42,7 +42,7 @@ var ErrNoSlot = errors.New("no free slot for another port")
 // Datapath owns the port table and the workers. All methods are safe for concurrent use.
 //
 // A port's life: Add publishes it, so that frames can be written to it; Start lets its worker read it; Remove unpublishes
-// it, waits until no worker can still hold it, and closes it.
+// it and waits until no worker can still hold it; then its owner closes it.
 type Datapath struct {
 	cfg        Config
 	classifier Classifier
@@ -103,9 +103,7 @@ func New(cfg Config, c Classifier) (*Datapath, error) {
 	for i := range cfg.Workers {
 		w, err := newWorker(d, i)
 		if err != nil {
-			for _, w := range d.workers {
-				w.close()
-			}
+			d.Close()
 			return nil, fmt.Errorf("make worker %d: %w", i, err)
 		}
 		d.workers = append(d.workers, w)
@@ -113,19 +111,28 @@ func New(cfg Config, c Classifier) (*Datapath, error) {
 	return d, nil
 }
 
-// Run serves until ctx ends and all workers have returned. The ports stay open.
+// Run serves until ctx ends or a worker fails, and all workers have returned. The ports stay open.
 func (d *Datapath) Run(ctx context.Context) error {
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range d.workers {
 		g.Go(w.run)
 	}
-	stop := context.AfterFunc(ctx, func() {
+	g.Go(func() error {
+		<-ctx.Done()
 		for _, w := range d.workers {
 			w.post(func() { w.stopping = true })
 		}
+		return nil
 	})
-	defer stop()
 	return g.Wait()
+}
+
+// Close releases the workers' memory and descriptors. Only after Run has returned, or when it never ran; nothing may be
+// called after it. The ports stay open.
+func (d *Datapath) Close() {
+	for _, w := range d.workers {
+		w.close()
+	}
 }
 
 // Now returns the datapath's monotonic clock in nanoseconds.
@@ -143,8 +150,8 @@ func (d *Datapath) lookup(id packet.PortID) *slot {
 	return s
 }
 
-// Add publishes a port whose frames may be mtu bytes long at L3, and gives it to the worker that has fewest. The Datapath
-// owns p from here on.
+// Add publishes a port whose frames may be mtu bytes long at L3, and gives it to the worker that has fewest. It stays
+// the caller's, who closes it after Remove.
 func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -193,8 +200,9 @@ func (d *Datapath) SetMTU(id packet.PortID, mtu int) {
 	}
 }
 
-// Remove unpublishes the port, waits until every worker has passed the end of a turn, so that none can read or write it any
-// more, and closes it. It returns the port's counters. The caller has taken the port out of the configuration before.
+// Remove unpublishes the port and waits until every worker has passed the end of a turn, so that none can read or write it any
+// more: its owner may close it now, and not before. It returns the port's counters. The caller has taken the port out of the
+// configuration before.
 func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 	d.mu.Lock()
 	s := d.lookup(id)
@@ -208,12 +216,11 @@ func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 
 	s.worker.unwatch(s)
 	d.Quiesce()
-	err := s.port.Close()
 
 	d.mu.Lock()
 	d.free = append(d.free, uint16(id.Slot()))
 	d.mu.Unlock()
-	return s.sum(), err
+	return s.sum(), nil
 }
 
 // Quiesce returns when every worker has passed the end of a turn: nothing that was unpublished before is in use any more.

@@ -8,13 +8,13 @@ import (
 )
 
 // mailbox is how anybody but its owner reaches a worker: functions that the worker runs between two turns, with its state to
-// itself. An eventfd wakes it.
+// itself. An eventfd wakes it. While the worker does not run, who posts runs the function, with the lock held in its place.
 type mailbox struct {
 	fd int
 
-	mu     sync.Mutex
-	fns    []func() // guarded by mu
-	closed bool     // guarded by mu; the worker has returned
+	mu      sync.Mutex
+	fns     []func() // guarded by mu
+	running bool     // guarded by mu; there is a worker to serve
 }
 
 func newMailbox() (mailbox, error) {
@@ -22,26 +22,24 @@ func newMailbox() (mailbox, error) {
 	return mailbox{fd: fd}, err
 }
 
-// post hands fn to the worker and returns at once. A worker that is not running any more leaves it to the caller to run fn.
+// post hands fn to the worker and returns at once, or runs it when the worker does not run. fn does not post.
 func (w *Worker) post(fn func()) {
 	m := &w.mail
 	m.mu.Lock()
-	if m.closed {
-		defer m.mu.Unlock()
+	defer m.mu.Unlock()
+	if !m.running {
 		fn()
 		return
 	}
 	m.fns = append(m.fns, fn)
-	first := len(m.fns) == 1
-	m.mu.Unlock()
-	if first {
+	if len(m.fns) == 1 {
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		unix.Write(m.fd, one[:]) // can only fail with EAGAIN, when the worker is awake anyway
 	}
 }
 
-// call is post that waits until fn has run. Before the worker was started it waits for that.
+// call is post that waits until fn has run.
 func (w *Worker) call(fn func()) {
 	done := make(chan struct{})
 	w.post(func() {
@@ -49,6 +47,13 @@ func (w *Worker) call(fn func()) {
 		fn()
 	})
 	<-done
+}
+
+// openMail says that the worker serves its mail from now on.
+func (w *Worker) openMail() {
+	w.mail.mu.Lock()
+	defer w.mail.mu.Unlock()
+	w.mail.running = true
 }
 
 // serveMail runs what was posted. Only on the worker.
@@ -64,10 +69,12 @@ func (w *Worker) serveMail() {
 	}
 }
 
-// closeMail makes later posts run on their callers, then runs the last ones.
+// closeMail runs the last of what was posted and leaves the rest to those who post. The lock keeps them off until then.
 func (w *Worker) closeMail() {
 	w.mail.mu.Lock()
-	w.mail.closed = true
-	w.mail.mu.Unlock()
-	w.serveMail()
+	defer w.mail.mu.Unlock()
+	for _, fn := range w.mail.fns {
+		fn()
+	}
+	w.mail.fns, w.mail.running = nil, false
 }

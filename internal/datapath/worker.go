@@ -107,6 +107,7 @@ func (w *Worker) close() {
 func (w *Worker) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	w.openMail()
 	defer w.closeMail()
 	for !w.stopping {
 		n, err := w.wait()

@@ -128,7 +128,7 @@ func run(ctx context.Context, o *options) error {
 }
 
 func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
-	events := server.NewEvents()
+	events := new(server.Events)
 	sw, err := vswitch.New(cfg, events, log)
 	if err != nil {
 		return err

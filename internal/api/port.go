@@ -41,7 +41,15 @@ type Port struct {
 	Aliases      []string          `json:"aliases,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 
+	StaticFDB []StaticMAC `json:"static_fdb,omitempty"` // what add-fdb placed behind the port; it goes with it
+
 	Status PortStatus `json:"status"`
+}
+
+// StaticMAC is a MAC address that a user placed behind a port.
+type StaticMAC struct {
+	VLAN uint16 `json:"vlan,omitempty"` // 0 is the untagged VLAN
+	MAC  string `json:"mac"`
 }
 
 // PortStatus is what the daemon observes of a port. It is not stored.

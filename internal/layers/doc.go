@@ -1,0 +1,2 @@
+// Package layers holds the test that imports point down only.
+package layers

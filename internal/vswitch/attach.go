@@ -1,0 +1,162 @@
+package vswitch
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/api"
+	"vswitch/internal/link"
+	"vswitch/internal/packet"
+	"vswitch/internal/pipeline"
+)
+
+// endpoint is a port that is attached, or was and could not be found again (then dev is nil).
+type endpoint struct {
+	port    api.Port // intent; Status is made when asked for
+	net     *network
+	mac     [6]byte
+	id      packet.PortID
+	dev     *device
+	err     string           // why it does not work
+	ns      link.NamespaceID // where its interface is
+	index   int              // of the interface in ns
+	down    bool             // its interface is down
+	unwatch func()           // ends the watch of ns; nil when it is not watched
+	pins    bool             // our file descriptor keeps its namespace alive: nobody tells us when it should be dead
+}
+
+// attach makes the port's device, places it in target and plugs it into the data plane, in this order:
+//
+//  1. device in the private namespace (a veth's other end in target)
+//  2. file descriptors into the fd store
+//  3. interface into target, named, addressed, up; what it sends from now on waits in its queue
+//  4. slot of the data plane, bridge, pipeline, worker: from here on frames flow
+//  5. its addresses announced
+//
+// After an error all of it is undone.
+func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpoint, error) {
+	dev, index, undo, err := s.createDevice(p, target)
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.install(n, p, dev, index, target)
+	if err != nil {
+		s.forget(p.ID)
+		return nil, errors.Join(err, undo())
+	}
+	s.watch(e, target)
+	s.announce(e)
+	return e, nil
+}
+
+// install is steps 2 to 4 of attach.
+func (s *Switch) install(n *network, p *api.Port, dev *device, index int, target *link.Namespace) (*endpoint, error) {
+	if err := s.keep(dev); err != nil {
+		return nil, err
+	}
+	from := s.private
+	if p.Type == api.PortVeth {
+		from = target
+	}
+	st, _, err := link.Place(from, index, target, s.placing(n, p))
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.plug(n, p, dev)
+	if err != nil {
+		return nil, err
+	}
+	e.ns, e.index = target.ID(), st.Index
+	return e, nil
+}
+
+// plug gives the device to the data plane and tells bridge and pipeline of it. After an error the device is the caller's.
+func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
+	mac, err := net.ParseMAC(p.MAC)
+	if err != nil {
+		return nil, fmt.Errorf("port %s: %w", p.Name, err)
+	}
+	member, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{port: *p, net: n, mac: [6]byte(mac), dev: dev}
+	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
+		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
+	}
+	n.line.Bridge.SetPort(l2switch.PortConf{
+		ID: e.id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit,
+	})
+	s.line.Bind(e.id, n.line)
+	if err := s.path.Start(e.id); err != nil {
+		s.unplug(e)
+		return nil, err
+	}
+	return e, nil
+}
+
+// unplug is plug's undo. Nobody reads or writes the device afterwards.
+func (s *Switch) unplug(e *endpoint) {
+	s.line.Unbind(e.id)
+	e.net.line.Bridge.RemovePort(e.id)
+	if _, err := s.path.Remove(e.id); err != nil {
+		s.log.Warn("remove a port from the data plane", "port", e.port.Name, "err", err)
+	}
+}
+
+// detach removes the port's device. It can't fail: what could not be removed is logged, and is nobody's any more.
+func (s *Switch) detach(e *endpoint) {
+	if e.dev == nil {
+		s.forget(e.port.ID)
+		return
+	}
+	s.unwatch(e)
+	s.forget(e.port.ID)
+	s.condemn(e.dev)
+	s.unplug(e)
+	s.destroy(e.dev)
+}
+
+// placing says how the port's interface is to be found in its namespace.
+func (s *Switch) placing(n *network, p *api.Port) link.PlaceConfig {
+	c := link.PlaceConfig{
+		IfName: p.IfName, MTU: p.MTU, NoConfig: p.NoConfig || p.Stage,
+		Addrs: p.IPs, Routes: p.Routes, Metric: p.Metric,
+	}
+	if p.DefaultRoute != "no" && !n.NoGateway {
+		c.Gateways = n.gatewaysOf(p.IPs)
+	}
+	return c
+}
+
+// gatewaysOf returns the gateways that the addresses reach, one for each family.
+func (n *network) gatewaysOf(ips []netip.Prefix) []netip.Addr {
+	var gws []netip.Addr
+	for _, sub := range n.Subnets {
+		mine := slices.ContainsFunc(ips, func(p netip.Prefix) bool { return sub.Prefix.Contains(p.Addr()) })
+		again := slices.ContainsFunc(gws, func(a netip.Addr) bool { return a.Is4() == sub.Gateway.Is4() })
+		if sub.Gateway.IsValid() && mine && !again {
+			gws = append(gws, sub.Gateway)
+		}
+	}
+	return gws
+}
+
+// announce tells the network where the port's addresses are: tables of MACs, and neighbors that knew an older owner.
+func (s *Switch) announce(e *endpoint) {
+	if e.port.NoConfig || e.port.Stage || e.port.Trunk != nil {
+		return
+	}
+	for _, p := range e.port.IPs {
+		if p.Addr().Is4() {
+			s.path.Inject(e.id, pipeline.GratuitousARP(e.mac, p.Addr()))
+		} else {
+			s.path.Inject(e.id, pipeline.UnsolicitedNA(e.mac, p.Addr()))
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package vswitch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
+	"vswitch/internal/link"
+	"vswitch/internal/port"
+	"vswitch/internal/port/tap"
+	"vswitch/internal/port/veth"
+)
+
+// device is a port's device as the daemon holds it: file descriptors, and for a veth our end in the private namespace.
+type device struct {
+	kind    string // api.PortTAP, api.PortVeth
+	id      string // of the port; the names in the fd store derive from it
+	fd      int    // TAP or AF_PACKET socket; port closes it
+	dropFD  int    // veth: BPF link that keeps the kernel's stack off; -1 when none is held
+	index   int    // TAP: of the device where it is placed; veth: of our end
+	hostIf  string // veth: our end's name
+	drop    string // veth: what keeps the kernel's stack off
+	offload port.Offload
+	port    port.Port
+}
+
+// Names in the fd store: "port.ID.WHAT" for a port's, and one for the private namespace.
+const (
+	fdPrivate  = "netns"
+	fdPrefix   = "port."
+	fdFrames   = "frames"
+	fdDropLink = "drop"
+)
+
+func fdName(id, what string) string { return fdPrefix + id + "." + what }
+
+// splitFDName is fdName's inverse.
+func splitFDName(name string) (id, what string, ok bool) {
+	rest, ok := strings.CutPrefix(name, fdPrefix)
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, ".")
+}
+
+// createDevice makes the device of a port in the private namespace (a veth's other end in target) and wraps it. undo
+// removes it again.
+func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, peer int, undo func() error, err error) {
+	mac, err := net.ParseMAC(p.MAC)
+	if err != nil {
+		return nil, 0, nil, fmt.Errorf("port %s: %w", p.Name, err)
+	}
+	name := link.DeviceName(p.ID)
+	if p.Type == api.PortVeth {
+		v, undo, err := link.CreateVeth(s.private, link.VethConfig{
+			Name: name, Target: target, PeerName: peerName(p.ID), MAC: mac, MTU: p.MTU,
+		})
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		d, err := newVeth(p, v)
+		if err != nil {
+			return nil, 0, nil, errors.Join(err, undo())
+		}
+		return d, v.PeerIndex, undo, nil
+	}
+	t, undo, err := link.CreateTAP(s.private, link.TAPConfig{Name: name, MAC: mac, MTU: p.MTU, TxQueueLen: s.cfg.TxQueueLen})
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	return newTAP(p, t), t.Index, undo, nil
+}
+
+// peerName is what the container's end of a veth is called until it gets its own name.
+func peerName(id string) string { return "vp" + id }
+
+func newTAP(p *api.Port, t link.TAP) *device {
+	return &device{
+		kind: api.PortTAP, id: p.ID, fd: t.FD, dropFD: -1, index: t.Index, offload: t.Offload,
+		port: tap.New(p.Name, t.FD, t.Offload),
+	}
+}
+
+func newVeth(p *api.Port, v link.Veth) (*device, error) {
+	w, err := veth.New(p.Name, v.FD)
+	if err != nil {
+		return nil, err
+	}
+	return &device{
+		kind: api.PortVeth, id: p.ID, fd: v.FD, dropFD: v.DropFD, index: v.Index, hostIf: v.Name, drop: v.Drop, offload: w.Offload(), port: w,
+	}, nil
+}
+
+// keep puts the device's file descriptors into the fd store.
+func (s *Switch) keep(d *device) error {
+	fds := map[string]int{fdName(d.id, fdFrames): d.fd}
+	if d.dropFD >= 0 {
+		fds[fdName(d.id, fdDropLink)] = d.dropFD
+	}
+	if err := s.fds.PutAll(fds); err != nil {
+		return fmt.Errorf("keep the device of the port open: %w", err)
+	}
+	return nil
+}
+
+// forget takes the device's file descriptors out of the fd store. They must still be open.
+func (s *Switch) forget(id string) {
+	for _, what := range []string{fdFrames, fdDropLink} {
+		if err := s.fds.Delete(fdName(id, what)); err != nil {
+			s.log.Warn("take a file descriptor out of the store", "port", id, "err", err)
+		}
+	}
+}
+
+// condemn prepares the device's removal: a TAP vanishes when its last file descriptor is closed. To be called while d.fd is
+// open.
+func (s *Switch) condemn(d *device) {
+	if d.kind != api.PortTAP {
+		return
+	}
+	if err := link.Condemn(d.fd); err != nil && !errors.Is(err, unix.EBADFD) { // EBADFD: it vanished before
+		s.log.Warn("remove a TAP", "port", d.id, "err", err)
+	}
+}
+
+// destroy ends the device's removal, after it was unplugged.
+func (s *Switch) destroy(d *device) {
+	if err := d.port.Close(); err != nil {
+		s.log.Warn("close a port", "port", d.id, "err", err)
+	}
+	if d.dropFD >= 0 {
+		unix.Close(d.dropFD)
+	}
+	if d.kind == api.PortVeth {
+		if err := link.Delete(s.private, d.index); err != nil {
+			s.log.Warn("remove a veth", "port", d.id, "err", err)
+		}
+	}
+}
+
+// adoptDevice goes on with file descriptors that were kept.
+func (s *Switch) adoptDevice(p *api.Port, held map[string]int) (*device, error) {
+	fd := held[fdFrames]
+	if p.Type == api.PortVeth {
+		st, err := link.Lookup(s.private, link.DeviceName(p.ID))
+		if err != nil {
+			return nil, err
+		}
+		drop, ok := held[fdDropLink]
+		if !ok {
+			drop = -1
+		}
+		return newVeth(p, link.Veth{FD: fd, Index: st.Index, Name: st.Name, DropFD: drop})
+	}
+	t, err := link.AdoptTAP(fd)
+	if err != nil {
+		return nil, err
+	}
+	return newTAP(p, t), nil
+}
+
+// reopenDevice finds the device of a port whose file descriptors are lost.
+func (s *Switch) reopenDevice(ctx context.Context, p *api.Port) (*device, error) {
+	if p.Type == api.PortVeth {
+		v, err := link.ReopenVeth(s.private, link.DeviceName(p.ID))
+		if err != nil {
+			return nil, err
+		}
+		return newVeth(p, v)
+	}
+	ns, err := s.openNetns(p)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	t, err := link.ReopenTAP(ctx, ns, p.IfName)
+	if err != nil {
+		return nil, err
+	}
+	return newTAP(p, t), nil
+}
+
+// openNetns opens the namespace that the port was placed in, when it is still the same one.
+func (s *Switch) openNetns(p *api.Port) (*link.Namespace, error) {
+	if p.Netns == nil {
+		return link.Host() // staged
+	}
+	ns, err := link.OpenNetns(p.Netns.Path)
+	if err != nil {
+		return nil, err
+	}
+	if id := ns.ID(); id.Dev != p.Netns.Dev || id.Inode != p.Netns.Inode {
+		ns.Close()
+		return nil, api.Errorf(api.CodeNotFound, "network namespace %s is another one than when port %s was added", p.Netns.Spec, p.Name)
+	}
+	return ns, nil
+}
+
+func offloadText(o port.Offload) string {
+	var s []string
+	for _, x := range []struct {
+		bit  port.Offload
+		name string
+	}{{port.OffloadCsum, "csum"}, {port.OffloadTSO4, "tso4"}, {port.OffloadTSO6, "tso6"}, {port.OffloadUSO, "uso"}} {
+		if o&x.bit != 0 {
+			s = append(s, x.name)
+		}
+	}
+	if len(s) == 0 {
+		return "none"
+	}
+	return strings.Join(s, " ")
+}

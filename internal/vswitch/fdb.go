@@ -1,0 +1,162 @@
+package vswitch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+)
+
+// FDB lists the MAC tables of one network or all.
+func (s *Switch) FDB(_ context.Context, name string) ([]api.FDBEntry, error) {
+	nets, err := s.chosen(name)
+	if err != nil {
+		return nil, err
+	}
+	portName, now := s.nameOf(), s.path.Now()
+	out := []api.FDBEntry{}
+	for _, n := range nets {
+		for _, e := range n.line.Bridge.FDB().Entries() {
+			row := api.FDBEntry{Network: n.Name, VLAN: e.VLAN, MAC: macString(e.MAC), Port: portName(e.Port), Origin: "static"}
+			if !e.Static {
+				age := time.Duration(now - e.LastUsed)
+				if age > time.Duration(n.Age)*time.Second {
+					continue // not yet swept
+				}
+				row.Origin, row.Age = "learned", int(age.Seconds())
+			}
+			out = append(out, row)
+		}
+	}
+	return out, nil
+}
+
+// chosen returns the network of that name, or all by name.
+func (s *Switch) chosen(name string) ([]*network, error) {
+	if name != "" {
+		n, err := s.network(name)
+		return []*network{n}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []*network
+	for _, n := range s.networks {
+		all = append(all, n)
+	}
+	slices.SortFunc(all, func(a, b *network) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return all, nil
+}
+
+// AddFDB places a MAC behind a port for good: until it is deleted, or the port.
+func (s *Switch) AddFDB(_ context.Context, r api.FDBRequest) error {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	n, mac, err := s.fdbTarget(&r)
+	if err != nil {
+		return err
+	}
+	s.mu.RLock()
+	e := s.ports[r.Port]
+	s.mu.RUnlock()
+	if e == nil {
+		return noPort(r.Port)
+	}
+	if e.net != n {
+		return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", r.Port, e.net.Name, n.Name)
+	}
+	fdb := n.line.Bridge.FDB()
+	if err := fdb.AddStatic(r.VLAN, mac, e.id); err != nil {
+		return err
+	}
+	s.setStatic(r.VLAN, mac, n, e)
+	return nil
+}
+
+// DeleteFDB removes an entry, static or learned.
+func (s *Switch) DeleteFDB(_ context.Context, r api.FDBRequest) error {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	n, mac, err := s.fdbTarget(&r)
+	if err != nil {
+		return err
+	}
+	if !n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac) {
+		return api.Errorf(api.CodeNotFound, "no entry for %s in VLAN %d of network %s; see 'vsctl fdb %s'", r.MAC, r.VLAN, n.Name, n.Name)
+	}
+	s.setStatic(r.VLAN, mac, n, nil)
+	return nil
+}
+
+// setStatic notes in the ports' records behind which one a MAC was placed: owner, or none. Callers hold verb.
+func (s *Switch) setStatic(vlan uint16, mac [6]byte, n *network, owner *endpoint) {
+	row := api.StaticMAC{VLAN: vlan, MAC: macString(mac)}
+	var changed []*endpoint
+	s.mu.Lock()
+	for _, e := range s.ports {
+		has := slices.Contains(e.port.StaticFDB, row)
+		if e.net != n || has == (e == owner) {
+			continue
+		}
+		rows := slices.DeleteFunc(slices.Clone(e.port.StaticFDB), func(x api.StaticMAC) bool { return x == row })
+		if e == owner {
+			rows = append(rows, row)
+		}
+		e.port.StaticFDB = rows
+		changed = append(changed, e)
+	}
+	s.mu.Unlock()
+	for _, e := range changed {
+		s.save(e)
+	}
+}
+
+// restoreStatic places again what add-fdb had placed behind the port.
+func (s *Switch) restoreStatic(e *endpoint) {
+	for _, row := range e.port.StaticFDB {
+		mac, err := ipam.ParseMAC(row.MAC)
+		if err == nil {
+			err = e.net.line.Bridge.FDB().AddStatic(row.VLAN, mac, e.id)
+		}
+		if err != nil {
+			s.log.Error("restore a static entry", "port", e.port.Name, "mac", row.MAC, "err", err)
+		}
+	}
+}
+
+// FlushFDB removes what was learned, in one network or all.
+func (s *Switch) FlushFDB(_ context.Context, name string) (int, error) {
+	nets, err := s.chosen(name)
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, n := range nets {
+		total += n.line.Bridge.FDB().Flush(l2switch.AllPorts, true)
+	}
+	return total, nil
+}
+
+func (s *Switch) fdbTarget(r *api.FDBRequest) (*network, [6]byte, error) {
+	n, err := s.network(r.Network)
+	if err != nil {
+		return nil, [6]byte{}, err
+	}
+	if r.VLAN > 4094 {
+		return nil, [6]byte{}, invalid("VLAN %d: use 1 to 4094, or 0 for the untagged VLAN", r.VLAN)
+	}
+	mac, err := ipam.ParseMAC(r.MAC)
+	if err != nil {
+		return nil, mac, fmt.Errorf("%w", err)
+	}
+	return n, mac, nil
+}

@@ -1,0 +1,213 @@
+package vswitch
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	l2switch "vswitch/switch"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+	"vswitch/internal/link"
+	"vswitch/internal/pipeline"
+)
+
+// network is a network at work. Its count is guarded by Switch.mu; the rest does not change.
+type network struct {
+	api.Network
+	pools ipam.Pools
+	line  *pipeline.Network
+	count int // ports
+}
+
+func isIPv6(p netip.Prefix) bool { return p.IsValid() && p.Addr().Is6() }
+
+func (n *network) hasIPv6() bool {
+	return slices.ContainsFunc(n.Subnets, func(s api.Subnet) bool { return isIPv6(s.Prefix) })
+}
+
+// release gives the port's addresses back.
+func (n *network) release(p *api.Port) { n.pools.Release(p.Name, p.IPs, time.Now()) }
+
+// AddNetwork makes a network; it is on disk before the answer.
+func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Network, error) {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	if n, err := s.network(r.Name); err == nil {
+		if r.MayExist {
+			return s.describeNetwork(n), nil
+		}
+		err := api.Errorf(api.CodeConflict, "network %s already exists; delete it first or choose another name", r.Name)
+		err.Object = r.Name
+		return api.Network{}, err
+	}
+	if err := checkNetworkRequest(&r); err != nil {
+		return api.Network{}, err
+	}
+	conf, err := s.configure(&r)
+	if err != nil {
+		return api.Network{}, err
+	}
+	n, err := newNetwork(conf)
+	if err != nil {
+		return api.Network{}, err
+	}
+	if err := s.store.PutNetwork(*conf); err != nil {
+		return api.Network{}, err
+	}
+	s.mu.Lock()
+	s.networks[n.Name] = n
+	s.mu.Unlock()
+	s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
+	return s.describeNetwork(n), nil
+}
+
+// configure turns a request into a network, defaults filled in.
+func (s *Switch) configure(r *api.NetworkRequest) (*api.Network, error) {
+	n := &api.Network{
+		ID: newID(), Name: r.Name, Driver: api.DriverBridge, NoGateway: r.NoGateway, MTU: r.MTU, Internal: r.Internal,
+		NoICC: r.ICC != nil && !*r.ICC, Router: cmp.Or(r.Router, "main"), Masquerade: cmp.Or(r.Masquerade, "auto"),
+		Age: cmp.Or(r.Age, int(l2switch.DefaultAge/time.Second)), MACLimit: cmp.Or(r.MACLimit, l2switch.DefaultMACs),
+		Labels: r.Labels,
+	}
+	if n.MTU == 0 {
+		n.MTU = s.hostMTU(slices.ContainsFunc(r.Subnets, isIPv6))
+	}
+	if r.NoSubnet {
+		return n, nil
+	}
+	host, err := link.HostPrefixes()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's routes: %w", err)
+	}
+	var others []ipam.Owned
+	s.mu.RLock()
+	for _, o := range s.networks {
+		for _, sub := range o.Subnets {
+			if o.Router == n.Router {
+				others = append(others, ipam.Owned{Network: o.Name, Prefix: sub.Prefix})
+			}
+		}
+	}
+	s.mu.RUnlock()
+	n.Subnets, err = ipam.Subnets(r, others, host, rand.Reader)
+	return n, err
+}
+
+// hostMTU is the default MTU of a network: that of the host's default route, so that what leaves the host fits.
+func (s *Switch) hostMTU(ipv6 bool) int {
+	mtu, err := link.HostMTU()
+	if err != nil {
+		s.log.Warn("read the MTU of the host's default route", "err", err)
+	}
+	if mtu < minMTU || mtu > defaultMTU || ipv6 && mtu < minMTUIPv6 {
+		return defaultMTU
+	}
+	return mtu
+}
+
+// newNetwork puts a network to work.
+func newNetwork(conf *api.Network) (*network, error) {
+	pools, err := ipam.NewPools(conf.Subnets)
+	if err != nil {
+		return nil, err
+	}
+	bridge := l2switch.NewBridge(conf.Name, l2switch.Limits{MACs: conf.MACLimit, Age: time.Duration(conf.Age) * time.Second})
+	bridge.SetICC(!conf.NoICC)
+	return &network{Network: *conf, pools: pools, line: &pipeline.Network{Name: conf.Name, Bridge: bridge}}, nil
+}
+
+// DeleteNetwork removes a network; one with ports only when force is set, and then its ports too.
+func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) error {
+	n, err := s.network(name)
+	if err != nil {
+		return err
+	}
+	if force {
+		for _, e := range s.endpoints() {
+			if e.net != n {
+				continue
+			}
+			if err := s.DeletePort(ctx, e.port.Name); err != nil {
+				return err
+			}
+		}
+	}
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	if s.networks[name] != n {
+		return noNetwork(name)
+	}
+	if n.count > 0 {
+		return api.Errorf(api.CodeConflict, "network %s has %d ports; delete them first, or use --force", name, n.count)
+	}
+	if err := s.store.DeleteNetwork(n.ID); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.networks, name)
+	s.mu.Unlock()
+	s.events.Publish("network.deleted", name, "")
+	return nil
+}
+
+// Networks lists all networks by name.
+func (s *Switch) Networks(context.Context) ([]api.Network, error) {
+	s.mu.RLock()
+	out := make([]api.Network, 0, len(s.networks))
+	for _, n := range s.networks {
+		c := n.Network
+		c.Ports = n.count
+		out = append(out, c)
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(out, func(a, b api.Network) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Network returns one network.
+func (s *Switch) Network(_ context.Context, name string) (api.Network, error) {
+	n, err := s.network(name)
+	if err != nil {
+		return api.Network{}, err
+	}
+	return s.describeNetwork(n), nil
+}
+
+func (s *Switch) network(name string) (*network, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if n := s.networks[name]; n != nil {
+		return n, nil
+	}
+	return nil, noNetwork(name)
+}
+
+func (s *Switch) describeNetwork(n *network) api.Network {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c := n.Network
+	c.Ports = n.count
+	return c
+}
+
+func noNetwork(name string) error {
+	return api.Errorf(api.CodeNotFound, "no network %.70q; 'vsctl list-networks' names those there are", name)
+}
+
+func subnetsText(subnets []api.Subnet) string {
+	if len(subnets) == 0 {
+		return "no subnet"
+	}
+	var s []string
+	for _, sub := range subnets {
+		s = append(s, sub.Prefix.String())
+	}
+	return strings.Join(s, " ")
+}

@@ -1,0 +1,279 @@
+package vswitch
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+	"vswitch/internal/link"
+	"vswitch/internal/reconcile"
+	"vswitch/internal/store"
+)
+
+// AddPort attaches a new port: its record is on disk before its device is made, and again before the answer. After an error
+// nothing is left of it.
+func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error) {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	if e, err := s.endpoint(r.Name); err == nil {
+		if r.MayExist && e.port.Network == r.Network {
+			return s.describe(&e), nil
+		}
+		err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", r.Name, e.port.Network)
+		err.Object = r.Name
+		return api.Port{}, err
+	}
+	n, err := s.network(r.Network)
+	if err != nil {
+		return api.Port{}, err
+	}
+	p, target, err := s.plan(n, &r)
+	if err != nil {
+		return api.Port{}, err
+	}
+	defer target.Close()
+	if err := s.assign(n, p, &r); err != nil {
+		return api.Port{}, err
+	}
+	e, err := s.establish(n, p, target)
+	if err != nil {
+		n.release(p)
+		return api.Port{}, err
+	}
+	s.events.Publish("port.added", p.Name, fmt.Sprintf("on network %s as %s, %s", n.Name, p.IfName, p.MAC))
+	return s.describe(e), nil
+}
+
+// establish makes the port durable and real.
+func (s *Switch) establish(n *network, p *api.Port, target *link.Namespace) (*endpoint, error) {
+	if err := s.store.PutPort(store.PortRecord{Port: *p, Phase: string(reconcile.Adding)}); err != nil {
+		return nil, err
+	}
+	e, err := s.attach(n, p, target)
+	if err == nil {
+		err = s.store.PutPort(store.PortRecord{Port: *p, Phase: string(reconcile.Present)})
+		if err != nil {
+			s.detach(e)
+		}
+	}
+	if err != nil {
+		if derr := s.store.DeletePort(p.ID); derr != nil {
+			s.log.Warn("forget a port that could not be attached; the next start will", "port", p.Name, "err", derr)
+		}
+		return nil, err
+	}
+	s.enter(e)
+	return e, nil
+}
+
+// enter makes the endpoint known to the verbs.
+func (s *Switch) enter(e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ports[e.port.Name] = e
+	if e.id != 0 {
+		s.byID[e.id] = e
+	}
+	e.net.count++
+}
+
+// DeletePort detaches a port and removes its interface.
+func (s *Switch) DeletePort(_ context.Context, name string) error {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	s.mu.RLock()
+	e := s.ports[name]
+	s.mu.RUnlock()
+	if e == nil {
+		return noPort(name)
+	}
+	if err := s.store.PutPort(store.PortRecord{Port: e.port, Phase: string(reconcile.Deleting)}); err != nil {
+		return err
+	}
+	s.remove(e)
+	s.events.Publish("port.deleted", name, "from network "+e.port.Network)
+	return nil
+}
+
+// remove detaches the port and forgets it. Callers hold verb.
+func (s *Switch) remove(e *endpoint) {
+	s.mu.Lock()
+	delete(s.ports, e.port.Name)
+	delete(s.byID, e.id)
+	e.net.count--
+	s.mu.Unlock()
+	s.detach(e)
+	e.net.release(&e.port)
+	if err := s.store.DeletePort(e.port.ID); err != nil {
+		s.log.Error("delete a port's record; the next start will finish it", "port", e.port.Name, "err", err)
+	}
+}
+
+// save writes the port's record after its interface was moved or renamed.
+func (s *Switch) save(e *endpoint) {
+	s.mu.RLock()
+	p := e.port
+	s.mu.RUnlock()
+	if err := s.store.PutPort(store.PortRecord{Port: p, Phase: string(reconcile.Present)}); err != nil {
+		s.log.Error("save a port's record", "port", p.Name, "err", err)
+	}
+}
+
+// Ports lists all ports by network and name.
+func (s *Switch) Ports(context.Context) ([]api.Port, error) {
+	out := []api.Port{}
+	for _, e := range s.endpoints() {
+		out = append(out, s.describe(&e))
+	}
+	return out, nil
+}
+
+// Port returns one port.
+func (s *Switch) Port(_ context.Context, name string) (api.Port, error) {
+	e, err := s.endpoint(name)
+	if err != nil {
+		return api.Port{}, err
+	}
+	return s.describe(&e), nil
+}
+
+// endpoint returns a copy of what is known of a port.
+func (s *Switch) endpoint(name string) (endpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.ports[name]; e != nil {
+		return *e, nil
+	}
+	return endpoint{}, noPort(name)
+}
+
+// endpoints returns copies of all, by network and name.
+func (s *Switch) endpoints() []endpoint {
+	s.mu.RLock()
+	all := make([]endpoint, 0, len(s.ports))
+	for _, e := range s.ports {
+		all = append(all, *e)
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(all, func(a, b endpoint) int {
+		return cmp.Or(strings.Compare(a.port.Network, b.port.Network), strings.Compare(a.port.Name, b.port.Name))
+	})
+	return all
+}
+
+func noPort(name string) error {
+	return api.Errorf(api.CodeNotFound, "no port %.70q; 'vsctl list-ports' names those there are", name)
+}
+
+// describe adds the status.
+func (s *Switch) describe(e *endpoint) api.Port {
+	p := e.port
+	p.Status = api.PortStatus{State: api.StateUp, Error: e.err, Ifindex: e.index, Worker: s.path.WorkerOf(e.id)}
+	switch {
+	case e.dev == nil:
+		p.Status.State = api.StateError
+	case p.Stage:
+		p.Status.State = api.StateStaged
+	case e.down:
+		p.Status.State = api.StateDown
+	}
+	if e.dev != nil {
+		p.Status.Offloads = offloadText(e.dev.offload)
+		p.Status.HostIf = e.dev.hostIf
+	}
+	return p
+}
+
+// plan turns a request into a port, defaults filled in but for its addresses, and opens the namespace it goes into.
+func (s *Switch) plan(n *network, r *api.PortRequest) (*api.Port, *link.Namespace, error) {
+	if err := checkPortRequest(n, r); err != nil {
+		return nil, nil, err
+	}
+	p := &api.Port{
+		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
+		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
+		Isolated: r.Isolated, MACLimit: r.MACLimit, NoConfig: r.NoConfig, DefaultRoute: cmp.Or(r.DefaultRoute, "auto"),
+		Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Labels: r.Labels,
+	}
+	if r.Stage {
+		if r.IfName == "" {
+			p.IfName = link.DeviceName(p.ID)
+		}
+		ns, err := link.Host()
+		return p, ns, err
+	}
+	path, err := s.netnsPath(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	ns, err := link.OpenNetns(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	id := ns.ID()
+	if id == s.private.ID() {
+		ns.Close()
+		return nil, nil, api.Errorf(api.CodeInvalid, "that is the daemon's own namespace; name a container's")
+	}
+	spec := r.Netns
+	if spec == "" {
+		spec = fmt.Sprint(r.PID)
+	}
+	p.Netns = &api.NetnsRef{Spec: spec, Path: path, Dev: id.Dev, Inode: id.Inode}
+	return p, ns, nil
+}
+
+// netnsPath resolves --netns and --pid.
+func (s *Switch) netnsPath(r *api.PortRequest) (string, error) {
+	other, ok := strings.CutPrefix(r.Netns, "container:")
+	if !ok {
+		return link.ResolveSpec(r.Netns, r.PID)
+	}
+	e, err := s.endpoint(other)
+	if err != nil {
+		return "", err
+	}
+	if e.port.Netns == nil {
+		return "", api.Errorf(api.CodeInvalid, "port %s is staged: its namespace is not known yet", other)
+	}
+	return e.port.Netns.Path, nil
+}
+
+// assign gives the port its addresses and MAC.
+func (s *Switch) assign(n *network, p *api.Port, r *api.PortRequest) error {
+	if !r.NoIP {
+		var err error
+		if p.IPs, err = n.pools.Assign(p.Name, r.IPs, time.Now()); err != nil {
+			return err
+		}
+	}
+	mac, err := ipam.ChooseMAC(r.MAC, p.IPs, rand.Reader)
+	if err == nil {
+		p.MAC = macString(mac)
+		err = s.checkMAC(n, p)
+	}
+	if err != nil {
+		n.release(p)
+	}
+	return err
+}
+
+// checkMAC refuses a MAC that another port of the network has.
+func (s *Switch) checkMAC(n *network, p *api.Port) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.ports {
+		if e.net == n && e.port.MAC == p.MAC {
+			err := api.Errorf(api.CodeConflict, "MAC %s belongs to port %s of the same network; choose another with --mac", p.MAC, e.port.Name)
+			err.Object = e.port.Name
+			return err
+		}
+	}
+	return nil
+}

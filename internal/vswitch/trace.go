@@ -1,0 +1,71 @@
+package vswitch
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"vswitch/internal/api"
+	"vswitch/internal/packet"
+	"vswitch/internal/pipeline"
+)
+
+// Trace tells what would happen to a frame, without side effects. What the request leaves open is filled in from the ports'
+// addresses.
+func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error) {
+	spec, err := pipeline.ParseFlow(r.Flow)
+	if err != nil {
+		return api.Trace{}, err
+	}
+	e, err := s.endpoint(spec.InPort)
+	if err != nil {
+		return api.Trace{}, err
+	}
+	s.fillIn(spec, &e)
+	f := packet.NewFrame(make([]byte, packet.BufSize))
+	if err := spec.Build(f, e.id); err != nil {
+		return api.Trace{}, err
+	}
+	t := s.line.Trace(f, s.path.Now())
+	a := api.Trace{Flow: spec.String(), Steps: t.Steps, Verdict: t.Verdict, Outputs: t.Outputs}
+	if t.Drop != packet.DropNone {
+		a.Drop = t.Drop.String()
+	}
+	return a, nil
+}
+
+// fillIn gives the frame what its sender would: the port's own addresses as its source, and the MAC of whoever has the
+// destination address on the same network.
+func (s *Switch) fillIn(spec *pipeline.FlowSpec, e *endpoint) {
+	if spec.SrcMAC == nil {
+		spec.SrcMAC = net.HardwareAddr(e.mac[:])
+	}
+	if !spec.SrcIP.IsValid() {
+		for _, p := range e.port.IPs {
+			if !spec.DstIP.IsValid() || spec.DstIP.Is4() == p.Addr().Is4() {
+				spec.SrcIP = p.Addr()
+				break
+			}
+		}
+	}
+	if spec.DstMAC == nil && spec.DstIP.IsValid() {
+		spec.DstMAC = s.macOf(e.net, spec.DstIP)
+	}
+}
+
+// macOf returns the MAC of the network's port that has the address, or nil.
+func (s *Switch) macOf(n *network, a netip.Addr) net.HardwareAddr {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.ports {
+		if e.net != n {
+			continue
+		}
+		for _, p := range e.port.IPs {
+			if p.Addr() == a {
+				return net.HardwareAddr(e.mac[:])
+			}
+		}
+	}
+	return nil
+}

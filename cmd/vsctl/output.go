@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -58,7 +59,7 @@ func (a *app) data(v any, indent string) error {
 		io.WriteString(a.out, harmlessJSON(b.String()))
 		return nil
 	}
-	y, err := yaml.JSONToYAML(b.Bytes())
+	y, err := toYAML(b.Bytes())
 	if err != nil {
 		return &outputError{err}
 	}
@@ -66,6 +67,26 @@ func (a *app) data(v any, indent string) error {
 		a.line("%s", strings.TrimSuffix(line, "\n"))
 	}
 	return nil
+}
+
+var (
+	yamlWord     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_/-]*$`)
+	yamlReserved = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|true|false|null)$`)
+)
+
+// toYAML writes JSON as YAML. Strings that are not plain words are quoted: readers of YAML 1.1 and 1.2 disagree on which others are
+// numbers (6.18, 1e3, the MAC 12:34:56:10:20:30).
+func toYAML(body []byte) ([]byte, error) {
+	var v any
+	if err := yaml.UnmarshalWithOptions(body, &v, yaml.UseOrderedMap()); err != nil {
+		return nil, err
+	}
+	return yaml.MarshalWithOptions(v, yaml.CustomMarshaler[string](func(s string) ([]byte, error) {
+		if yamlWord.MatchString(s) && !yamlReserved.MatchString(s) {
+			return []byte(s), nil
+		}
+		return []byte(strconv.Quote(s)), nil
+	}))
 }
 
 // line prints one line of text, whatever is in its arguments.

@@ -115,7 +115,7 @@ func addresses(p api.Port) string {
 	return strings.Join(list, ",")
 }
 
-// vlans says in a word which VLANs a port carries: the id of an access port, "trunk:10,20-30+10" of a trunk with a native VLAN.
+// vlans says in a word which VLANs a port carries: the id of an access port, "trunk:10,20-30;native:10" of a trunk.
 func vlans(p api.Port) string {
 	if len(p.Trunk) == 0 {
 		if p.VLAN == 0 {
@@ -133,7 +133,7 @@ func vlans(p api.Port) string {
 	}
 	s := "trunk:" + strings.Join(list, ",")
 	if p.Native != nil {
-		s += fmt.Sprintf("+%d", *p.Native)
+		s += fmt.Sprintf(";native:%d", *p.Native)
 	}
 	return s
 }

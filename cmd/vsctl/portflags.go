@@ -44,7 +44,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs from it (default 1024)")
 	f.Func("route", "a route in the namespace, as `PREFIX=IP`; repeatable", each(&r.Routes, route))
 	f.StringVar(&r.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE` (default auto)")
-	f.IntVar(&r.Metric, "metric", 0, "metric `N` of its routes")
+	f.IntVar(&r.Metric, "metric", 0, "metric of its routes, as `N`")
 	f.BoolVar(&r.NoConfig, "no-config", false, "leave the interface down and without addresses")
 	f.Func("alias", "another `NAME` in its network; repeatable", each(&r.Aliases, func(s string) (string, error) { return s, nil }))
 	f.Func("label", "a label, as `KEY=VALUE`; repeatable", labels(&r.Labels))

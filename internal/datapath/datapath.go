@@ -186,6 +186,8 @@ func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 
 // Start lets the port's worker read it.
 func (d *Datapath) Start(id packet.PortID) error {
+	d.mu.Lock() // or Remove might close the descriptor, and the kernel give its number to another file, before it is watched
+	defer d.mu.Unlock()
 	s := d.lookup(id)
 	if s == nil {
 		return fmt.Errorf("start port %#x: no such port", uint32(id))
@@ -212,9 +214,9 @@ func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 	}
 	d.slots[id.Slot()].Store(nil)
 	s.worker.ports--
+	s.worker.unwatch(s)
 	d.mu.Unlock()
 
-	s.worker.unwatch(s)
 	d.Quiesce()
 
 	d.mu.Lock()
@@ -238,7 +240,7 @@ func (d *Datapath) Inject(id packet.PortID, frame []byte) {
 		return
 	}
 	frame = append([]byte(nil), frame...)
-	s.worker.post(func() { s.worker.inject(s, frame) })
+	s.worker.post(func() { s.worker.inject(id, frame) })
 }
 
 func (s *slot) sum() Counters {

@@ -125,9 +125,7 @@ func (w *Worker) run() error {
 				mail = true
 			}
 		}
-		if len(w.dirty) > 0 {
-			w.flushPorts()
-		}
+		w.flushPorts()
 		if mail {
 			w.serveMail()
 		}
@@ -180,17 +178,22 @@ func (w *Worker) service(id packet.PortID) {
 	for n < budgetFrames && bytes < budgetBytes {
 		f := w.hot
 		f.Reset()
+		f.Key.InPort, f.Key.VNI, f.Key.Remote = id, 0, 0 // a tunnel's port sets its own
 		if err = s.port.Read(f); err != nil {
 			break
 		}
 		n++
 		bytes += f.Len()
-		f.Key.InPort = id
 		w.receive(s, c, f)
 	}
 	w.co.flushAll()
 	w.batch = max(w.batch, n)
-	if err == port.ErrGone {
+	switch err {
+	case port.ErrRefused: // a frame that could not be read is lost all the same
+		c.RxFrames++
+		c.RxPackets++
+		c.Drops[packet.DropBadVnet]++
+	case port.ErrGone:
 		w.unwatch(s) // or it would wake us for ever
 		if w.dp.cfg.OnGone != nil {
 			w.dp.cfg.OnGone(id)
@@ -238,7 +241,8 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 			hash = f.Key.Hash()
 		}
 		w.last = w.table.Insert(&f.Key, hash, &w.verdict, w.now)
-		w.last.Packets, w.last.Bytes = uint64(f.Segs), uint64(bytes)
+		w.last.Packets += uint64(f.Segs)
+		w.last.Bytes += uint64(bytes)
 	}
 	w.execute(&w.verdict, in, f)
 }
@@ -248,12 +252,17 @@ func (w *Worker) decide(f *packet.Frame) {
 	w.dp.classifier.Classify(f, w.now, &w.verdict)
 }
 
-// inject handles a frame that came by the mailbox.
-func (w *Worker) inject(s *slot, frame []byte) {
+// inject handles a frame that came by the mailbox. It looks the port up again: one that was removed since is not counted on.
+func (w *Worker) inject(id packet.PortID, frame []byte) {
+	s := w.dp.lookup(id)
+	if s == nil {
+		return
+	}
+	w.now = w.dp.Now()
 	w.hot.Reset()
 	w.hot.Load(nil, frame)
-	w.hot.Key = packet.Key{InPort: s.id}
-	w.now = w.dp.Now()
+	w.hot.Key = packet.Key{InPort: id}
 	w.receive(s, &s.counters[w.id], w.hot)
 	w.co.flushAll()
+	w.flushPorts() // or it would wait for the next turn, when the port may be closed
 }

@@ -49,19 +49,18 @@ type Publisher interface {
 
 // Switch is the whole daemon but for its control socket. Its verbs are safe for concurrent use.
 type Switch struct {
-	cfg      Config
-	log      *slog.Logger
-	events   Publisher
-	started  time.Time
-	store    *store.Store
-	fds      fdstore.Store
-	private  *link.Namespace // where TAPs are born and the switch's ends of veths stay
-	watcher  *link.Watcher
-	line     *pipeline.Pipeline
-	path     *datapath.Datapath
-	held     map[string]map[string]int // until Restore: kept file descriptors by port and what they are
-	gone     chan packet.PortID        // ports whose device died, told by workers
-	features map[string]string         // kernel features in use; set by Restore
+	cfg     Config
+	log     *slog.Logger
+	events  Publisher
+	started time.Time
+	store   *store.Store
+	fds     fdstore.Store
+	private *link.Namespace // where TAPs are born and the switch's ends of veths stay
+	watcher *link.Watcher
+	line    *pipeline.Pipeline
+	path    *datapath.Datapath
+	held    map[string]map[string]int // until Restore: kept file descriptors by port and what they are
+	gone    chan packet.PortID        // ports whose device died, told by workers
 
 	verb sync.Mutex // held by verbs that change something: one at a time
 

@@ -224,6 +224,9 @@ func (c *campaign) sample(ctx context.Context, round int, b *benchCase, p *lab.P
 	first := len(c.run.Samples)
 	for attempt := 0; ; attempt++ {
 		start := time.Now()
+		if attempt > 0 {
+			c.awaitQuiet(ctx)
+		}
 		s := c.attempt(ctx, b, p)
 		s.Round, s.Attempt = round, attempt
 		c.run.Samples = append(c.run.Samples, s)
@@ -231,12 +234,13 @@ func (c *campaign) sample(ctx context.Context, round int, b *benchCase, p *lab.P
 			c.run.Samples = c.run.Samples[:first] // cut off half-way: no sample
 			return nil
 		}
-		took := time.Since(start).Seconds()
+		if attempt > 0 {
+			c.spare -= time.Since(start).Seconds()
+		}
 		again := s.Noisy && attempt < c.o.retries || s.Error != "" && attempt == 0
-		if !again || c.spare < took {
+		if !again || c.spare <= 0 {
 			break
 		}
-		c.spare -= took
 	}
 	attempts := c.run.Samples[first:]
 	best := 0
@@ -264,31 +268,16 @@ func (c *campaign) attempt(ctx context.Context, b *benchCase, p *lab.Peer) resul
 	s := result.Sample{Case: b.Name, Peer: p.Name, At: time.Since(c.run.Started).Seconds()}
 	limited, cancel := context.WithTimeoutCause(ctx, duration(3*b.cost(c.seconds)+20), errors.New("the sample took too long"))
 	defer cancel()
-	err := func() error {
-		others, err := cpu.ReadForeign(os.Getpid())
-		if err != nil {
-			return err
+	before, err := observe()
+	if err == nil {
+		s.Values, err = b.run(c.session, limited, p)
+		// Also of a sample that failed: foreign load may be the reason.
+		if after, late := observe(); late == nil {
+			s.Foreign = cpu.ForeignShare(before.others, after.others, before.machine.Cores)
+			s.Steal = cpu.StealShare(before.machine, after.machine)
+			s.Noisy = s.Foreign > c.o.foreign
 		}
-		machine, err := cpu.ReadMachine()
-		if err != nil {
-			return err
-		}
-		if s.Values, err = b.run(c.session, limited, p); err != nil {
-			return err
-		}
-		later, err := cpu.ReadForeign(os.Getpid())
-		if err != nil {
-			return err
-		}
-		after, err := cpu.ReadMachine()
-		if err != nil {
-			return err
-		}
-		s.Foreign = cpu.ForeignShare(others, later, machine.Cores)
-		s.Steal = cpu.StealShare(machine, after)
-		s.Noisy = s.Foreign > c.o.foreign
-		return nil
-	}()
+	}
 	if err != nil {
 		if cause := context.Cause(limited); cause != nil {
 			err = fmt.Errorf("%w: %w", cause, err)
@@ -296,6 +285,36 @@ func (c *campaign) attempt(ctx context.Context, b *benchCase, p *lab.Peer) resul
 		s.Values, s.Error = nil, err.Error()
 	}
 	return s
+}
+
+// observation is a reading of what others use.
+type observation struct {
+	others  cpu.Foreign
+	machine cpu.Machine
+}
+
+func observe() (o observation, err error) {
+	if o.others, err = cpu.ReadForeign(os.Getpid()); err != nil {
+		return o, err
+	}
+	o.machine, err = cpu.ReadMachine()
+	return o, err
+}
+
+// awaitQuiet waits, for a few seconds at most, until others leave the machine alone: a compiler that spoiled one attempt
+// would spoil the next one as well.
+func (c *campaign) awaitQuiet(ctx context.Context) {
+	const look, most = 250 * time.Millisecond, 4 * time.Second
+	for start := time.Now(); time.Since(start) < most; {
+		before, err := observe()
+		if err != nil || pause(ctx, look) != nil {
+			return
+		}
+		after, err := observe()
+		if err != nil || cpu.ForeignShare(before.others, after.others, before.machine.Cores) <= c.o.foreign {
+			return
+		}
+	}
 }
 
 // brief is a sample in a word.

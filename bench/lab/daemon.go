@@ -34,7 +34,7 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 		return err
 	}
 	commands := [][]string{
-		{"add-network", network, "--subnet", p.Net4.String(), "--subnet", p.Net6.String()},
+		{"add-network", network, "--mtu", "1500", "--subnet", p.Net4.String(), "--subnet", p.Net6.String()},
 		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType},
 		{"add-port", network, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType},
 	}

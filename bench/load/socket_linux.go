@@ -43,9 +43,18 @@ func rawSocket(family, kind int) (int, unix.Errno) {
 	return int(fd), errno
 }
 
+// rawConnect goes on waiting after a signal, which interrupts even a blocking connect when the socket has a timeout.
 func rawConnect(fd int, a *address) unix.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.size))
-	return errno
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.size))
+		switch errno {
+		case unix.EINTR:
+		case unix.EISCONN: // established while the signal was handled
+			return 0
+		default:
+			return errno
+		}
+	}
 }
 
 func rawAccept(fd int) (int, unix.Errno) {

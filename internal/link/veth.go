@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -47,15 +48,14 @@ type Veth struct {
 }
 
 // CreateVeth makes a pair with one end in the private namespace, up and without addresses, and the other in c.Target, still
-// down. Place configures that end where it is. undo deletes the pair and closes the fds: it is for who has not yet
-// handed them on.
+// down; PlaceVeth configures that one. undo deletes the pair and closes the fds: it is for who has not yet handed them on.
 func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	var done undo
 	h, err := private.netlink()
 	if err != nil {
 		return Veth{}, nil, err
 	}
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, MTU: c.MTU, TxQLen: -1})
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: c.MTU, TxQLen: -1})
 	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
 	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
 	if c.TxQueueLen != 0 {
@@ -71,6 +71,15 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	}
 	done.add(v.close)
 	return v, done.run, nil
+}
+
+// vethIndex chooses the index of our end, such as no interface elsewhere has. If the other end had by chance the same in its
+// namespace, the kernel would not hurry when that end comes up, and drop what we write for up to a second
+// (linkwatch_urgent_event in net/core/link_watch.c).
+func vethIndex(name string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	return 1<<30 | int(h.Sum32()>>2)
 }
 
 func vethError(c VethConfig, err error) error {
@@ -91,6 +100,21 @@ func deleteByName(ns *Namespace, name string) error {
 		return err
 	}
 	return Delete(ns, s.Index)
+}
+
+// PlaceVeth is Place of a pair's other end, which was born in ns.
+func PlaceVeth(private *Namespace, v Veth, ns *Namespace, c PlaceConfig) (State, func() error, error) {
+	s, back, err := Place(ns, v.PeerIndex, ns, c)
+	if err != nil {
+		return State{}, nil, err
+	}
+	// Our end has a carrier only now, and drops what we write until the kernel's link watch has run. To look at the interface
+	// makes it run (rtnl_getlink in net/core/rtnetlink.c, Linux 6.8; before, it is a matter of milliseconds).
+	if _, err := LookupIndex(private, v.Index); err != nil {
+		undone := undo{back}
+		return State{}, nil, undone.fail(err)
+	}
+	return s, back, nil
 }
 
 // ReopenVeth opens our end again when the fds of a dead process were lost. An api.Error not_found says that it is gone.

@@ -102,7 +102,8 @@ func TAP(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) *tap.
 	if err != nil {
 		t.Fatal(err)
 	}
-	fail(t, undo, place(private, dev.Index, ns, addrs))
+	_, _, err = link.Place(private, dev.Index, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
+	fail(t, undo, err)
 	p := tap.New(ns.String(), dev.FD, dev.Offload)
 	t.Cleanup(func() { _ = p.Close() })
 	return p
@@ -115,7 +116,8 @@ func Veth(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) (*ve
 	if err != nil {
 		t.Fatal(err)
 	}
-	fail(t, undo, place(ns, pair.PeerIndex, ns, addrs))
+	_, _, err = link.PlaceVeth(private, pair, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
+	fail(t, undo, err)
 	p, err := veth.New(ns.String(), pair.FD)
 	fail(t, undo, err)
 	t.Cleanup(func() {
@@ -123,11 +125,6 @@ func Veth(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) (*ve
 		_ = unix.Close(pair.DropFD)
 	})
 	return p, pair
-}
-
-func place(from *link.Namespace, index int, ns *link.Namespace, addrs []netip.Prefix) error {
-	_, _, err := link.Place(from, index, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
-	return err
 }
 
 func fail(t testing.TB, undo func() error, err error) {

@@ -155,11 +155,12 @@ func TestChoosePeers(t *testing.T) {
 		{"unknown", []string{"ovs"}, missing, "", 0, `no peer "ovs"`},
 		{"asked for and missing", []string{"bridge", "vswitch"}, missing, "", 0, "program-missing"},
 		{"all, some missing", nil, missing, "bridge veth naive", 6, ""},
+		{"quick, some missing", nil, missing, "bridge veth naive", 2, ""},
 		{"all there", []string{"bridge", "vswitch-nospin"}, lab.Programs{Vswitchd: there, Vsctl: there}, "bridge vswitch-nospin", 0, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			o := &options{peers: test.peers, programs: test.programs}
+			o := &options{peers: test.peers, programs: test.programs, quick: strings.HasPrefix(test.name, "quick")}
 			kinds, notes, err := o.choosePeers()
 			if test.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fails) {

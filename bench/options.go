@@ -49,7 +49,7 @@ func (o *options) programFlags(cmd *cobra.Command) {
 	cmd.Flags().Lookup("vsctl").DefValue = "vsctl beside bench"
 }
 
-// quickPeers are those whose comparison answers the first question.
+// quickPeers are the peers of --quick: those whose comparison answers the first question.
 var quickPeers = []string{"bridge", "veth", "naive", "vswitch", "vswitch-veth"}
 
 // hurry sets what --quick means, except what was given on the command line.
@@ -66,12 +66,6 @@ func (o *options) hurry(given func(flag string) bool) {
 				o.cases = append(o.cases, c.Name)
 			}
 		}
-	}
-	if !given("peers") {
-		o.peers = slices.DeleteFunc(slices.Clone(quickPeers), func(name string) bool {
-			kind := lab.Kinds[slices.IndexFunc(lab.Kinds, func(k lab.Kind) bool { return k.Name == name })]
-			return kind.Available(o.programs) != nil
-		})
 	}
 }
 
@@ -108,6 +102,9 @@ func (o *options) choosePeers() (kinds []lab.Kind, notes []string, err error) {
 		return kinds, nil, err
 	}
 	for _, kind := range lab.Kinds {
+		if o.quick && !slices.Contains(quickPeers, kind.Name) {
+			continue
+		}
 		if err := kind.Available(o.programs); err != nil {
 			notes = append(notes, fmt.Sprintf("skipped: %v", err))
 			continue

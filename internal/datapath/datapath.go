@@ -30,6 +30,9 @@ type Config struct {
 	NoCoalesce bool          // write each frame as it came
 	MaxSpin    time.Duration // longest time to poll before sleeping; negative: never poll; default 50 us
 
+	// Clock returns a time in nanoseconds that never goes back; default the time since New. For tests of what ages.
+	Clock func() int64
+
 	// OnGone is called when a port's device died. It runs on the worker: it must return at once and call nothing of Datapath.
 	OnGone func(packet.PortID)
 }
@@ -46,7 +49,6 @@ var ErrNoSlot = errors.New("no free slot for another port")
 type Datapath struct {
 	cfg        Config
 	classifier Classifier
-	start      time.Time
 	workers    []*Worker
 	slots      [maxSlots]atomic.Pointer[slot] // read by workers; written under mu
 
@@ -99,7 +101,11 @@ func New(cfg Config, c Classifier) (*Datapath, error) {
 	if cfg.MaxSpin == 0 {
 		cfg.MaxSpin = 50 * time.Microsecond
 	}
-	d := &Datapath{cfg: cfg, classifier: c, start: time.Now(), used: 1}
+	if cfg.Clock == nil {
+		start := time.Now()
+		cfg.Clock = func() int64 { return int64(time.Since(start)) }
+	}
+	d := &Datapath{cfg: cfg, classifier: c, used: 1}
 	for i := range cfg.Workers {
 		w, err := newWorker(d, i)
 		if err != nil {
@@ -136,7 +142,7 @@ func (d *Datapath) Close() {
 }
 
 // Now returns the datapath's monotonic clock in nanoseconds.
-func (d *Datapath) Now() int64 { return int64(time.Since(d.start)) }
+func (d *Datapath) Now() int64 { return d.cfg.Clock() }
 
 // Workers returns their number.
 func (d *Datapath) Workers() int { return len(d.workers) }

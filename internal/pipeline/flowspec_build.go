@@ -56,7 +56,7 @@ func (s *FlowSpec) fill() error {
 	}
 	if k.isIP() || k.eth == packet.EtherTypeARP {
 		for _, ip := range []*netip.Addr{&s.SrcIP, &s.DstIP} {
-			if !ip.IsValid() {
+			if !ip.IsValid() || ip.Is4() != unspecified.Is4() { // not known, or the caller knows one of the other family only
 				*ip = unspecified
 			}
 		}

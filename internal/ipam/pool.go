@@ -27,16 +27,10 @@ type Pool struct {
 	first, last netip.Addr
 
 	mu      sync.Mutex
-	leases  map[netip.Addr]lease
-	resting []rest     // in the order of their ends
-	next    netip.Addr // first that was not yet handed out; invalid behind the last address there is
-	freed   addrHeap   // the free ones below next
-}
-
-// lease is an address in use by its owner, or, when it has none, at rest until then.
-type lease struct {
-	owner string
-	until time.Time
+	leases  map[netip.Addr]string // owner, or "" of an address at rest
+	resting []rest                // in the order of release
+	next    netip.Addr            // first that was not yet handed out; invalid behind the last address there is
+	freed   addrHeap              // the free ones below next
 }
 
 type rest struct {
@@ -54,13 +48,13 @@ const Gateway = "the gateway"
 // Errors are *api.Error with CodeInvalid: the gateway lies outside or is no interface's address, or no address is left for a
 // port.
 func NewPool(s api.Subnet) (*Pool, error) {
-	p := &Pool{subnet: s, leases: map[netip.Addr]lease{}}
+	p := &Pool{subnet: s, leases: map[netip.Addr]string{}}
 	p.first, p.last = usable(s.Prefix)
 	if s.Gateway.IsValid() {
 		if err := p.check("gateway", s.Gateway); err != nil {
 			return nil, err
 		}
-		p.leases[s.Gateway] = lease{owner: Gateway}
+		p.leases[s.Gateway] = Gateway
 	}
 	within := s.Prefix
 	if s.Range.IsValid() {
@@ -119,7 +113,7 @@ func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
 		}
 		return netip.Addr{}, api.Errorf(api.CodeExhausted, "%s has no free address left: delete ports that are not needed, name an address outside the range, or make a network with a larger subnet", what)
 	}
-	p.leases[a] = lease{owner: owner}
+	p.leases[a] = owner
 	return a, nil
 }
 
@@ -130,21 +124,16 @@ func (p *Pool) wake(now time.Time) {
 	}
 }
 
-// endRest takes the longest resting address from the list. It is free then, unless it was reserved meanwhile.
+// endRest frees the address that has rested longest.
 func (p *Pool) endRest() {
-	r := p.resting[0]
+	p.free(p.resting[0].addr)
 	p.resting = p.resting[1:]
-	if p.leases[r.addr] != (lease{until: r.until}) {
-		return
-	}
-	p.free(r.addr)
 }
 
 // free ends the lease of a.
 func (p *Pool) free(a netip.Addr) {
 	delete(p.leases, a)
-	passed := !p.next.IsValid() || a.Less(p.next)
-	if passed && !a.Less(p.first) && !p.last.Less(a) {
+	if passed := !p.next.IsValid() || a.Less(p.next); passed && !a.Less(p.first) {
 		heap.Push(&p.freed, a)
 	}
 }
@@ -183,19 +172,22 @@ func (p *Pool) Reserve(a netip.Addr, owner string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l := p.leases[a]; l.owner != "" {
-		by := "port " + l.owner
-		if l.owner == Gateway {
+	holder, leased := p.leases[a]
+	if holder != "" {
+		by := "port " + holder
+		if holder == Gateway {
 			by = Gateway
 		}
 		err := api.Errorf(api.CodeConflict, "address %v is taken by %s: choose another one, or leave it out to get the next free", a, by)
-		err.Object = l.owner
+		err.Object = holder
 		return err
 	}
-	if i := slices.Index(p.freed, a); i >= 0 {
+	if leased {
+		p.resting = slices.DeleteFunc(p.resting, func(r rest) bool { return r.addr == a })
+	} else if i := slices.Index(p.freed, a); i >= 0 {
 		heap.Remove(&p.freed, i)
 	}
-	p.leases[a] = lease{owner: owner}
+	p.leases[a] = owner
 	return nil
 }
 
@@ -210,20 +202,19 @@ func (p *Pool) undo(a netip.Addr) {
 func (p *Pool) Release(a netip.Addr, owner string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.leases[a].owner != owner || owner == "" || owner == Gateway {
+	if p.leases[a] != owner || owner == "" || owner == Gateway {
 		return
 	}
 	p.wake(now)
-	until := now.Add(Rest)
-	p.leases[a] = lease{until: until}
-	p.resting = append(p.resting, rest{a, until})
+	p.leases[a] = ""
+	p.resting = append(p.resting, rest{a, now.Add(Rest)})
 }
 
 // Owner returns who has the address, or "".
 func (p *Pool) Owner(a netip.Addr) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.leases[a].owner
+	return p.leases[a]
 }
 
 // addrHeap has the lowest address on top.

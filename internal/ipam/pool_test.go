@@ -194,14 +194,14 @@ func (n *naive) wake(a netip.Addr) {
 }
 
 func poolEqualsNaive(t *rapid.T) {
-	p, err := ipam.NewPool(api.Subnet{Prefix: prefix("10.0.0.0/27"), Gateway: addr("10.0.0.5"), Range: prefix("10.0.0.0/28")})
+	p, err := ipam.NewPool(api.Subnet{Prefix: prefix("10.0.0.0/27"), Gateway: addr("10.0.0.10"), Range: prefix("10.0.0.8/29")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &naive{addr("10.0.0.1"), addr("10.0.0.15"), map[netip.Addr]string{addr("10.0.0.5"): ipam.Gateway}, map[netip.Addr]time.Time{}, nil}
+	n := &naive{addr("10.0.0.8"), addr("10.0.0.15"), map[netip.Addr]string{addr("10.0.0.10"): ipam.Gateway}, map[netip.Addr]time.Time{}, nil}
 	now := epoch
 	any := rapid.Custom(func(t *rapid.T) netip.Addr {
-		return netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 20).Draw(t, "address"))})
+		return netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(6, 17).Draw(t, "address"))})
 	})
 	t.Repeat(map[string]func(*rapid.T){
 		"allocate": func(t *rapid.T) {
@@ -227,15 +227,28 @@ func poolEqualsNaive(t *rapid.T) {
 			}
 		},
 		"release": func(t *rapid.T) {
-			a, who := any.Draw(t, "a"), rapid.SampledFrom([]string{"p", "q", "", ipam.Gateway}).Draw(t, "owner")
-			p.Release(a, who, now)
-			if (who == "p" || who == "q") && n.owner[a] == who {
-				delete(n.owner, a)
+			for range rapid.IntRange(1, 8).Draw(t, "how many") {
+				a, who := any.Draw(t, "a"), rapid.SampledFrom([]string{"p", "p", "q", "", ipam.Gateway}).Draw(t, "owner")
+				p.Release(a, who, now)
+				if (who == "p" || who == "q") && n.owner[a] == who {
+					delete(n.owner, a)
+					n.until[a] = now.Add(ipam.Rest)
+					n.order = append(n.order, a)
+				}
+			}
+		},
+		"reserve and release": func(t *rapid.T) {
+			a := any.Draw(t, "a")
+			if p.Reserve(a, "q") == nil {
+				n.wake(a)
+				p.Release(a, "q", now)
 				n.until[a] = now.Add(ipam.Rest)
 				n.order = append(n.order, a)
 			}
 		},
-		"step": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
+		"step": func(t *rapid.T) {
+			now = now.Add(time.Duration(rapid.IntRange(10, 90).Draw(t, "seconds")) * time.Second)
+		},
 		"": func(t *rapid.T) {
 			for i := byte(1); i <= 20; i++ {
 				a := netip.AddrFrom4([4]byte{10, 0, 0, i})

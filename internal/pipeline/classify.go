@@ -170,13 +170,21 @@ func (w *walk) flood(stage, why string) bool {
 		return w.drop(stage, packet.DropICCOff)
 	}
 	w.set = w.conf.Flood(w.vlan, w.in.Isolated)
-	if w.set == nil || len(w.set.Members) == 0 || len(w.set.Members) == 1 && w.set.Members[0].Port == w.in.ID {
+	if !w.reaches(w.set) {
+		if w.in.Isolated && w.reaches(w.conf.Flood(w.vlan, false)) {
+			return w.drop(stage, packet.DropIsolated)
+		}
 		return w.drop(stage, packet.DropNoReceiver)
 	}
 	if w.trace != nil {
 		w.trace.step(stage, "bridge: %s %s, flood in %s", why, macText(w.f.Key.DstMAC), vlanText(w.vlan))
 	}
 	return true
+}
+
+// reaches tells whether anybody but the ingress is in the set.
+func (w *walk) reaches(s *flow.FloodSet) bool {
+	return len(s.Members) > 1 || len(s.Members) == 1 && s.Members[0].Port != w.in.ID
 }
 
 // filterOut applies what the egress forbids.

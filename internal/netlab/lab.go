@@ -1,0 +1,228 @@
+package netlab
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vswitch/internal/datapath"
+	"vswitch/internal/packet"
+	"vswitch/internal/pipeline"
+	l2switch "vswitch/switch"
+)
+
+// TB is what a test gives: a *testing.T or *rapid.T.
+type TB interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// Lab is a switch with its workers, networks and ports. A test uses it from one goroutine, but for Port.Send.
+type Lab struct {
+	t        TB
+	path     *datapath.Datapath
+	line     *pipeline.Pipeline
+	clock    atomic.Int64
+	networks map[string]*pipeline.Network
+	order    []*pipeline.Network
+	ports    []*Port
+	removed  datapath.Counters // of ports that are no more
+	stop     func()
+}
+
+// Option changes how the switch works.
+type Option func(*datapath.Config)
+
+// Workers sets their number; 1 unless set.
+func Workers(n int) Option { return func(c *datapath.Config) { c.Workers = n } }
+
+// NoCache decides each frame anew.
+func NoCache() Option { return func(c *datapath.Config) { c.NoCache = true } }
+
+// NoCoalesce writes each frame as it came.
+func NoCoalesce() Option { return func(c *datapath.Config) { c.NoCoalesce = true } }
+
+// MaxFlows limits each worker's flow table.
+func MaxFlows(n int) Option { return func(c *datapath.Config) { c.MaxFlows = n } }
+
+// New makes a switch without networks, whose workers run until the test ends.
+func New(t testing.TB, options ...Option) *Lab {
+	t.Helper()
+	l := Open(t, options...)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// Open is New for tests that close the lab themselves.
+func Open(t TB, options ...Option) *Lab {
+	t.Helper()
+	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}}
+	l.clock.Store(int64(time.Hour)) // not zero, which means never
+	c := datapath.Config{Workers: 1, MaxSpin: -1, Clock: l.clock.Load}
+	for _, o := range options {
+		o(&c)
+	}
+	var err error
+	if l.path, err = datapath.New(c, l.line); err != nil {
+		t.Fatalf("netlab: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := l.path.Run(ctx); err != nil {
+			t.Errorf("netlab: %v", err)
+		}
+	})
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		l.path.Close()
+		for _, p := range l.ports {
+			p.mem.Close()
+		}
+	})
+	return l
+}
+
+// Close stops the workers. It is idempotent.
+func (l *Lab) Close() { l.stop() }
+
+// Network returns the network of that name; at first use it is made, with the default limits.
+func (l *Lab) Network(name string) *pipeline.Network {
+	n := l.networks[name]
+	if n == nil {
+		n = &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(name, l2switch.Limits{})}
+		l.networks[name] = n
+		l.order = append(l.order, n)
+	}
+	return n
+}
+
+// Bridge returns the network's bridge.
+func (l *Lab) Bridge(network string) *l2switch.Bridge { return l.Network(network).Bridge }
+
+// FDB returns the network's FDB.
+func (l *Lab) FDB(network string) *l2switch.FDB { return l.Bridge(network).FDB() }
+
+// Path returns the data plane, for its counters and flows.
+func (l *Lab) Path() *datapath.Datapath { return l.path }
+
+// Now returns the lab's clock in nanoseconds.
+func (l *Lab) Now() int64 { return l.clock.Load() }
+
+// Advance moves the clock, after all that was sent so far was handled. What expires stays until Sweep.
+func (l *Lab) Advance(d time.Duration) {
+	l.Settle()
+	l.clock.Add(int64(d))
+}
+
+// Sweep ages the tables, as the daemon does every so often, and returns how many entries went.
+func (l *Lab) Sweep() (n int) {
+	for _, net := range l.order {
+		n += net.Bridge.FDB().Sweep(l.Now())
+	}
+	return n
+}
+
+// Settle returns when the workers have handled all frames that were sent so far.
+func (l *Lab) Settle() {
+	l.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for { // each round waits until every worker has passed the end of a turn
+		counters := l.path.PortCounters()
+		left := 0
+		for _, p := range l.ports {
+			if !p.dead {
+				left += int(p.sent.Load()) - int(counters[p.id].RxFrames)
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("netlab: %d frames were not read", left)
+		}
+	}
+}
+
+// Drops returns how many packets were dropped and why, over all ports that are or were.
+func (l *Lab) Drops() map[packet.DropReason]int {
+	l.t.Helper()
+	l.Settle()
+	sum := l.removed.Drops
+	for _, c := range l.path.PortCounters() {
+		for r, n := range c.Drops {
+			sum[r] += n
+		}
+	}
+	drops := map[packet.DropReason]int{}
+	for r, n := range sum {
+		if n > 0 {
+			drops[packet.DropReason(r)] = int(n)
+		}
+	}
+	return drops
+}
+
+// ExpectDrops fails the test unless exactly these packets were dropped since the lab was made.
+func (l *Lab) ExpectDrops(t TB, want map[packet.DropReason]int) {
+	t.Helper()
+	got := l.Drops()
+	for r := range packet.DropReasons {
+		if got[r] != want[r] {
+			t.Errorf("%d packets were dropped as %s, want %d", got[r], r, want[r])
+		}
+	}
+}
+
+// ExpectNothing fails the test if any port got a frame that was not taken yet.
+func (l *Lab) ExpectNothing(t TB) {
+	t.Helper()
+	l.Settle()
+	for _, p := range l.ports {
+		p.expectNothing(t)
+	}
+}
+
+// Discard forgets what the ports got so far.
+func (l *Lab) Discard() {
+	l.t.Helper()
+	l.Settle()
+	for _, p := range l.ports {
+		p.mem.Discard()
+		p.in = nil
+	}
+}
+
+// Trace tells what would happen to a frame, given in the words of `vsctl trace`.
+func (l *Lab) Trace(t TB, flow string) (*pipeline.FlowSpec, *pipeline.Trace) {
+	t.Helper()
+	l.Settle()
+	s, err := pipeline.ParseFlow(flow)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	f := packet.NewFrame(make([]byte, packet.BufSize))
+	for _, p := range l.ports {
+		if p.Name != s.InPort || p.gone {
+			continue
+		}
+		if s.SrcMAC == nil {
+			s.SrcMAC = p.MAC[:]
+		}
+		for _, q := range l.ports {
+			if s.DstMAC == nil && (q.IP4 == s.DstIP || q.IP6 == s.DstIP) {
+				s.DstMAC = q.MAC[:]
+			}
+		}
+		if err := s.Build(f, p.id); err != nil {
+			t.Fatalf("%v", err)
+		}
+		return s, l.line.Trace(f, l.Now())
+	}
+	t.Fatalf("no port %s", s.InPort)
+	return nil, nil
+}

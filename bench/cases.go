@@ -109,7 +109,7 @@ func rrCase(name, about string, ex exchange, main bool) benchCase {
 		}},
 		main:  main,
 		cores: ex.pins,
-		cost:  func(seconds float64) float64 { return seconds + 0.3 },
+		cost:  func(seconds float64) float64 { return seconds + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			return s.exchange(ctx, p, ex)
 		},

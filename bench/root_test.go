@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ func ours(t *testing.T) []string {
 //	A eth0 ==== p0 br0 p1 ==== eth0 B      A eth0 ==== eth0 B      A eth0 -- pump -- eth0 B
 func TestRealPeers(t *testing.T) {
 	needRoot(t)
+	others, _ := filepath.Glob("/run/vswbench-*") // another run of bench or of this test
 	allowed, err := lab.ReadSysctl("net.ipv4.tcp_allowed_congestion_control")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,7 @@ func TestRealPeers(t *testing.T) {
 	if left := ours(t); len(left) > 0 {
 		t.Errorf("namespaces left: %v", left)
 	}
-	if now, _ := lab.ReadSysctl("net.ipv4.tcp_allowed_congestion_control"); now != allowed {
+	if now, _ := lab.ReadSysctl("net.ipv4.tcp_allowed_congestion_control"); now != allowed && len(others) == 0 {
 		t.Errorf("allowed congestion controls are %q, were %q", now, allowed)
 	}
 }

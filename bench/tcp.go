@@ -97,9 +97,6 @@ func (s *session) exchange(ctx context.Context, p *lab.Peer, ex exchange) (value
 	if err := s.pair(ctx, p, "rr", s.at(p, ex.v6), []string{"--core", serverCore}, args, &got); err != nil {
 		return nil, err
 	}
-	if got.Transactions == 0 {
-		return nil, errors.New("no transaction was completed after the warm-up")
-	}
 	return values{"p50": got.P50, "p90": got.P90, "p99": got.P99, "transactions": float64(got.Transactions)}, nil
 }
 

@@ -89,7 +89,7 @@ func (l *Lab) stopDaemon(ctx context.Context, daemon *Child, state string) error
 	return errors.Join(slow, err)
 }
 
-// ended reports whether a child of ours runs no more: it is a zombie until we wait for it.
+// ended reports whether a process runs no more. A child of ours is then a zombie until we wait for it.
 func ended(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -18,10 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // prefix starts the names of all namespaces and directories of this program.
@@ -50,10 +47,12 @@ type undo struct {
 // Open makes an empty lab, after removing what runs that were killed have left behind.
 func Open(ctx context.Context, programs Programs) (*Lab, error) {
 	l := &Lab{Programs: programs, prefix: fmt.Sprintf("%s%d-", prefix, os.Getpid())}
+	l.dir = filepath.Join("/run", strings.TrimSuffix(l.prefix, "-"))
 	if err := l.sweep(ctx); err != nil {
 		return nil, err
 	}
-	l.dir = filepath.Join("/run", strings.TrimSuffix(l.prefix, "-"))
+	// The first to be registered is the last to be done: our directory, which stands for this lab, is gone by then.
+	l.onClose("restore "+allowedCongestion, func(context.Context) error { return l.restoreCongestion() })
 	if err := os.Mkdir(l.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the lab's directory: %w", err)
 	}
@@ -139,7 +138,7 @@ func (l *Lab) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return l.restoreCongestion()
 }
 
 // orphan reports whether a name is one of ours whose process is gone.
@@ -150,5 +149,5 @@ func orphan(name string) bool {
 	}
 	number, _, _ := strings.Cut(rest, "-")
 	pid, err := strconv.Atoi(number)
-	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), syscall.ESRCH)
+	return err == nil && pid > 0 && ended(pid) // also a zombie, which nobody may ever wait for
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -57,18 +59,54 @@ func (l *Lab) AllowCongestion(name string) error {
 	if !slices.Contains(available, name) {
 		return fmt.Errorf("the kernel has no congestion control %s, only %s: load its module, tcp_%s", name, strings.Join(available, ", "), name)
 	}
-	allowed, err := ReadSysctl(allowedCongestion)
+	return exclusively(func() error {
+		allowed, err := ReadSysctl(allowedCongestion)
+		if err != nil || slices.Contains(strings.Fields(allowed), name) {
+			return err
+		}
+		if err := os.WriteFile(savedAllowed, []byte(allowed), 0o600); err != nil {
+			return fmt.Errorf("note the setting before its change: %w", err)
+		}
+		return WriteSysctl(allowedCongestion, allowed+" "+name)
+	})
+}
+
+// savedAllowed holds allowedCongestion as it was before the first of the labs that stand changed it.
+const savedAllowed = "/run/vswbench.allowed"
+
+// restoreCongestion undoes AllowCongestion once no lab stands any more, ours or another process's. A run that was killed
+// leaves the note behind, so that the next one restores the setting.
+func (l *Lab) restoreCongestion() error {
+	return exclusively(func() error {
+		dirs, err := filepath.Glob("/run/" + prefix + "*")
+		if err != nil {
+			return fmt.Errorf("look for other labs: %w", err)
+		}
+		if slices.ContainsFunc(dirs, func(dir string) bool { return dir != l.dir && !orphan(filepath.Base(dir)) }) {
+			return nil // the last one will do it
+		}
+		allowed, err := os.ReadFile(savedAllowed)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the setting before its change: %w", err)
+		}
+		return errors.Join(WriteSysctl(allowedCongestion, string(allowed)), os.Remove(savedAllowed))
+	})
+}
+
+// exclusively runs do while no other process does the same.
+func exclusively(do func() error) error {
+	lock, err := os.Open("/run") // a directory serves as well as a file, and nothing stays behind
 	if err != nil {
-		return err
+		return fmt.Errorf("open /run to lock it: %w", err)
 	}
-	if slices.Contains(strings.Fields(allowed), name) {
-		return nil
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock /run: %w", err)
 	}
-	if err := WriteSysctl(allowedCongestion, allowed+" "+name); err != nil {
-		return err
-	}
-	l.onClose("restore "+allowedCongestion, func(context.Context) error { return WriteSysctl(allowedCongestion, allowed) })
-	return nil
+	return do()
 }
 
 // SetCongestion makes a congestion control the default of both containers of a peer.

@@ -27,8 +27,10 @@ type RRReport struct {
 }
 
 const (
-	// rrWarmup transactions do not count: they hold neighbor discovery, cold caches and a switch that still sleeps.
-	rrWarmup = 200
+	// rrWarmup transactions do not count, or those of rrWarmupTime if that is over first: they hold neighbor discovery, cold
+	// caches and a switch that still sleeps.
+	rrWarmup     = 200
+	rrWarmupTime = 200 * time.Millisecond
 	// connectPatience is how long a client tries to connect.
 	connectPatience = 5 * time.Second
 )
@@ -42,12 +44,9 @@ func (r RR) Run(ready func()) (RRReport, error) {
 	defer unix.Close(fd)
 	ready()
 	var latency Latency
-	warmup := rrWarmup
-	if r.Gap > 0 {
-		warmup = 20
-	}
 	b := make([]byte, 1)
-	start := time.Now()
+	begin := time.Now()
+	var start time.Time // of what counts
 	for i := 0; ; i++ {
 		if r.Gap > 0 {
 			rawSleep(r.Gap)
@@ -57,9 +56,13 @@ func (r RR) Run(ready func()) (RRReport, error) {
 			return RRReport{}, fmt.Errorf("transaction %d with %v: %w", i, r.To, err)
 		}
 		done := time.Now()
-		if i >= warmup {
-			latency.Add(done.Sub(sent))
+		if start.IsZero() {
+			if i >= rrWarmup || done.Sub(begin) >= rrWarmupTime {
+				start = done
+			}
+			continue
 		}
+		latency.Add(done.Sub(sent))
 		if done.Sub(start) >= r.Duration {
 			break
 		}

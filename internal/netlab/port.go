@@ -288,3 +288,6 @@ func text(b []byte) string {
 	}
 	return fmt.Sprintf("%s (%d bytes) %x", pipeline.MatchText(&f.Key, func(packet.PortID) string { return "" }), len(b), b[:min(len(b), 96)])
 }
+
+// SetOffload changes what the port's device takes, without the switch being told.
+func (p *Port) SetOffload(o port.Offload) { p.mem.SetOffload(o) }

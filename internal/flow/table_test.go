@@ -10,7 +10,9 @@ import (
 	"vswitch/internal/packet"
 )
 
-func key(n int) packet.Key { return packet.Key{InPort: 1, SrcPort: uint16(n), DstPort: uint16(n >> 16)} }
+func key(n int) packet.Key {
+	return packet.Key{InPort: 1, SrcPort: uint16(n), DstPort: uint16(n >> 16)}
+}
 
 func insert(t *flow.Table, n int, v *flow.Verdict, now int64) *flow.Flow {
 	k := key(n)

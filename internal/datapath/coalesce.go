@@ -32,6 +32,7 @@ const (
 	maxSegs      = 64    // UDP_MAX_SEGMENTS of Linux before 6.9
 	maxSuperL3   = 65500 // bytes of one super-frame at L3
 	maxHeldBytes = 128 << 10
+	minTCPSize   = 8 // TCP_MIN_GSO_SIZE of Linux 6.13: smaller segments are suspect
 )
 
 // super is an open super-frame. The headers of its first frame are the pattern that the next has to fit.
@@ -96,7 +97,7 @@ func (c *coalescer) candidate(s *slot, f *packet.Frame) bool {
 		if f.Key.EtherType == packet.EtherTypeIPv6 {
 			need = port.OffloadTSO6
 		}
-		if s.offload&need == 0 || packet.TCP(b[f.L4:]).Flags()&^packet.TCPPsh != packet.TCPAck {
+		if s.offload&need == 0 || packet.TCP(b[f.L4:]).Flags()&^packet.TCPPsh != packet.TCPAck || f.L3End-f.Payload < minTCPSize {
 			return false
 		}
 	default:

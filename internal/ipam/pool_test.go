@@ -156,6 +156,23 @@ func TestPoolRests(t *testing.T) {
 	}
 }
 
+// An address that was free again and is then asked for is not handed out once more.
+func TestPoolReserveOfFreed(t *testing.T) {
+	p := newPool(t, api.Subnet{Prefix: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.1")})
+	for _, a := range addrs("10.0.0.2 10.0.0.3 10.0.0.4") {
+		p.Allocate("a", epoch)
+		p.Release(a, "a", epoch)
+	}
+	now := epoch.Add(ipam.Rest)
+	p.Allocate("b", now) // .2
+	if err := p.Reserve(addr("10.0.0.3"), "c"); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := p.Allocate("b", now); err != nil || a != addr("10.0.0.4") {
+		t.Errorf("got %v (%v), want 10.0.0.4", a, err)
+	}
+}
+
 // naive is a pool that looks at each address in turn.
 type naive struct {
 	first, last netip.Addr // of the range

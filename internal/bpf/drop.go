@@ -2,7 +2,6 @@
 package bpf
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -11,9 +10,6 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
-
-// ErrNoTCX says that the kernel is older than 6.6: attach the program of DropFD by a classifier instead.
-var ErrNoTCX = errors.New("the kernel has no tcx")
 
 // tcActShot is TC_ACT_SHOT in linux/pkt_cls.h: drop the frame here.
 const tcActShot = 2
@@ -29,7 +25,8 @@ var drop = sync.OnceValues(func() (*ebpf.Program, error) {
 	})
 })
 
-// DropFD returns the program's fd, which stays this package's. The program is loaded once for all devices.
+// DropFD returns the program's fd, which stays this package's, to be attached by a classifier in direct-action mode. The
+// program is loaded once for all devices.
 func DropFD() (int, error) {
 	p, err := drop()
 	if err != nil {
@@ -38,17 +35,15 @@ func DropFD() (int, error) {
 	return p.FD(), nil
 }
 
-// AttachDrop lets the program drop all that the device receives. ifindex counts in the calling thread's namespace. The
-// returned fd is the caller's; the program is detached when its last copy is closed, so it may be stored and taken over.
+// AttachDrop lets the program drop all that the device receives, by tcx (Linux 6.6). ifindex counts in the calling thread's
+// namespace. The returned fd is the caller's; the program is detached when its last copy is closed, so it may be
+// stored and taken over. It takes some 15 ms: the kernel waits for a grace period (tcx_entry_sync in net/tcx.h).
 func AttachDrop(ifindex int) (fd int, err error) {
 	p, err := drop()
 	if err != nil {
 		return -1, fmt.Errorf("load the drop program: %w", err)
 	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p, Attach: ebpf.AttachTCXIngress})
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		return -1, ErrNoTCX
-	}
 	if err != nil {
 		return -1, fmt.Errorf("attach the drop program to interface number %d: %w", ifindex, err)
 	}

@@ -1,10 +1,19 @@
 package link
 
-// AttachClsact attaches the drop program as on kernels without tcx.
-func AttachClsact(ns *Namespace, index int) error {
-	h, err := ns.netlink()
+import "vswitch/internal/bpf"
+
+// ReplaceClsact attaches the drop program by tcx in place of the classifier.
+func (v *Veth) ReplaceClsact(private *Namespace) error {
+	h, err := private.netlink()
+	if err == nil {
+		err = h.QdiscDel(clsact(v.Index))
+	}
 	if err != nil {
 		return err
 	}
-	return attachClsact(h, index)
+	v.Drop = DropTCX
+	return private.Do(func() (err error) {
+		v.DropFD, err = bpf.AttachDrop(v.Index)
+		return err
+	})
 }

@@ -97,7 +97,7 @@ func TestDoLeavesOthersAlone(t *testing.T) {
 		t.Errorf("the process is in %v; want %v", after, before)
 	}
 	want := errors.New("mine")
-	if err := ns.Do(func() error { return want }); err != want {
+	if err := ns.Do(func() error { return want }); !errors.Is(err, want) {
 		t.Errorf("error is %v; want fn's", err)
 	}
 }

@@ -80,10 +80,10 @@ func (p *placement) start(index int) error {
 	}
 	p.link = l
 	other, err := Lookup(p.to, p.c.IfName)
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound {
+	if notFound(err) {
 		return nil
 	}
-	if err == nil && !(p.here() && other.Index == index) {
+	if err == nil && (!p.here() || other.Index != index) {
 		err = takenError(p.c.IfName, p.to)
 	}
 	return err

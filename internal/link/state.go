@@ -76,6 +76,11 @@ func lookupError(ns *Namespace, name string, err error) error {
 	return fmt.Errorf("look up interface %s in network namespace %s: %w", name, ns, err)
 }
 
+func notFound(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Code == api.CodeNotFound
+}
+
 // Delete removes the interface of that index; for one end of a veth pair, both. That it is gone already is no error.
 func Delete(ns *Namespace, index int) error {
 	h, err := ns.netlink()

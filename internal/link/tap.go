@@ -263,7 +263,16 @@ func AdoptTAP(fd int) (TAP, error) {
 
 // WhereIs tells in which namespace the TAP of fd is now, and its state: name and index may have changed. The caller closes
 // the namespace, whose handle has no path. An error that is port.ErrGone says that the device died.
-func WhereIs(fd int) (*Namespace, State, error) {
+func WhereIs(fd int) (ns *Namespace, s State, err error) {
+	for range 3 { // it may be moved and renamed while we look
+		if ns, s, err = whereIs(fd); !notFound(err) {
+			break
+		}
+	}
+	return ns, s, err
+}
+
+func whereIs(fd int) (*Namespace, State, error) {
 	name, _, err := ifreqOf(fd)
 	if err != nil {
 		return nil, State{}, err

@@ -8,23 +8,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"vswitch/internal/api"
-	"vswitch/internal/bpf"
-	"vswitch/internal/packet"
-)
-
-// Buffers of the AF_PACKET socket, in bytes. What overflows the receive buffer is lost silently but for a counter, so it
-// holds what a TAP's queue would.
-const (
-	receiveBuffer = 64 << 20
-	sendBuffer    = 8 << 20
-)
-
-// Ways to keep the kernel's network stack from the frames of our end.
-const (
-	DropTCX    = "tcx"    // Linux 6.6: ends with its fd
-	DropClsact = "clsact" // before: a classifier that stays with the device
 )
 
 // VethConfig says how to make a veth pair.
@@ -43,7 +26,7 @@ type Veth struct {
 	Index     int    // of our end, in the private namespace
 	Name      string // likewise
 	PeerIndex int    // of the other end, in its namespace
-	Drop      string // what keeps the kernel's stack away: DropTCX or DropClsact
+	Drop      string // what keeps the kernel's stack away: DropClsact or DropTCX
 	DropFD    int    // DropTCX: the link's fd, the caller's, to be kept open; else -1
 }
 
@@ -93,10 +76,10 @@ func vethError(c VethConfig, err error) error {
 
 func deleteByName(ns *Namespace, name string) error {
 	s, err := Lookup(ns, name)
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound {
+	switch {
+	case notFound(err):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	return Delete(ns, s.Index)
@@ -137,12 +120,9 @@ func openVeth(private *Namespace, name string) (Veth, error) {
 	if err != nil {
 		return Veth{}, lookupError(private, name, err)
 	}
-	v := Veth{FD: -1, Index: l.Attrs().Index, Name: name, PeerIndex: l.Attrs().ParentIndex, Drop: DropTCX, DropFD: -1}
-	err = private.Do(func() (err error) {
-		if v.DropFD, err = bpf.AttachDrop(v.Index); errors.Is(err, bpf.ErrNoTCX) {
-			v.Drop = DropClsact
-			err = attachClsact(h, v.Index)
-		}
+	v := Veth{FD: -1, Index: l.Attrs().Index, Name: name, PeerIndex: l.Attrs().ParentIndex, DropFD: -1}
+	err = private.Do(func() error {
+		err := v.attachDrop(h)
 		if err == nil {
 			err = h.LinkSetUp(l)
 		}
@@ -168,77 +148,4 @@ func (v *Veth) close() error {
 	}
 	v.FD, v.DropFD = -1, -1
 	return errors.Join(errs...)
-}
-
-// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface. All options are set
-// before, so that no frame arrives without them (packet(7), linux/if_packet.h).
-func openPacket(index int) (int, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open a packet socket: %w", err)
-	}
-	for _, o := range []struct{ level, option, value int }{
-		{unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
-		{unix.SOL_PACKET, unix.PACKET_AUXDATA, 1},
-		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer},
-		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer},
-	} {
-		if err == nil {
-			err = unix.SetsockoptInt(fd, o.level, o.option, o.value)
-		}
-	}
-	if err == nil {
-		err = setVnetHeader(fd)
-	}
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("set up the packet socket: %w", err)
-	}
-	return fd, nil
-}
-
-// setVnetHeader asks for vnet headers of our length (Linux 6.5), or at least of 10 bytes.
-func setVnetHeader(fd int) error {
-	err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR_SZ, packet.VnetLen)
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
-	}
-	return err
-}
-
-func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
-
-// attachClsact attaches the drop program as a classifier, for kernels without tcx. It replaces what an earlier daemon left.
-func attachClsact(h *netlink.Handle, index int) error {
-	prog, err := bpf.DropFD()
-	if err != nil {
-		return err
-	}
-	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: index,
-		Handle:    netlink.MakeHandle(0xffff, 0),
-		Parent:    netlink.HANDLE_CLSACT,
-	}}
-	if err := h.QdiscReplace(qdisc); err != nil {
-		return fmt.Errorf("add a clsact qdisc: %w", err)
-	}
-	filter := &netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: index,
-			Parent:    netlink.HANDLE_MIN_INGRESS,
-			Handle:    1,
-			Protocol:  unix.ETH_P_ALL,
-			Priority:  1,
-		},
-		Fd:           prog,
-		Name:         "vswitch_drop",
-		DirectAction: true,
-	}
-	if err := h.FilterReplace(filter); err != nil {
-		return fmt.Errorf("add the drop classifier: %w", err)
-	}
-	return nil
 }

@@ -58,13 +58,12 @@ func TestVeth(t *testing.T) {
 func TestReopenVeth(t *testing.T) {
 	private, ns := linktest.Private(t), linktest.Namespace(t)
 	pair := newVeth(t, private, ns)
-	_, _ = unix.Close(pair.FD), unix.Close(pair.DropFD)
+	_ = unix.Close(pair.FD)
 	again, err := link.ReopenVeth(private, pair.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(again.FD)
-	defer unix.Close(again.DropFD)
 	if again.Index != pair.Index || again.PeerIndex != pair.PeerIndex {
 		t.Errorf("reopened %+v; want %+v", again, pair)
 	}
@@ -73,7 +72,7 @@ func TestReopenVeth(t *testing.T) {
 // TestDrop gives our end an address, so that the kernel's stack would take what the other end sends to it. The second
 // datagram is sent after the drop program is gone: if it comes first, the first was dropped.
 func TestDrop(t *testing.T) {
-	for _, kind := range []string{link.DropTCX, link.DropClsact} {
+	for _, kind := range []string{link.DropClsact, link.DropTCX} {
 		t.Run(kind, func(t *testing.T) { testDrop(t, kind) })
 	}
 }
@@ -92,15 +91,15 @@ func testDrop(t *testing.T, kind string) {
 		t.Fatal(err)
 	}
 	linktest.IP(t, "-n", ns.String(), "neigh", "add", "10.99.0.2", "lladdr", ours.MAC.String(), "dev", "eth0")
-	detach := func() { _ = unix.Close(pair.DropFD) }
-	if kind == link.DropClsact {
-		for range 2 { // as by a second daemon
-			if err := link.AttachClsact(private, pair.Index); err != nil {
-				t.Fatal(err)
-			}
+	detach := func() { inPrivate(t, private, "tc", "qdisc", "del", "dev", pair.Name, "clsact") }
+	if kind == link.DropTCX {
+		if err := pair.ReplaceClsact(private); err != nil {
+			t.Fatal(err)
 		}
-		detach()
-		detach = func() { inPrivate(t, private, "tc", "qdisc", "del", "dev", pair.Name, "clsact") }
+		detach = func() { _ = unix.Close(pair.DropFD) }
+	}
+	if pair.Drop != kind {
+		t.Errorf("dropped by %s; want %s", pair.Drop, kind)
 	}
 	send(t, ns, "first")
 	detach()

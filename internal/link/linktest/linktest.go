@@ -122,7 +122,9 @@ func Veth(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) (*ve
 	fail(t, undo, err)
 	t.Cleanup(func() {
 		_ = p.Close()
-		_ = unix.Close(pair.DropFD)
+		if pair.DropFD >= 0 {
+			_ = unix.Close(pair.DropFD)
+		}
 	})
 	return p, pair
 }

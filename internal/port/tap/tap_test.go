@@ -1,6 +1,7 @@
 package tap_test
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -37,7 +38,7 @@ func TestSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFrame()
-	if err := p.Read(f); err != port.ErrAgain {
+	if err := p.Read(f); !errors.Is(err, port.ErrAgain) {
 		t.Fatalf("empty: %v; want %v", err, port.ErrAgain)
 	}
 	for _, c := range []struct {
@@ -54,7 +55,7 @@ func TestSizes(t *testing.T) {
 		if _, err := unix.Write(far, make([]byte, c.size)); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Read(f); err != c.err {
+		if err := p.Read(f); !errors.Is(err, c.err) {
 			t.Errorf("%d bytes: %v; want %v", c.size, err, c.err)
 			continue
 		}

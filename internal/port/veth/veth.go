@@ -2,6 +2,7 @@
 package veth
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -49,7 +50,7 @@ type Veth struct {
 // PACKET_AUXDATA on. It owns the socket from then on, unless it fails.
 func New(name string, fd int) (*Veth, error) {
 	size, err := unix.GetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR_SZ)
-	if err == unix.ENOPROTOOPT {
+	if errors.Is(err, unix.ENOPROTOOPT) {
 		var on int
 		on, err = unix.GetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR)
 		size = on * shortVnetLen

@@ -70,7 +70,7 @@ func TestZeroAllocations(t *testing.T) {
 	f, b := newFrame(), make([]byte, packet.VnetLen+60)
 	allocs := testing.AllocsPerRun(100, func() {
 		_, _ = unix.Write(far, b)
-		if p.Read(f) != nil || p.Read(f) != port.ErrAgain || p.Write(f) != nil {
+		if p.Read(f) != nil || !errors.Is(p.Read(f), port.ErrAgain) || p.Write(f) != nil {
 			t.Fatal("a frame got lost")
 		}
 		_, _ = unix.Read(far, b)
@@ -87,7 +87,7 @@ func TestClose(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f := newFrame(); p.Read(f) != port.ErrGone || p.Write(f) != port.ErrGone {
+	if f := newFrame(); !errors.Is(p.Read(f), port.ErrGone) || !errors.Is(p.Write(f), port.ErrGone) {
 		t.Error("a closed port is not gone")
 	}
 }
@@ -106,24 +106,24 @@ func TestDevice(t *testing.T) {
 		t.Errorf("up: %v", err)
 	}
 	f.Load([]byte{packet.VnetNeedsCsum, 0, 0, 0, 0, 0, 0xff, 0xff}, make([]byte, 60))
-	if err := p.Write(f); err != port.ErrRefused {
+	if err := p.Write(f); !errors.Is(err, port.ErrRefused) {
 		t.Errorf("false vnet header: %v; want %v", err, port.ErrRefused)
 	}
 	f.Load(nil, make([]byte, 60))
 	linktest.IP(t, "-n", ns.String(), "link", "set", "eth0", "down")
-	if err := p.Write(f); err != port.ErrDown {
+	if err := p.Write(f); !errors.Is(err, port.ErrDown) {
 		t.Errorf("down: %v; want %v", err, port.ErrDown)
 	}
 	for p.Read(f) == nil {
 	}
-	if err := p.Read(f); err != port.ErrAgain {
+	if err := p.Read(f); !errors.Is(err, port.ErrAgain) {
 		t.Errorf("read while down: %v; want %v", err, port.ErrAgain)
 	}
 	linktest.IP(t, "-n", ns.String(), "link", "del", "eth0")
-	if err := p.Write(f); err != port.ErrGone {
+	if err := p.Write(f); !errors.Is(err, port.ErrGone) {
 		t.Errorf("write to a deleted device: %v; want %v", err, port.ErrGone)
 	}
-	if err := p.Read(f); err != port.ErrGone {
+	if err := p.Read(f); !errors.Is(err, port.ErrGone) {
 		t.Errorf("read of a deleted device: %v; want %v", err, port.ErrGone)
 	}
 }
@@ -138,7 +138,7 @@ func BenchmarkRead(b *testing.B) {
 	defer undo()
 	f, p := newFrame(), tap.New("p", dev.FD, dev.Offload)
 	for b.Loop() { // the floor: what a look at an empty device costs
-		if p.Read(f) != port.ErrAgain {
+		if !errors.Is(p.Read(f), port.ErrAgain) {
 			b.Fatal(os.ErrInvalid)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,7 @@ func read(t *testing.T, p *veth.Veth, f *packet.Frame) {
 	t.Helper()
 	linktest.Eventually(t, "a frame at the port", func() bool {
 		err := p.Read(f)
-		if err != nil && err != port.ErrAgain {
+		if err != nil && !errors.Is(err, port.ErrAgain) {
 			t.Fatal(err)
 		}
 		return err == nil && bytes.Equal(f.Bytes()[:6], frames.dst)
@@ -223,17 +224,17 @@ func TestDownAndGone(t *testing.T) {
 	f, frame := newFrame(), newFrame()
 	frame.Load(nil, tcp(nil, 100))
 	setOurs(t, private, dev.Name, "down")
-	for err := p.Read(f); err != port.ErrDown; err = p.Read(f) {
+	for err := p.Read(f); !errors.Is(err, port.ErrDown); err = p.Read(f) {
 		if err != nil {
 			t.Fatalf("read while down: %v; want %v", err, port.ErrDown)
 		}
 	}
-	for err := p.Read(f); err != port.ErrAgain; err = p.Read(f) { // once told, it gives what had come before
+	for err := p.Read(f); !errors.Is(err, port.ErrAgain); err = p.Read(f) { // once told, it gives what had come before
 		if err != nil {
 			t.Fatalf("second read while down: %v; want %v", err, port.ErrAgain)
 		}
 	}
-	if err := p.Write(frame); err != port.ErrDown {
+	if err := p.Write(frame); !errors.Is(err, port.ErrDown) {
 		t.Errorf("write while down: %v; want %v", err, port.ErrDown)
 	}
 	setOurs(t, private, dev.Name, "up")
@@ -243,10 +244,10 @@ func TestDownAndGone(t *testing.T) {
 	if err := link.Delete(private, dev.Index); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Write(frame); err != port.ErrGone {
+	if err := p.Write(frame); !errors.Is(err, port.ErrGone) {
 		t.Errorf("write after the end: %v; want %v", err, port.ErrGone)
 	}
-	for err := p.Read(f); err != port.ErrGone; err = p.Read(f) {
+	for err := p.Read(f); !errors.Is(err, port.ErrGone); err = p.Read(f) {
 		if err != nil {
 			t.Fatalf("read after the end: %v; want %v", err, port.ErrGone)
 		}

@@ -195,7 +195,7 @@ func TestVLANs(t *testing.T) {
 		trunk.Expect(t, tagged)
 		lab.ExpectNothing(t)
 
-		// A frame with the tag of the port's own VLAN, or with a priority only, is the same.
+		// A frame with the tag of the port's own VLAN, or with a priority only, is the same. The priority goes on.
 		a10.Send(tagged)
 		b10.Expect(t, untagged)
 		native.Expect(t, untagged)
@@ -203,7 +203,11 @@ func TestVLANs(t *testing.T) {
 		a10.Send(broadcast(a10, packettest.VLAN(0xe000)))
 		b10.Expect(t, untagged)
 		native.Expect(t, untagged)
-		trunk.Expect(t, tagged)
+		trunk.Expect(t, broadcast(a10, packettest.VLAN(0xe00a)))
+		plain2 := lab.Port("n", "plain2")
+		plain.Send(broadcast(plain, packettest.VLAN(0xe000)))
+		plain2.Expect(t, broadcast(plain))
+		plain2.Remove()
 		lab.ExpectNothing(t)
 
 		// From trunks. The priority survives from trunk to trunk.
@@ -228,6 +232,10 @@ func TestVLANs(t *testing.T) {
 		for range 2 {
 			a10.Send(one)
 			trunk.Expect(t, packettest.UDP(a10.From(1), trunk.To(1), packettest.VLAN(10)))
+			a10.Send(packettest.UDP(a10.From(1), trunk.To(1), packettest.VLAN(0x6000)))
+			trunk.Expect(t, packettest.UDP(a10.From(1), trunk.To(1), packettest.VLAN(0x600a)))
+			b10.Send(packettest.UDP(b10.From(1), a10.To(1), packettest.VLAN(0x6000)))
+			a10.Expect(t, packettest.UDP(b10.From(1), a10.To(1)))
 		}
 		twenty := packettest.UDP(trunk.From(1), a10.To(1), packettest.VLAN(20))
 		trunk.Send(twenty) // a10's address is not known in VLAN 20

@@ -107,6 +107,34 @@ func (l *Lab) Bridge(network string) *l2switch.Bridge { return l.Network(network
 // FDB returns the network's FDB.
 func (l *Lab) FDB(network string) *l2switch.FDB { return l.Bridge(network).FDB() }
 
+// Ports returns all ports in the order in which they were made, without those that were removed.
+func (l *Lab) Ports() (ports []*Port) {
+	for _, p := range l.ports {
+		if !p.gone {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}
+
+// Find returns the port of that name.
+func (l *Lab) Find(name string) *Port {
+	l.t.Helper()
+	for _, p := range l.Ports() {
+		if p.Name == name {
+			return p
+		}
+	}
+	l.t.Fatalf("netlab: no port %s", name)
+	return nil
+}
+
+// ID returns the number of the port of that name.
+func (l *Lab) ID(name string) packet.PortID {
+	l.t.Helper()
+	return l.Find(name).id
+}
+
 // Path returns the data plane, for its counters and flows.
 func (l *Lab) Path() *datapath.Datapath { return l.path }
 
@@ -205,24 +233,18 @@ func (l *Lab) Trace(t TB, flow string) (*pipeline.FlowSpec, *pipeline.Trace) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	f := packet.NewFrame(make([]byte, packet.BufSize))
-	for _, p := range l.ports {
-		if p.Name != s.InPort || p.gone {
-			continue
-		}
-		if s.SrcMAC == nil {
-			s.SrcMAC = p.MAC[:]
-		}
-		for _, q := range l.ports {
-			if s.DstMAC == nil && (q.IP4 == s.DstIP || q.IP6 == s.DstIP) {
-				s.DstMAC = q.MAC[:]
-			}
-		}
-		if err := s.Build(f, p.id); err != nil {
-			t.Fatalf("%v", err)
-		}
-		return s, l.line.Trace(f, l.Now())
+	in := l.Find(s.InPort)
+	if s.SrcMAC == nil {
+		s.SrcMAC = in.MAC[:]
 	}
-	t.Fatalf("no port %s", s.InPort)
-	return nil, nil
+	for _, p := range l.Ports() {
+		if s.DstMAC == nil && (p.IP4 == s.DstIP || p.IP6 == s.DstIP) {
+			s.DstMAC = p.MAC[:]
+		}
+	}
+	f := packet.NewFrame(make([]byte, packet.BufSize))
+	if err := s.Build(f, in.id); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return s, l.line.Trace(f, l.Now())
 }

@@ -24,6 +24,7 @@ type walk struct {
 	outTag flow.TagOp
 	set    *flow.FloodSet
 	absent bool // the decision leans on something that is not there: never cached
+	self   bool // what-if, where nothing is learned: the source would be found behind the ingress
 }
 
 // Classify decides the fate of a parsed frame. It is the slow path: the first frame of each flow, and those that are never
@@ -100,6 +101,7 @@ func (w *walk) learn() bool {
 	fdb := w.net.Bridge.FDB()
 	if w.trace != nil {
 		what, old := fdb.Peek(w.vlan, k.SrcMAC, w.in.ID, w.now)
+		w.self = what != l2switch.RefusedStatic && what != l2switch.RefusedGone
 		w.trace.step(stage, "%s", w.learnText(what, old))
 		return true
 	}
@@ -140,6 +142,9 @@ func (w *walk) decide() bool {
 		return w.flood(stage, "group address")
 	}
 	id, cell, version, ok := w.net.Bridge.FDB().Lookup(w.vlan, k.DstMAC, w.now)
+	if w.self && k.DstMAC == k.SrcMAC {
+		return w.drop(stage, packet.DropSamePort)
+	}
 	if !ok {
 		w.absent = true
 		return w.flood(stage, "unknown destination")
@@ -207,21 +212,27 @@ func (w *walk) filterOut() bool {
 // snat masquerades.
 func (w *walk) snat() bool { return true }
 
-// output turns the decision into actions and says whether they may be replayed.
+// output turns the decision into actions and says whether they may be replayed. A priority tag belongs to no VLAN (IEEE
+// 802.1Q 6.9) and ends here, but its priority goes on where the frame leaves with a tag.
 func (w *walk) output() bool {
 	v, k := w.v, &w.f.Key
 	tagged := k.VLAN != 0
-	if tagged && k.VLAN&packet.VLANMask == 0 { // a priority tag belongs to no VLAN (IEEE 802.1Q 6.9): it ends here
-		v.Add(flow.Action{Op: flow.OpPopVLAN})
-		tagged = false
-	}
+	priority := tagged && k.VLAN&packet.VLANMask == 0
 	v.MaxL3 = int32(w.in.MTU)
 	if w.out == nil {
+		if priority && w.vlan == 0 {
+			v.Add(flow.Action{Op: flow.OpPopVLAN})
+		} else if priority {
+			v.Add(flow.Action{Op: flow.OpSetVLAN, VLAN: w.vlan})
+		}
 		v.Add(flow.Action{Op: flow.OpFlood, Set: w.set})
 	} else {
-		if tagged && w.outTag == flow.Untagged {
+		switch {
+		case tagged && w.outTag == flow.Untagged:
 			v.Add(flow.Action{Op: flow.OpPopVLAN})
-		} else if !tagged && w.outTag == flow.Tagged {
+		case priority:
+			v.Add(flow.Action{Op: flow.OpSetVLAN, VLAN: w.vlan})
+		case !tagged && w.outTag == flow.Tagged:
 			v.Add(flow.Action{Op: flow.OpPushVLAN, VLAN: w.vlan})
 		}
 		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})

@@ -15,8 +15,8 @@ import (
 //	in_port=c1,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80
 //
 // Keywords and fields are separated by commas or spaces and may come in any order; each says or implies what kind of frame
-// it is, and contradictions are errors. What ParseFlow leaves nil or invalid was not given: the caller, who knows which port
-// has which addresses, may fill it in before Build.
+// it is, and contradictions are errors. What ParseFlow leaves nil or invalid was neither given nor follows from the rest: the
+// caller, who knows which port has which addresses, may fill it in before Build.
 type FlowSpec struct {
 	InPort               string
 	SrcMAC, DstMAC       net.HardwareAddr
@@ -163,6 +163,7 @@ func ParseFlow(text string) (*FlowSpec, error) {
 	if err := s.settle(seen); err != nil {
 		return nil, err
 	}
+	s.fillGroup()
 	return s, nil
 }
 

@@ -97,13 +97,8 @@ func (s *FlowSpec) fillIP() {
 }
 
 func (s *FlowSpec) fillMACs() error {
-	if s.DstMAC == nil {
-		s.DstMAC = groupMAC(s.DstIP)
-	}
+	s.fillGroup()
 	if s.kind.eth == packet.EtherTypeARP {
-		if s.DstMAC == nil && s.nums[arpOp] == 1 {
-			s.DstMAC = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-		}
 		if s.SenderMAC == nil {
 			s.SenderMAC = s.SrcMAC
 		}
@@ -121,6 +116,17 @@ func (s *FlowSpec) fillMACs() error {
 		return invalid("the destination's MAC address is not known: add eth_dst=...")
 	}
 	return nil
+}
+
+// fillGroup finds a destination that follows from the rest: everybody for an ARP request, the group of a multicast address.
+func (s *FlowSpec) fillGroup() {
+	switch {
+	case s.DstMAC != nil:
+	case s.kind.eth == packet.EtherTypeARP && (!s.has(arpOp) || s.nums[arpOp] == 1):
+		s.DstMAC = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	default:
+		s.DstMAC = groupMAC(s.DstIP)
+	}
 }
 
 // groupMAC returns the MAC address of a multicast or broadcast IP address (RFC 1112 6.4, RFC 2464 7), or nil.

@@ -108,6 +108,8 @@ func (w *walk) learnText(what l2switch.Learned, old packet.PortID) string {
 		return fmt.Sprintf("%s would move from %s to %s", mac, w.portName(old), w.in.Name)
 	case l2switch.RefusedStatic:
 		return fmt.Sprintf("%s stays behind %s: static entry", mac, w.portName(old))
+	case l2switch.RefusedGone:
+		return fmt.Sprintf("%s is not learned: %s is being removed", mac, w.in.Name)
 	}
 	return fmt.Sprintf("%s is behind %s already", mac, w.in.Name)
 }

@@ -1,0 +1,175 @@
+package pipeline_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"vswitch/internal/netlab"
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// traceCase is a network and frames to ask about. The answers are in testdata/<name>.txt.
+type traceCase struct {
+	name  string
+	lab   func(*testing.T) *netlab.Lab
+	flows []string
+}
+
+// web is where most cases start: four ports that know each other.
+func web(t *testing.T, c2 ...netlab.PortOption) *netlab.Lab {
+	lab := netlab.New(t)
+	ports := []*netlab.Port{lab.Port("web", "c1"), lab.Port("web", "c2", c2...), lab.Port("web", "c3", netlab.VLAN(10))}
+	ports = append(ports, lab.Port("web", "trunk", netlab.Trunk(10, 20), netlab.Native(30)))
+	for _, p := range ports {
+		p.Send(packettest.ARPRequest(p.From(0), p.To(0)))
+	}
+	ports[3].Send(packettest.ARPRequest(ports[3].From(0), ports[3].To(0), packettest.VLAN(10)))
+	lab.Settle()
+	return lab
+}
+
+var traceCases = []traceCase{
+	{"unicast", func(t *testing.T) *netlab.Lab { return web(t) }, []string{
+		"in_port=c1,tcp,ip_src=10.0.0.1,ip_dst=10.0.0.2,tcp_dst=80",
+		"in_port=c1,udp6,ipv6_src=fd00::1,ipv6_dst=fd00::2,udp_dst=53,len=500",
+		"in_port=c1,icmp,ip_src=10.0.0.1,ip_dst=10.0.0.2",
+		"in_port=c1,eth_dst=02:00:00:00:00:02",
+		"in_port=c1,icmp,icmp_type=3,ip_src=10.0.0.1,ip_dst=10.0.0.2",
+	}},
+	{"flood", func(t *testing.T) *netlab.Lab { return web(t) }, []string{
+		"in_port=c1,arp,arp_spa=10.0.0.1,arp_tpa=10.0.0.2",
+		"in_port=c1,tcp,eth_dst=02:99:00:00:00:09",
+		"in_port=c3,udp,ip_dst=224.0.0.251,udp_dst=5353",
+		"in_port=c1,icmp6,icmpv6_type=135,ipv6_src=fd00::1,ipv6_dst=ff02::1:ff00:2",
+	}},
+	{"vlan", func(t *testing.T) *netlab.Lab { return web(t) }, []string{
+		"in_port=c3,tcp,ip_dst=10.0.0.4",
+		"in_port=trunk,tcp,ip_dst=10.0.0.3,vlan_vid=10,vlan_pcp=5",
+		"in_port=trunk,tcp,ip_dst=10.0.0.3,vlan_vid=20",
+		"in_port=trunk,tcp,ip_dst=10.0.0.3",
+		"in_port=trunk,tcp,ip_dst=10.0.0.3,vlan_vid=40",
+		"in_port=c3,tcp,ip_dst=10.0.0.4,vlan_vid=0,vlan_pcp=3",
+		"in_port=c1,tcp,ip_dst=10.0.0.2,vlan_vid=10",
+		"in_port=c1,tcp,ip_dst=10.0.0.2,vlan_service=10",
+	}},
+	{"learning", func(t *testing.T) *netlab.Lab {
+		lab := web(t)
+		if err := lab.FDB("web").AddStatic(0, [6]byte{2, 0x77, 0, 0, 0, 1}, lab.ID("c2")); err != nil {
+			t.Fatal(err)
+		}
+		return lab
+	}, []string{
+		"in_port=c1,tcp,eth_src=02:99:00:00:00:09,ip_dst=10.0.0.2",
+		"in_port=c2,tcp,eth_src=02:00:00:00:00:01,ip_dst=10.0.0.1",
+		"in_port=c1,tcp,eth_src=02:77:00:00:00:01,ip_dst=10.0.0.2",
+		"in_port=c1,tcp,eth_dst=02:77:00:00:00:01",
+	}},
+	{"drops", func(t *testing.T) *netlab.Lab {
+		lab := web(t, netlab.MTU(1400), netlab.Isolated())
+		lab.Port("web", "c5", netlab.Isolated())
+		lab.Port("alone", "c6")
+		shut := lab.Port("shut", "c7")
+		lab.Port("shut", "c8")
+		lab.Bridge("shut").SetICC(false)
+		_ = shut
+		gone := lab.Port("alone", "c9")
+		lab.Bridge("alone").RemovePort(gone.ID())
+		return lab
+	}, []string{
+		"in_port=c1,tcp,eth_src=03:00:00:00:00:01,ip_dst=10.0.0.2",
+		"in_port=c1,eth_dst=01:80:c2:00:00:00",
+		"in_port=c1,tcp,ip_dst=10.0.0.2,len=1415",
+		"in_port=c1,tcp,ip_dst=10.0.0.2,len=1515",
+		"in_port=c1,tcp,ip_dst=10.0.0.1",
+		"in_port=c5,tcp,ip_dst=10.0.0.2",
+		"in_port=c6,arp,arp_tpa=10.0.0.9",
+		"in_port=c7,tcp,ip_dst=10.0.0.8",
+		"in_port=c9,tcp,ip_dst=10.0.0.8",
+	}},
+}
+
+func TestTrace(t *testing.T) {
+	for _, c := range traceCases {
+		t.Run(c.name, func(t *testing.T) {
+			lab := c.lab(t)
+			before := lab.FDB("web").Entries()
+			var b strings.Builder
+			for _, flow := range c.flows {
+				s, trace := lab.Trace(t, flow)
+				fmt.Fprintf(&b, "$ trace %s\n%s\n", flow, s)
+				for _, step := range trace.Steps {
+					fmt.Fprintln(&b, strings.TrimRight(step, " "))
+				}
+				fmt.Fprintf(&b, "=> %s", trace.Verdict)
+				if len(trace.Outputs) > 0 {
+					fmt.Fprintf(&b, " to %s", strings.Join(trace.Outputs, ","))
+				}
+				b.WriteString("\n\n")
+				if (trace.Drop != packet.DropNone) == (len(trace.Outputs) > 0) {
+					t.Errorf("%s: dropped as %s, but goes to %v", flow, trace.Drop, trace.Outputs)
+				}
+			}
+			if diff := cmp.Diff(before, lab.FDB("web").Entries()); diff != "" {
+				t.Errorf("a trace left something behind (-before +after):\n%s", diff)
+			}
+			golden(t, filepath.Join("testdata", c.name+".txt"), b.String())
+		})
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs; when that is right, go test -update (-want +got):\n%s", file, diff)
+	}
+}
+
+// A trace says what then happens: the ports that a frame is said to leave by are those that get it.
+func TestTraceIsTrue(t *testing.T) {
+	for _, c := range traceCases {
+		lab := c.lab(t)
+		lab.Discard()
+		for _, flow := range c.flows {
+			before := lab.Drops()
+			s, trace := lab.Trace(t, flow)
+			f := packet.NewFrame(make([]byte, packet.BufSize))
+			if err := s.Build(f, lab.ID(s.InPort)); err != nil {
+				t.Fatal(err)
+			}
+			lab.Find(s.InPort).Send(f)
+			var got []string
+			for _, p := range lab.Ports() {
+				if len(p.Take()) > 0 {
+					got = append(got, p.Name)
+				}
+			}
+			if diff := cmp.Diff(trace.Outputs, got); diff != "" {
+				t.Errorf("%s: trace and truth differ (-trace +truth):\n%s", flow, diff)
+			}
+			for r, n := range lab.Drops() {
+				if n != before[r] && r != trace.Drop {
+					t.Errorf("%s: dropped as %s, the trace says %q", flow, r, trace.Verdict)
+				}
+			}
+		}
+	}
+}

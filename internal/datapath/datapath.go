@@ -133,6 +133,19 @@ func (d *Datapath) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Turn lets each worker serve what is there, on the caller's thread: for tests and benchmarks, in place of Run.
+func (d *Datapath) Turn() error {
+	for _, w := range d.workers {
+		n, err := w.epollWait(0)
+		if err != nil {
+			return fmt.Errorf("worker %d: look for frames: %w", w.id, err)
+		}
+		w.now = d.Now()
+		w.turn(n)
+	}
+	return nil
+}
+
 // Close releases the workers' memory and descriptors. Only after Run has returned, or when it never ran; nothing may be
 // called after it. The ports stay open.
 func (d *Datapath) Close() {

@@ -114,23 +114,28 @@ func (w *Worker) run() error {
 		if err != nil {
 			return fmt.Errorf("worker %d: wait for frames: %w", w.id, err)
 		}
-		w.stats.Turns++
-		w.batch = 0
-		mail := false
-		for i := range n {
-			e := &w.events[i]
-			if id := packet.PortID(e.Fd); id != 0 {
-				w.service(id)
-			} else {
-				mail = true
-			}
-		}
-		w.flushPorts()
-		if mail {
-			w.serveMail()
-		}
+		w.turn(n)
 	}
 	return nil
+}
+
+// turn serves the first n events.
+func (w *Worker) turn(n int) {
+	w.stats.Turns++
+	w.batch = 0
+	mail := false
+	for i := range n {
+		e := &w.events[i]
+		if id := packet.PortID(e.Fd); id != 0 {
+			w.service(id)
+		} else {
+			mail = true
+		}
+	}
+	w.flushPorts()
+	if mail {
+		w.serveMail()
+	}
 }
 
 // epollWait is epoll_pwait(2). Without a timeout it may sleep, and Go's scheduler is told; with timeout 0 it is a raw call.

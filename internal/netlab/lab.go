@@ -30,23 +30,35 @@ type Lab struct {
 	order    []*pipeline.Network
 	ports    []*Port
 	removed  datapath.Counters // of ports that are no more
+	settled  int64             // frames that were sent when all of them had been handled
+	stepped  bool
 	stop     func()
 }
 
+// config is what the options of a lab say.
+type config struct {
+	datapath.Config
+	stepped bool
+}
+
 // Option changes how the switch works.
-type Option func(*datapath.Config)
+type Option func(*config)
+
+// Stepped lets the workers take their turns on the test's own thread, when it asks for what came out: fast, and the same
+// each time. Without it they run as they do in the daemon.
+func Stepped() Option { return func(c *config) { c.stepped = true } }
 
 // Workers sets their number; 1 unless set.
-func Workers(n int) Option { return func(c *datapath.Config) { c.Workers = n } }
+func Workers(n int) Option { return func(c *config) { c.Workers = n } }
 
 // NoCache decides each frame anew.
-func NoCache() Option { return func(c *datapath.Config) { c.NoCache = true } }
+func NoCache() Option { return func(c *config) { c.NoCache = true } }
 
 // NoCoalesce writes each frame as it came.
-func NoCoalesce() Option { return func(c *datapath.Config) { c.NoCoalesce = true } }
+func NoCoalesce() Option { return func(c *config) { c.NoCoalesce = true } }
 
 // MaxFlows limits each worker's flow table.
-func MaxFlows(n int) Option { return func(c *datapath.Config) { c.MaxFlows = n } }
+func MaxFlows(n int) Option { return func(c *config) { c.MaxFlows = n } }
 
 // New makes a switch without networks, whose workers run until the test ends.
 func New(t testing.TB, options ...Option) *Lab {
@@ -61,21 +73,23 @@ func Open(t TB, options ...Option) *Lab {
 	t.Helper()
 	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}}
 	l.clock.Store(int64(time.Hour)) // not zero, which means never
-	c := datapath.Config{Workers: 1, MaxSpin: -1, Clock: l.clock.Load}
+	c := config{Config: datapath.Config{Workers: 1, MaxSpin: -1, Clock: l.clock.Load}}
 	for _, o := range options {
 		o(&c)
 	}
 	var err error
-	if l.path, err = datapath.New(c, l.line); err != nil {
+	if l.path, err = datapath.New(c.Config, l.line); err != nil {
 		t.Fatalf("netlab: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := l.path.Run(ctx); err != nil {
-			t.Errorf("netlab: %v", err)
-		}
-	})
+	if l.stepped = c.stepped; !l.stepped {
+		wg.Go(func() {
+			if err := l.path.Run(ctx); err != nil {
+				t.Errorf("netlab: %v", err)
+			}
+		})
+	}
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
@@ -159,21 +173,42 @@ func (l *Lab) Sweep() (n int) {
 func (l *Lab) Settle() {
 	l.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
-	for { // each round waits until every worker has passed the end of a turn
-		counters := l.path.PortCounters()
-		left := 0
-		for _, p := range l.ports {
-			if !p.dead {
-				left += int(p.sent.Load()) - int(counters[p.id].RxFrames)
-			}
-		}
-		if left == 0 {
-			return
-		}
+	for l.left() != 0 {
 		if time.Now().After(deadline) {
-			l.t.Fatalf("netlab: %d frames were not read", left)
+			l.t.Fatalf("netlab: %d frames were not read", l.left())
 		}
 	}
+}
+
+// left returns how many frames were sent and not handled, after every worker has passed the end of a turn.
+func (l *Lab) left() int64 {
+	l.t.Helper()
+	sum := int64(0)
+	for _, p := range l.ports {
+		sum += p.sent.Load()
+	}
+	if sum == l.settled {
+		return 0
+	}
+	if l.stepped {
+		if err := l.path.Turn(); err != nil {
+			l.t.Fatalf("netlab: %v", err)
+		}
+	}
+	counters := l.path.PortCounters()
+	sum = 0
+	left := int64(0)
+	for _, p := range l.ports {
+		sent := p.sent.Load()
+		sum += sent
+		if !p.dead {
+			left += sent - int64(counters[p.id].RxFrames)
+		}
+	}
+	if left == 0 {
+		l.settled = sum
+	}
+	return left
 }
 
 // Drops returns how many packets were dropped and why, over all ports that are or were.

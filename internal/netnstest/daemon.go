@@ -192,6 +192,12 @@ func (d *Daemon) Teardown() (string, error) {
 	return d.Host.Try(filepath.Join(d.bin, "vswitchd"), append(args, "--teardown")...)
 }
 
+// Eventually waits until cond holds.
+func (d *Daemon) Eventually(what string, cond func() bool) {
+	d.lab.t.Helper()
+	d.lab.Eventually(what, cond)
+}
+
 // Log returns what the daemon wrote, the last of it when it is much.
 func (d *Daemon) Log() string {
 	b, err := os.ReadFile(d.log)

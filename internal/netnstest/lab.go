@@ -18,6 +18,7 @@ type Lab struct {
 	t          testing.TB
 	daemons    []*Daemon
 	containers []*Container
+	bridges    []*KernelBridge
 }
 
 var serial atomic.Int64
@@ -67,6 +68,9 @@ func (l *Lab) dir() string {
 func (l *Lab) close() {
 	for _, d := range l.daemons {
 		d.close()
+	}
+	for _, b := range l.bridges {
+		b.close()
 	}
 	for _, c := range l.containers {
 		c.close()

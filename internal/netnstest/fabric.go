@@ -1,0 +1,117 @@
+package netnstest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Plug says how a container is connected.
+type Plug struct {
+	MAC      string
+	IPs      []string // with prefix length
+	Access   int      // VLAN; 0: untagged
+	Trunk    []int    // VLANs carried tagged
+	Native   int      // trunk: VLAN of untagged frames; 0: none
+	Isolated bool
+}
+
+// Fabric connects containers: a network of vswitch, or the kernel's bridge. The interface in the container is eth0.
+type Fabric interface {
+	Plug(label string, c *Container, p Plug)
+}
+
+// Network is a network of a daemon as a Fabric. Flags go to each add-port.
+type Network struct {
+	Daemon *Daemon
+	Name   string
+	Flags  []string
+}
+
+var _ Fabric = Network{}
+
+// Plug adds a port.
+func (n Network) Plug(label string, c *Container, p Plug) {
+	n.Daemon.lab.t.Helper()
+	flags := append([]string{"--mac", p.MAC, "--default-route=no"}, n.Flags...)
+	for _, ip := range p.IPs {
+		flags = append(flags, "--ip", Host(ip))
+	}
+	if len(p.IPs) == 0 {
+		flags = append(flags, "--no-ip")
+	}
+	if p.Access != 0 {
+		flags = append(flags, "--vlan", fmt.Sprint(p.Access))
+	}
+	if len(p.Trunk) > 0 {
+		flags = append(flags, "--trunk", strings.Trim(strings.ReplaceAll(fmt.Sprint(p.Trunk), " ", ","), "[]"))
+	}
+	if p.Native != 0 {
+		flags = append(flags, "--native", fmt.Sprint(p.Native))
+	}
+	if p.Isolated {
+		flags = append(flags, "--isolated")
+	}
+	n.Daemon.Join(n.Name, label, c, flags...)
+}
+
+// KernelBridge is a bridge of the kernel with VLAN filtering, in a namespace of its own, as a Fabric of veths.
+type KernelBridge struct {
+	c     *Container
+	ports int
+}
+
+var _ Fabric = (*KernelBridge)(nil)
+
+// KernelBridge makes one.
+func (l *Lab) KernelBridge(mtu int) *KernelBridge {
+	l.t.Helper()
+	b := &KernelBridge{c: l.Container("bridge")}
+	b.c.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	b.c.IP(fmt.Sprintf("link add br0 mtu %d type bridge vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0", mtu))
+	b.c.IP("link set br0 up")
+	l.bridges = append(l.bridges, b)
+	return b
+}
+
+// Plug connects a veth.
+func (b *KernelBridge) Plug(_ string, c *Container, p Plug) {
+	c.lab.t.Helper()
+	b.ports++
+	port := fmt.Sprintf("p%d", b.ports)
+	mtu := b.c.Link("br0").MTU
+	b.c.IP(fmt.Sprintf("link add %s mtu %d type veth peer name eth0 mtu %d address %s netns %s", port, mtu, mtu, p.MAC, c.Name))
+	b.c.IP("link set " + port + " master br0 up")
+	vlan := func(v int, how string) {
+		b.c.Run("bridge", strings.Fields(fmt.Sprintf("vlan add dev %s vid %d %s", port, v, how))...)
+	}
+	for _, v := range p.Trunk {
+		vlan(v, "")
+	}
+	switch {
+	case p.Native != 0:
+		vlan(p.Native, "pvid untagged")
+	case p.Access != 0:
+		vlan(p.Access, "pvid untagged")
+	case len(p.Trunk) == 0:
+		vlan(1, "pvid untagged")
+	}
+	if p.Isolated {
+		b.c.Run("bridge", "link", "set", "dev", port, "isolated", "on")
+	}
+	for _, ip := range p.IPs {
+		nodad := ""
+		if strings.Contains(ip, ":") {
+			nodad = "nodad"
+		}
+		c.IP("addr add " + ip + " dev eth0 " + nodad)
+	}
+	c.IP("link set lo up")
+	c.IP("link set eth0 up")
+}
+
+// close takes the veths away.
+func (b *KernelBridge) close() {
+	for i := range b.ports {
+		_, _ = b.c.Try("ip", "link", "del", fmt.Sprintf("p%d", i+1))
+	}
+}

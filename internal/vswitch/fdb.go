@@ -21,14 +21,12 @@ func (s *Switch) FDB(_ context.Context, name string) ([]api.FDBEntry, error) {
 	portName, now := s.nameOf(), s.path.Now()
 	out := []api.FDBEntry{}
 	for _, n := range nets {
-		for _, e := range n.line.Bridge.FDB().Entries() {
+		fdb := n.line.Bridge.FDB()
+		fdb.Sweep(now) // what is not listed is not in use either
+		for _, e := range fdb.Entries() {
 			row := api.FDBEntry{Network: n.Name, VLAN: e.VLAN, MAC: macString(e.MAC), Port: portName(e.Port), Origin: "static"}
 			if !e.Static {
-				age := time.Duration(now - e.LastUsed)
-				if age > time.Duration(n.Age)*time.Second {
-					continue // not yet swept
-				}
-				row.Origin, row.Age = "learned", int(age.Seconds())
+				row.Origin, row.Age = "learned", int(max(0, time.Duration(now-e.LastUsed)).Seconds())
 			}
 			out = append(out, row)
 		}

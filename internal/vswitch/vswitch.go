@@ -26,8 +26,9 @@ var Version = "devel"
 // MaxWorkers is how many workers can be asked for.
 const MaxWorkers = 64
 
-// sweepInterval is how often the tables of MACs are swept of what is too old.
-const sweepInterval = 5 * time.Second
+// sweepInterval is how often the tables of MACs are swept of what is too old; until then cached flows use it. It is short for
+// the shortest --age.
+const sweepInterval = time.Second
 
 // Config is how a Switch is set up; zero values are defaults.
 type Config struct {

@@ -22,6 +22,14 @@ type twins struct {
 	log  []string // what was done so far
 	next int      // for names of ports
 	hits uint64
+
+	recent []sending // frames that come again
+}
+
+// sending is a frame and the port that sends it.
+type sending struct {
+	name string
+	f    *packet.Frame
 }
 
 // source is where choices come from: a seed, or a fuzzer's bytes.
@@ -130,10 +138,38 @@ func (w *twins) change() {
 	}
 }
 
-// frame draws a frame of few addresses, so that flows come again.
-func (w *twins) frame() *packet.Frame {
-	from := fmt.Sprintf("02:00:00:00:01:%02x", w.r.IntN(8))
-	to := fmt.Sprintf("02:00:00:00:01:%02x", w.r.IntN(8))
+// send draws who sends what: mostly the same as a moment ago, or the reply to it, else a frame of few addresses.
+func (w *twins) send() sending {
+	if n := len(w.recent); n > 0 && w.r.IntN(4) > 0 {
+		if s := w.recent[w.r.IntN(n)]; w.has(s.name) {
+			return s
+		}
+	}
+	name := w.pick()
+	s := sending{name, w.frame(name)}
+	if w.recent = append(w.recent, s); len(w.recent) > 5 {
+		w.recent = w.recent[1:]
+	}
+	return s
+}
+
+func (w *twins) has(name string) bool {
+	for _, p := range w.labs[0].Ports() {
+		if p.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// frame draws a frame. Addresses mostly stay with a port.
+func (w *twins) frame(name string) *packet.Frame {
+	from := fmt.Sprintf("02:00:00:00:01:%02x", name[len(name)-1]%8)
+	if w.r.IntN(6) == 0 {
+		from = fmt.Sprintf("02:00:00:00:01:%02x", w.r.IntN(8))
+	}
+	to := w.pick()
+	to = fmt.Sprintf("02:00:00:00:01:%02x", to[len(to)-1]%8)
 	if w.r.IntN(40) == 0 {
 		from = "03:00:00:00:00:01"
 	}
@@ -170,7 +206,8 @@ func (w *twins) step() {
 		w.change()
 		return
 	}
-	f, name := w.frame(), w.pick()
+	s := w.send()
+	f, name := s.f, s.name
 	n := 1 + w.r.IntN(3)
 	g := f.Clone()
 	if g.Parse() == packet.DropNone {

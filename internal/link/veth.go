@@ -10,13 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ourMTU is that of our end: whatever MTU the container gives the other end, it is the switch that drops what is too large,
+// and counts it.
+const ourMTU = 65535
+
 // VethConfig says how to make a veth pair.
 type VethConfig struct {
 	Name       string           // of our end in the private namespace; see DeviceName
 	Target     *Namespace       // where the other end is born: to move it there would cost some 15 ms
 	PeerName   string           // of the other end
 	MAC        net.HardwareAddr // of the other end; nil: the kernel's choice
-	MTU        int              // bytes, of both ends; 0: 1500
+	MTU        int              // bytes, of the other end; 0: 1500
 	TxQueueLen int              // frames, of both ends; 0: the kernel's default
 }
 
@@ -38,7 +42,7 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	if err != nil {
 		return Veth{}, nil, err
 	}
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: c.MTU, TxQLen: -1})
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: ourMTU, TxQLen: -1})
 	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
 	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
 	if c.TxQueueLen != 0 {

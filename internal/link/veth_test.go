@@ -37,7 +37,7 @@ func TestVeth(t *testing.T) {
 	private, ns := linktest.Private(t), linktest.Namespace(t)
 	pair, undo := createVeth(t, private, ns)
 	ours, err := link.LookupIndex(private, pair.Index)
-	if err != nil || !ours.Up || ours.MTU != 1400 || ours.Name != pair.Name {
+	if err != nil || !ours.Up || ours.MTU != 65535 || ours.Name != pair.Name {
 		t.Errorf("our end is %+v, %v", ours, err)
 	}
 	peer, err := link.Lookup(ns, "eth0")

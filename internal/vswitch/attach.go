@@ -40,30 +40,27 @@ type endpoint struct {
 //
 // After an error all of it is undone.
 func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpoint, error) {
-	dev, index, undo, err := s.createDevice(p, target)
+	dev, place, undo, err := s.createDevice(p, target)
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.install(n, p, dev, index, target)
+	e, err := s.install(n, p, dev, place)
 	if err != nil {
 		s.forget(p.ID)
 		return nil, errors.Join(err, undo())
 	}
+	e.ns = target.ID()
 	s.watch(e, target)
 	s.announce(e)
 	return e, nil
 }
 
 // install is steps 2 to 4 of attach.
-func (s *Switch) install(n *network, p *api.Port, dev *device, index int, target *link.Namespace) (*endpoint, error) {
+func (s *Switch) install(n *network, p *api.Port, dev *device, place placer) (*endpoint, error) {
 	if err := s.keep(dev); err != nil {
 		return nil, err
 	}
-	from := s.private
-	if p.Type == api.PortVeth {
-		from = target
-	}
-	st, _, err := link.Place(from, index, target, s.placing(n, p))
+	st, _, err := place(s.placing(n, p))
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +68,7 @@ func (s *Switch) install(n *network, p *api.Port, dev *device, index int, target
 	if err != nil {
 		return nil, err
 	}
-	e.ns, e.index = target.ID(), st.Index
+	e.index = st.Index
 	return e, nil
 }
 

@@ -48,12 +48,15 @@ func splitFDName(name string) (id, what string, ok bool) {
 	return strings.Cut(rest, ".")
 }
 
-// createDevice makes the device of a port in the private namespace (a veth's other end in target) and wraps it. undo
-// removes it again.
-func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, peer int, undo func() error, err error) {
+// placer puts a device's interface where the container finds it.
+type placer func(link.PlaceConfig) (st link.State, undo func() error, err error)
+
+// createDevice makes the device of a port in the private namespace (a veth's other end in target) and wraps it. place
+// completes it in target, undo removes it again.
+func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, place placer, undo func() error, err error) {
 	mac, err := net.ParseMAC(p.MAC)
 	if err != nil {
-		return nil, 0, nil, fmt.Errorf("port %s: %w", p.Name, err)
+		return nil, nil, nil, fmt.Errorf("port %s: %w", p.Name, err)
 	}
 	name := link.DeviceName(p.ID)
 	if p.Type == api.PortVeth {
@@ -61,19 +64,23 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 			Name: name, Target: target, PeerName: peerName(p.ID), MAC: mac, MTU: p.MTU,
 		})
 		if err != nil {
-			return nil, 0, nil, err
+			return nil, nil, nil, err
 		}
 		d, err := newVeth(p, v)
 		if err != nil {
-			return nil, 0, nil, errors.Join(err, undo())
+			return nil, nil, nil, errors.Join(err, undo())
 		}
-		return d, v.PeerIndex, undo, nil
+		return d, func(c link.PlaceConfig) (link.State, func() error, error) {
+			return link.PlaceVeth(s.private, v, target, c)
+		}, undo, nil
 	}
 	t, undo, err := link.CreateTAP(s.private, link.TAPConfig{Name: name, MAC: mac, MTU: p.MTU, TxQueueLen: s.cfg.TxQueueLen})
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, nil, nil, err
 	}
-	return newTAP(p, t), t.Index, undo, nil
+	return newTAP(p, t), func(c link.PlaceConfig) (link.State, func() error, error) {
+		return link.Place(s.private, t.Index, target, c)
+	}, undo, nil
 }
 
 // peerName is what the container's end of a veth is called until it gets its own name.

@@ -13,7 +13,8 @@ import (
 	"vswitch/internal/api"
 )
 
-// buffer reads the whole body of r, within its limits of size and time, so that nothing after it waits for the client.
+// buffer reads the whole body of r, within its limits of size and time, so that nothing after it waits for the client. That goes for
+// requests that need no body too: net/http would read it after the answer, without a limit of time.
 func buffer(w http.ResponseWriter, r *http.Request) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		r.Body = http.NoBody

@@ -22,6 +22,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.metrics.count(r.Method, answer.status)
 		s.record(r, answer.status, time.Since(start))
 	}()
+	if err := buffer(answer, r); err != nil {
+		s.problem(answer, r, err)
+		return
+	}
 	if c, ok := r.Context().Value(clientKey{}).(*client); ok && c.over {
 		w.Header().Set("Connection", "close")
 		s.problem(answer, r, api.Errorf(api.CodeUnavailable, "%d clients are connected, which is the limit: try again later", maxClients))

@@ -111,13 +111,9 @@ func (s *Server) choose(routes []route, w http.ResponseWriter, r *http.Request) 
 	s.problem(w, r, api.Errorf(api.CodeMethod, "%.20q is not a method of %.200q: use %s", r.Method, r.URL.Path, strings.Join(allow, ", ")))
 }
 
-// run checks what all requests have in common and calls the route.
+// run checks the query and calls the route.
 func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
 	if err := checkQuery(r, route.query); err != nil {
-		s.problem(w, r, err)
-		return
-	}
-	if err := buffer(w, r); err != nil {
 		s.problem(w, r, err)
 		return
 	}

@@ -209,7 +209,7 @@ func TestStopDrainsRequestsAndEndsStreams(t *testing.T) {
 	if b.peer != want {
 		t.Errorf("the peer is %+v, want %+v", b.peer, want)
 	}
-	if want := fmt.Sprintf("method=POST path=/v1/ports status=201"); !strings.Contains(log.String(), want) ||
+	if want := "method=POST path=/v1/ports status=201"; !strings.Contains(log.String(), want) ||
 		!strings.Contains(log.String(), fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())) {
 		t.Errorf("the log lacks who added the port: %s", log)
 	}

@@ -107,7 +107,27 @@ func (c *coalescer) candidate(s *slot, f *packet.Frame) bool {
 	if f.Key.EtherType == packet.EtherTypeIPv4 && packet.Fold(packet.Sum(b[f.L3:f.L3+20], 0)) != 0xffff {
 		return false
 	}
-	return f.Vnet().NeedsCsum() || f.VerifyTransport()
+	if f.Vnet().NeedsCsum() {
+		return binary.BigEndian.Uint16(b[f.L4+sumOffset(f):]) == pseudoSum(f)
+	}
+	return f.VerifyTransport()
+}
+
+// sumOffset returns where the transport header keeps its checksum.
+func sumOffset(f *packet.Frame) int {
+	if f.Key.Proto == packet.ProtoUDP {
+		return 6
+	}
+	return 16
+}
+
+// pseudoSum returns what a frame with NEEDS_CSUM has in place of its checksum.
+func pseudoSum(f *packet.Frame) uint16 {
+	b, n := f.Bytes()[f.L3:], f.L3End-f.L4
+	if f.Key.EtherType == packet.EtherTypeIPv4 {
+		return packet.Fold(packet.PseudoSum(b[12:16], b[16:20], f.Key.Proto, n))
+	}
+	return packet.Fold(packet.PseudoSum(b[8:24], b[24:40], f.Key.Proto, n))
 }
 
 // lastOfBurst tells whether the sender says that nothing follows at once: not worth keeping open.
@@ -255,30 +275,20 @@ func (c *coalescer) flush(i int) {
 func (p *super) finish() {
 	f := p.f
 	b := f.Bytes()
-	n := f.L3End - f.L4
-	var src, dst []byte
-	gso, csumOffset := uint8(packet.GSOUDPL4), uint16(6)
+	gso := uint8(packet.GSOTCPv4)
 	if f.Key.EtherType == packet.EtherTypeIPv4 {
-		h := packet.IPv4(b[f.L3:])
-		h.SetTotalLen(uint16(f.L3End - f.L3))
-		src, dst = h.Src(), h.Dst()
+		packet.IPv4(b[f.L3:]).SetTotalLen(uint16(f.L3End - f.L3))
 	} else {
-		h := packet.IPv6(b[f.L3:])
-		h.SetPayloadLen(uint16(f.L3End - f.L3 - 40))
-		src, dst = h.Src(), h.Dst()
+		packet.IPv6(b[f.L3:]).SetPayloadLen(uint16(f.L3End - f.L3 - 40))
+		gso = packet.GSOTCPv6
 	}
 	if f.Key.Proto == packet.ProtoUDP {
-		packet.UDP(b[f.L4:]).SetLength(uint16(n))
-	} else {
-		csumOffset = 16
-		gso = packet.GSOTCPv4
-		if f.Key.EtherType == packet.EtherTypeIPv6 {
-			gso = packet.GSOTCPv6
-		}
+		packet.UDP(b[f.L4:]).SetLength(uint16(f.L3End - f.L4))
+		gso = packet.GSOUDPL4
 	}
-	sum := packet.Fold(packet.PseudoSum(src, dst, f.Key.Proto, n))
-	binary.BigEndian.PutUint16(b[f.L4+int(csumOffset):], sum)
-	f.Vnet().Set(packet.VnetNeedsCsum, gso, uint16(f.Payload), uint16(p.size), uint16(f.L4), csumOffset)
+	at := sumOffset(f)
+	binary.BigEndian.PutUint16(b[f.L4+at:], pseudoSum(f))
+	f.Vnet().Set(packet.VnetNeedsCsum, gso, uint16(f.Payload), uint16(p.size), uint16(f.L4), uint16(at))
 	f.Flags |= packet.FlagGSO
 	f.Segs = p.segs
 	f.L3Size = f.Payload - f.L3 + p.size

@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin
 PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X vswitch/internal/vswitch.Version=$(VERSION)
+LDFLAGS := -s -w -X vswitch/internal/vswitch.Version=$(VERSION) -X main.release=$(VERSION)
 FUZZTIME ?= 30s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 

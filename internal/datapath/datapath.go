@@ -147,11 +147,12 @@ func (d *Datapath) Turn() error {
 }
 
 // Close releases the workers' memory and descriptors. Only after Run has returned, or when it never ran; nothing may be
-// called after it. The ports stay open.
+// called after it. The ports stay open. It is idempotent.
 func (d *Datapath) Close() {
 	for _, w := range d.workers {
 		w.close()
 	}
+	d.workers = nil
 }
 
 // Now returns the datapath's monotonic clock in nanoseconds.

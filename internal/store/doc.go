@@ -1,2 +1,2 @@
-// Package store keeps intent on disk: networks and ports as versioned JSON in a bbolt file.
+// Package store keeps what users asked for on disk: networks, ports, and how far each port's attachment has come.
 package store

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"vswitch/internal/api"
+)
+
+// schema is the version of the file and of each record in it. It goes up when older daemons could not understand what is
+// written; a new field that they may ignore does not raise it.
+const schema = 1
+
+// Phase says how far the attachment of a port has come. A daemon that starts finds ports in any of them: it finishes or
+// rolls back what is being added, and finishes what is being deleted.
+//
+//	          Put                 Put                  Put                    Delete
+//	(nothing) ---> PhaseAdding -------> PhasePresent -------> PhaseDeleting -------> (nothing)
+type Phase string
+
+const (
+	PhaseAdding   Phase = "adding"   // written before the first change to the system
+	PhasePresent  Phase = "present"  // written after the last
+	PhaseDeleting Phase = "deleting" // written before the first step of removal
+)
+
+// PortRecord is what is kept of a port.
+type PortRecord struct {
+	Port   api.Port `json:"port"` // intent; its Status is not stored
+	Phase  Phase    `json:"phase"`
+	Device Device   `json:"device,omitzero"`
+}
+
+// Device is where the port's device was when the record was written. The store does not look into it.
+type Device struct {
+	Ifindex    int    `json:"ifindex,omitempty"` // in the container's namespace
+	HostIf     string `json:"host_if,omitempty"` // veth: our end's name in the private namespace
+	NetnsDev   uint64 `json:"netns_dev,omitempty"`
+	NetnsInode uint64 `json:"netns_inode,omitempty"`
+}
+
+type networkValue struct {
+	Version int         `json:"version"`
+	Network api.Network `json:"network"`
+}
+
+type portValue struct {
+	Version int `json:"version"`
+	PortRecord
+}
+
+func encodeNetwork(n api.Network) ([]byte, error) {
+	n.Ports = 0
+	if err := checkNetwork(&n); err != nil {
+		return nil, err
+	}
+	return json.Marshal(networkValue{schema, n})
+}
+
+func encodePort(r PortRecord) ([]byte, error) {
+	r.Port.Status = api.PortStatus{}
+	if err := checkPort(&r); err != nil {
+		return nil, err
+	}
+	return json.Marshal(portValue{schema, r})
+}
+
+func decodeNetwork(key string, value []byte) (api.Network, error) {
+	var v networkValue
+	if err := decode(value, &v, &v.Version); err != nil {
+		return api.Network{}, err
+	}
+	if v.Network.ID != key {
+		return api.Network{}, fmt.Errorf("it is about network %.70q", v.Network.ID)
+	}
+	return v.Network, checkNetwork(&v.Network)
+}
+
+func decodePort(key string, value []byte) (PortRecord, error) {
+	var v portValue
+	if err := decode(value, &v, &v.Version); err != nil {
+		return PortRecord{}, err
+	}
+	if v.Port.ID != key {
+		return PortRecord{}, fmt.Errorf("it is about port %.70q", v.Port.ID)
+	}
+	return v.PortRecord, checkPort(&v.PortRecord)
+}
+
+func decode(value []byte, v any, version *int) error {
+	if err := json.Unmarshal(value, v); err != nil {
+		return err
+	}
+	if *version != schema {
+		return fmt.Errorf("its version is %d, not %d", *version, schema)
+	}
+	return nil
+}
+
+// checkNetwork refuses records without what makes them one. It guards against damage, not against foolish intent.
+func checkNetwork(n *api.Network) error {
+	if n.ID == "" {
+		return errors.New("it has no id")
+	}
+	return api.CheckName("network", n.Name)
+}
+
+func checkPort(r *PortRecord) error {
+	if r.Port.ID == "" {
+		return errors.New("it has no id")
+	}
+	if err := api.CheckName("port", r.Port.Name); err != nil {
+		return err
+	}
+	switch r.Phase {
+	case PhaseAdding, PhasePresent, PhaseDeleting:
+		return api.CheckName("network", r.Port.Network)
+	}
+	return fmt.Errorf("there is no phase %.70q", r.Phase)
+}

@@ -1,0 +1,323 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"vswitch/internal/api"
+	"vswitch/internal/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.etcd.io/bbolt"
+)
+
+var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+var comparable = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+
+func open(t testing.TB, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(dir, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func code(err error) string {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return fmt.Sprintf("%v", err)
+}
+
+func network(n int) api.Network {
+	return api.Network{ID: fmt.Sprintf("n%04d", n), Name: fmt.Sprint("net-", n), Driver: api.DriverBridge, MTU: 1500, Age: 300, MACLimit: 16384,
+		Subnets: []api.Subnet{{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")}}}
+}
+
+func port(n int) store.PortRecord {
+	native := uint16(0)
+	return store.PortRecord{
+		Port: api.Port{ID: fmt.Sprintf("p%04d", n), Name: fmt.Sprint("port-", n), Network: "net-1", Type: api.PortTAP, IfName: "eth0", MAC: "02:42:0a:00:00:02",
+			Netns: &api.NetnsRef{Spec: "c1", Path: "/run/netns/c1", Dev: 4, Inode: 1<<32 + 5}, IPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")},
+			MTU: 1500, Trunk: []api.VLANRange{{First: 1, Last: 9}}, Native: &native, Labels: map[string]string{"a": "b"}},
+		Phase:  store.PhasePresent,
+		Device: store.Device{Ifindex: 7, HostIf: "v7", NetnsDev: 4, NetnsInode: 1<<32 + 5},
+	}
+}
+
+func TestStoreKeepsRecords(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	s := open(t, dir)
+	n, p := network(1), port(1)
+	n.Ports, p.Port.Status = 5, api.PortStatus{State: api.StateUp}
+	gone := port(2)
+	gone.Phase = store.PhaseAdding
+	for _, err := range []error{s.PutNetwork(n), s.PutPort(p), s.PutPort(gone), s.DeletePort(gone.Port.ID), s.DeletePort("none"), s.PutNetwork(network(2)), s.DeleteNetwork(network(2).ID)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	networks, err := s.Networks()
+	if diff := cmp.Diff([]api.Network{network(1)}, networks, comparable); err != nil || diff != "" {
+		t.Errorf("networks (%v, -want +got):\n%s", err, diff)
+	}
+	ports, err := s.Ports()
+	if diff := cmp.Diff([]store.PortRecord{port(1)}, ports, comparable); err != nil || diff != "" {
+		t.Errorf("ports (%v, -want +got):\n%s", err, diff)
+	}
+}
+
+func TestUpdateIsAllOrNothing(t *testing.T) {
+	s := open(t, t.TempDir())
+	refused := errors.New("refused")
+	err := s.Update(func(tx *store.Tx) error {
+		if err := errors.Join(tx.PutNetwork(network(1)), tx.PutPort(port(1))); err != nil {
+			t.Error(err)
+		}
+		return refused
+	})
+	if err != refused {
+		t.Errorf("got %v, want the function's own error", err)
+	}
+	bad := port(2)
+	bad.Phase = "half"
+	err = s.Update(func(tx *store.Tx) error { return errors.Join(tx.PutNetwork(network(1)), tx.PutPort(bad)) })
+	if code(err) != api.CodeInternal {
+		t.Errorf("storing a port without phase: %v", err)
+	}
+	networks, err1 := s.Networks()
+	ports, err2 := s.Ports()
+	if len(networks)+len(ports) != 0 || err1 != nil || err2 != nil {
+		t.Errorf("left %v and %v (%v, %v)", networks, ports, err1, err2)
+	}
+}
+
+func TestStoreConcurrent(t *testing.T) {
+	s := open(t, t.TempDir())
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 10 {
+				if err := s.PutPort(port(w*10 + i)); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Ports(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if ports, err := s.Ports(); len(ports) != 40 || err != nil {
+		t.Errorf("%d ports (%v), want 40", len(ports), err)
+	}
+}
+
+func TestOpenTwice(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := store.Open(dir, silent)
+	if code(err) != api.CodeConflict || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
+		t.Errorf("second store: %v", err)
+	}
+	s.Close()
+	open(t, dir)
+}
+
+// edit changes the file of a closed store as a bbolt database.
+func edit(t *testing.T, dir string, f func(tx *bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "state.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(f), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	put := func(bucket, key, value string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			edit(t, dir, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), []byte(value)) })
+		}
+	}
+	write := func(change func([]byte) []byte) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			path := filepath.Join(dir, "state.db")
+			b, err := os.ReadFile(path)
+			if err := errors.Join(err, os.WriteFile(path, change(b), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, dir string)
+		says   string
+	}{
+		{"newer", put("meta", "version", "2"), "of a newer vswitchd (version 2; this one knows 1)"},
+		{"without version", put("meta", "version", ""), "has no version"},
+		{"other database", func(t *testing.T, dir string) {
+			edit(t, dir, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("ports")) })
+		}, `no part "ports"`},
+		{"empty", write(func([]byte) []byte { return nil }), "is empty"},
+		{"short", write(func(b []byte) []byte { return b[:100] }), "damaged"},
+		{"cut off", write(func(b []byte) []byte { return b[:2*os.Getpagesize()] }), "damaged"},
+		{"cut off at the end", write(func(b []byte) []byte { return b[:len(b)/2] }), "damaged"},
+		{"no database", write(func(b []byte) []byte { return bytes.Repeat([]byte("hello "), 5000) }), "damaged"},
+		{"zeroed", write(func(b []byte) []byte { return make([]byte, len(b)) }), "damaged"},
+		{"zeroed behind its head", write(func(b []byte) []byte { clear(b[2*os.Getpagesize():]); return b }), "damaged"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			for i := range 200 {
+				s.PutPort(port(i))
+			}
+			s.Close()
+			c.change(t, dir)
+			before, _ := os.ReadFile(filepath.Join(dir, "state.db"))
+			for range 2 { // a refused file stays as it is, unlocked
+				_, err := store.Open(dir, silent)
+				if code(err) != api.CodeRefused || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("got %v, want %q", err, c.says)
+				}
+			}
+			after, _ := os.ReadFile(filepath.Join(dir, "state.db"))
+			if !bytes.Equal(before, after) {
+				t.Error("the refused file was changed")
+			}
+		})
+	}
+}
+
+// Where one record is damaged, the others load; it is named, and kept.
+func TestOpenSetsDamagedRecordsAside(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, err := range []error{s.PutNetwork(network(1)), s.PutPort(port(1)), s.PutPort(port(2))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	edit(t, dir, func(tx *bbolt.Tx) error {
+		ports := tx.Bucket([]byte("ports"))
+		return errors.Join(
+			ports.Put([]byte("p0001"), []byte(`{"version":1,"port":{"id":"p0001`)),
+			ports.Put([]byte("p0003"), ports.Get([]byte("p0002"))),
+			ports.Put([]byte("p0004"), []byte(`{"version":9,"port":{"id":"p0004","name":"x","network":"y"},"phase":"present"}`)))
+	})
+	var log bytes.Buffer
+	s, err := store.Open(dir, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []store.Damaged{
+		{Key: "ports/p0001", Reason: "unexpected end of JSON input"},
+		{Key: "ports/p0003", Reason: `it is about port "p0002"`},
+		{Key: "ports/p0004", Reason: "its version is 9, not 1"},
+	}
+	if diff := cmp.Diff(want, s.Damaged()); diff != "" {
+		t.Errorf("damaged (-want +got):\n%s", diff)
+	}
+	for _, d := range want {
+		if !strings.Contains(log.String(), d.Key) {
+			t.Errorf("the log does not name %s:\n%s", d.Key, &log)
+		}
+	}
+	ports, err := s.Ports()
+	if err != nil || len(ports) != 1 || ports[0].Port.ID != "p0002" {
+		t.Errorf("ports are %v (%v)", ports, err)
+	}
+	s.Close()
+	edit(t, dir, func(tx *bbolt.Tx) error {
+		if v := tx.Bucket([]byte("damaged")).Get([]byte("ports/p0001")); string(v) != `{"version":1,"port":{"id":"p0001` {
+			t.Errorf("kept %q", v)
+		}
+		return nil
+	})
+	if s = open(t, dir); len(s.Damaged()) != 0 {
+		t.Errorf("damaged again: %v", s.Damaged())
+	}
+}
+
+// A file with bits flipped anywhere is read in part or refused, and never brings the daemon down.
+func TestOpenSurvivesDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for i := range 100 {
+		if err := s.Update(func(tx *store.Tx) error { return errors.Join(tx.PutNetwork(network(i)), tx.PutPort(port(i))) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	path := filepath.Join(dir, "state.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	refused := 0
+	for round := range 300 {
+		b := bytes.Clone(whole)
+		switch r.IntN(3) {
+		case 0: // a sector is lost
+			clear(b[r.IntN(len(b)/512)*512:][:512])
+		case 1: // bits flip
+			for range 1 + r.IntN(100) {
+				b[r.IntN(len(b))] ^= 1 << r.IntN(8)
+			}
+		case 2: // cut off
+			b = b[:r.IntN(len(b))]
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := store.Open(dir, silent)
+		if err != nil {
+			if code(err) != api.CodeRefused {
+				t.Fatalf("round %d: got %v, want %s", round, err, api.CodeRefused)
+			}
+			refused++
+			continue
+		}
+		if _, err := s.Networks(); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Ports(); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+	}
+	t.Logf("%d of 300 were refused", refused)
+}
+
+func BenchmarkPutPort(b *testing.B) {
+	s := open(b, b.TempDir())
+	for i := range b.N {
+		if err := s.PutPort(port(i % 1000)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

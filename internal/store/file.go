@@ -97,7 +97,7 @@ func verifyFile(path string) error {
 	}
 	defer f.Close()
 	switch err := flock(f); {
-	case err == unix.EWOULDBLOCK:
+	case errors.Is(err, unix.EWOULDBLOCK):
 		return api.Errorf(api.CodeConflict, "state file %s is locked by another program: end it first", path)
 	case err != nil:
 		return explain("lock", path, err)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,7 +29,7 @@ func lock(path string) (*os.File, error) {
 		err = writePID(f)
 	}
 	switch {
-	case err == unix.EWOULDBLOCK:
+	case errors.Is(err, unix.EWOULDBLOCK):
 		err = inUse(f)
 		f.Close()
 		return nil, err

@@ -144,7 +144,7 @@ func (s *Store) Update(f func(*Tx) error) error {
 			return own
 		})
 	})
-	if err == nil || err == own {
+	if err == nil || errors.Is(err, own) {
 		return err
 	}
 	return explain("write", s.db.Path(), err)

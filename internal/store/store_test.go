@@ -95,7 +95,7 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 		}
 		return refused
 	})
-	if err != refused {
+	if !errors.Is(err, refused) {
 		t.Errorf("got %v, want the function's own error", err)
 	}
 	bad := port(2)

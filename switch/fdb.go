@@ -20,9 +20,9 @@ import (
 //	         A flow that leans on it and is hit before the sweep keeps it alive
 //	memory   entries in chunks of 256 that never move, reused for other entries with a higher version, kept as long as the
 //	         FDB; an index of 16 bytes a bucket, at most half full. About 2 MB with 16384 entries
-//	safety   one mutex. It is taken on the slow path only, a few times per decision for some 50 ns, 120 for a new entry, and what needs the
-//	         whole table at once (limits, fairness, snapshots) stays simple; a million decisions a second, more than all
-//	         workers reach, hold it a tenth of the time. Walks over the table let go of it every chunk
+//	safety   one mutex. It is taken on the slow path only, twice per decision for some 50 ns (130 for a new entry), and what
+//	         needs the whole table at once (limits, fairness, snapshots) stays simple; a million decisions a second hold it
+//	         a tenth of the time. Sweep and Entries let go of it every chunk
 type FDB struct {
 	mu       sync.Mutex
 	limits   Limits

@@ -73,9 +73,15 @@ type Heard struct {
 // delivered. The tags of the fence are those of the frame, unless others are given.
 func (e *Ears) Send(from string, frame []byte, fenceTags ...string) []Heard {
 	e.lab.t.Helper()
+	return e.SendFrom(from, frame, net.HardwareAddr(frame[6:12]).String(), fenceTags...)
+}
+
+// SendFrom is Send with another source of the fence, for frames whose own is not fit for it.
+func (e *Ears) SendFrom(from string, frame []byte, src string, fenceTags ...string) []Heard {
+	e.lab.t.Helper()
 	token := tokenOf(frame)
 	e.socket[from].Send(frame)
-	fence := e.Frame("ff:ff:ff:ff:ff:ff", net.HardwareAddr(frame[6:12]).String(), fenceTags...)
+	fence := e.Frame("ff:ff:ff:ff:ff:ff", src, fenceTags...)
 	e.socket[from].Send(fence)
 	var heard []Heard
 	passed := false
@@ -87,12 +93,6 @@ func (e *Ears) Send(from string, frame []byte, fenceTags ...string) []Heard {
 	}
 	e.listen(from, token, tokenOf(fence), &heard)
 	return heard
-}
-
-// SendFirst sends a frame that nobody shall hear, before another one is sent by Send.
-func (e *Ears) SendFirst(from string, frame []byte) {
-	e.lab.t.Helper()
-	e.socket[from].Send(frame)
 }
 
 // listen takes what waits at all ears and tells whether somebody has heard the fence.

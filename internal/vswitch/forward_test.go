@@ -78,10 +78,9 @@ func TestBadSources(t *testing.T) {
 	t.Parallel()
 	d, all, ears := three(t, nil)
 	for _, src := range []string{"01:00:5e:00:00:01", "00:00:00:00:00:00"} {
-		frame := ears.Frame(broadcast, all["a"].MAC())
-		f := ears.Frame(broadcast, src)
-		ears.SendFirst("a", f)
-		ears.Send("a", frame)
+		if heard := ears.SendFrom("a", ears.Frame(broadcast, src), all["a"].MAC()); len(heard) != 0 {
+			t.Errorf("a frame of source %s was heard by %s", src, netnstest.Who(heard))
+		}
 	}
 	if n := dropped(d, "a", "bad_source_mac"); n != 2 {
 		t.Errorf("%d packets of a bad source are counted, want 2", n)

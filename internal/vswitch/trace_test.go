@@ -1,0 +1,113 @@
+package vswitch_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"vswitch/internal/api"
+	"vswitch/internal/netnstest"
+)
+
+// TestTraceIsTrue sends frames and compares who hears them with what trace said before.
+//
+//	a, b untagged     c, d isolated     e access 10     t trunk of 10, native 0 (untagged)
+func TestTraceIsTrue(t *testing.T) {
+	t.Parallel()
+	lab := netnstest.New(t)
+	d := lab.Daemon()
+	d.Must("add-network", "net1", "--no-subnet")
+	ears := lab.Ears()
+	for i, p := range []struct{ label, flags string }{
+		{"a", ""}, {"b", "--type veth"}, {"c", "--isolated"}, {"d", "--isolated"}, {"e", "--vlan 10"}, {"t", "--trunk 10"},
+	} {
+		c := lab.Container(p.label)
+		d.Join("net1", p.label, c, append([]string{"--mac", mac(i)}, strings.Fields(p.flags)...)...)
+		ears.Add(p.label, c, "eth0")
+	}
+	d.Must("add-fdb", "net1", stranger, "b")
+	for _, tt := range []struct {
+		from, src, dst string
+		vlan           int
+	}{
+		{"a", mac(0), broadcast, 0},
+		{"b", mac(1), mac(0), 0},
+		{"a", mac(0), mac(1), 0},
+		{"a", mac(0), mac(0), 0},
+		{"a", mac(0), stranger, 0},
+		{"a", mac(0), "02:00:00:00:09:09", 0},
+		{"a", mac(0), multicast, 0},
+		{"a", mac(0), "01:80:c2:00:00:0e", 0},
+		{"a", mac(0), broadcast, 10},
+		{"c", mac(2), broadcast, 0},
+		{"d", mac(3), mac(2), 0},
+		{"c", mac(2), mac(0), 0},
+		{"e", mac(4), broadcast, 0},
+		{"t", mac(5), mac(4), 10},
+		{"t", mac(5), broadcast, 0},
+		{"t", mac(5), broadcast, 20},
+		{"b", mac(0), broadcast, 0}, // a's address moves to b
+		{"a", mac(0), mac(1), 0},    // and back
+		{"c", stranger, broadcast, 0},
+		{"a", multicast, broadcast, 0},
+		{"a", "00:00:00:00:00:00", broadcast, 0},
+	} {
+		flow := fmt.Sprintf("in_port=%s,dl_src=%s,dl_dst=%s,dl_type=0x88b5", tt.from, tt.src, tt.dst)
+		var tags, fence []string
+		if tt.vlan != 0 {
+			flow += fmt.Sprintf(",dl_vlan=%d", tt.vlan)
+			tags = []string{fmt.Sprintf("8100%04x", tt.vlan)}
+		}
+		if tt.from == "t" {
+			fence = []string{"8100000a"}
+		}
+		t.Run(flow, func(t *testing.T) {
+			lab.In(t)
+			said := netnstest.Get[api.Trace](d, "trace", flow)
+			heard := ears.SendFrom(tt.from, ears.Frame(tt.dst, tt.src, tags...), "02:00:00:00:0f:ff", fence...)
+			slices.Sort(said.Outputs)
+			if want := strings.Join(said.Outputs, " "); netnstest.Who(heard) != want {
+				t.Errorf("it was heard by %q, but trace said %q:\n%s", netnstest.Who(heard), want, strings.Join(said.Steps, "\n"))
+			}
+			if (said.Drop != "") != (len(heard) == 0) {
+				t.Errorf("trace said drop %q, and %d heard it", said.Drop, len(heard))
+			}
+			if said.Drop != "" && dropped(d, tt.from, said.Drop) == 0 {
+				t.Errorf("trace said drop %q, which is not counted:\n%s", said.Drop, d.Must("drops"))
+			}
+		})
+	}
+}
+
+func mac(i int) string { return fmt.Sprintf("02:00:00:00:00:%02x", i+0x10) }
+
+// TestTraceFillsIn asks as people ask, with addresses only, and for what the kernels then do.
+func TestTraceFillsIn(t *testing.T) {
+	t.Parallel()
+	lab := netnstest.New(t)
+	d := lab.Daemon()
+	a, _ := d.Pair("net1", "--subnet", subnet4, "--subnet", subnet6)
+	a.Run("ping", "-q", "-c1", "-W2", b4)
+	for _, flow := range []string{
+		"in_port=a,tcp,ip_dst=10.9.0.3,tcp_dst=80", "in_port=a,icmp,ip_dst=10.9.0.3", "in_port=a,udp6,ipv6_dst=fd00:9::3,udp_dst=53",
+	} {
+		if v := netnstest.Get[api.Trace](d, "trace", flow).Verdict; v != "output:b" {
+			t.Errorf("trace %s says %q, want output:b", flow, v)
+		}
+	}
+	before := d.Must("fdb", "-o", "json")
+	d.Must("trace", "in_port=a,dl_src="+stranger+",dl_dst="+broadcast)
+	if after := d.Must("fdb", "-o", "json"); strings.Contains(after, stranger) {
+		t.Errorf("trace left something in the table:\n%s\nbefore:\n%s", after, before)
+	}
+	flows := netnstest.Get[[]api.Flow](d, "flows", "list", "a")
+	if !slices.ContainsFunc(flows, func(f api.Flow) bool { return f.InPort == "a" && f.Actions == "output:b" }) {
+		t.Errorf("no flow from a to b: %+v", flows)
+	}
+	for _, f := range flows {
+		if v := netnstest.Get[api.Trace](d, "trace", f.Match).Verdict; v != f.Actions {
+			t.Errorf("flow %s does %q, but trace of its match says %q", f.Match, f.Actions, v)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the daemon at once: it can be killed at any time
 	cmd := command()
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "vswitchd: %v\n", err)
@@ -136,25 +137,32 @@ func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
 	defer sw.Close()
 	// Each worker keeps one P to itself while it is busy; control and the collector need the others.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), sw.Workers()+2))
+	l, err := server.Listen(cfg.Socket) // clients wait for their answers until the ports are back
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return sw.Run(ctx) })
 	g.Go(func() error {
+		defer l.Close()
 		if err := sw.Restore(ctx); err != nil {
 			return err
 		}
-		l, err := server.Listen(cfg.Socket)
-		if err != nil {
-			return err
-		}
 		log.Info("ready", "socket", cfg.Socket, "version", vswitch.Version)
-		if err := fdstore.Notify("READY=1"); err != nil {
-			log.Warn("tell the service manager that we are ready", "err", err)
-		}
+		notify(log, "READY=1")
 		return server.New(sw, events, log).Serve(ctx, l)
 	})
+	context.AfterFunc(ctx, func() { notify(log, "STOPPING=1") })
 	err = g.Wait()
 	log.Info("stopped; interfaces stay in place")
 	return err
+}
+
+// notify tells the service manager, if there is one.
+func notify(log *slog.Logger, state string) {
+	if err := fdstore.Notify(state); err != nil {
+		log.Warn("notify the service manager", "state", state, "err", err)
+	}
 }
 
 func logger(o *options) (*slog.Logger, error) {

@@ -22,7 +22,8 @@ type endpoint struct {
 	mac     [6]byte
 	id      packet.PortID
 	dev     *device
-	err     string           // why it does not work
+	held    map[string]int   // dev is nil: file descriptors of it that were kept nevertheless
+	err     string           // why it does not work, or not as it should
 	ns      link.NamespaceID // where its interface is
 	index   int              // of the interface in ns
 	down    bool             // its interface is down
@@ -51,28 +52,53 @@ func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpo
 	}
 	e.ns = target.ID()
 	s.watch(e, target)
+	s.look(e, target)
 	s.announce(e)
 	return e, nil
 }
 
+// look notes what may have happened to the interface before it was watched.
+func (s *Switch) look(e *endpoint, ns *link.Namespace) {
+	if st, err := link.LookupIndex(ns, e.index); err == nil { // else it was moved on: nobody has been told of it yet
+		e.down, e.port.IfName = !st.Up, st.Name
+	}
+}
+
 // install is steps 2 to 4 of attach.
 func (s *Switch) install(n *network, p *api.Port, dev *device, place placer) (*endpoint, error) {
+	if err := s.fail.at("attach.created"); err != nil {
+		return nil, err
+	}
 	if err := s.keep(dev); err != nil {
+		return nil, err
+	}
+	if err := s.fail.at("attach.kept"); err != nil {
 		return nil, err
 	}
 	st, _, err := place(s.placing(n, p))
 	if err != nil {
 		return nil, err
 	}
+	if err := s.fail.at("attach.placed"); err != nil {
+		return nil, err
+	}
 	e, err := s.plug(n, p, dev)
 	if err != nil {
+		return nil, err
+	}
+	if err = s.fail.at("attach.plugged"); err == nil {
+		err = s.path.Start(e.id)
+	}
+	if err != nil {
+		s.unplug(e)
 		return nil, err
 	}
 	e.index = st.Index
 	return e, nil
 }
 
-// plug gives the device to the data plane and tells bridge and pipeline of it. After an error the device is the caller's.
+// plug gives the device to the data plane and tells bridge and pipeline of it: others reach it from here on, but it is not
+// yet read. After an error the device is the caller's.
 func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	mac, err := net.ParseMAC(p.MAC)
 	if err != nil {
@@ -90,10 +116,6 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 		ID: e.id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit,
 	})
 	s.line.Bind(e.id, n.line)
-	if err := s.path.Start(e.id); err != nil {
-		s.unplug(e)
-		return nil, err
-	}
 	return e, nil
 }
 
@@ -106,17 +128,35 @@ func (s *Switch) unplug(e *endpoint) {
 	}
 }
 
-// detach removes the port's device. It can't fail: what could not be removed is logged, and is nobody's any more.
+// detach removes the port's device:
+//
+//  1. a TAP is made temporary: from here on it vanishes with the last file descriptor
+//  2. file descriptors out of the fd store
+//  3. out of the data plane; nobody reads or writes it any more
+//  4. file descriptors closed; a veth pair deleted
+//
+// It can't fail: what could not be removed is logged, and is nobody's any more.
 func (s *Switch) detach(e *endpoint) {
 	if e.dev == nil {
-		s.forget(e.port.ID)
+		s.discardDevice(&e.port, e.held)
 		return
 	}
 	s.unwatch(e)
-	s.forget(e.port.ID)
 	s.condemn(e.dev)
+	s.passing("detach.condemned")
+	s.forget(e.port.ID)
+	s.passing("detach.forgotten")
 	s.unplug(e)
+	s.passing("detach.unplugged")
 	s.destroy(e.dev)
+	s.passing("detach.destroyed")
+}
+
+// passing is a failpoint where nothing can fail any more: an error is only told.
+func (s *Switch) passing(name string) {
+	if err := s.fail.at(name); err != nil {
+		s.log.Warn("a step that must not fail", "err", err)
+	}
 }
 
 // placing says how the port's interface is to be found in its namespace.

@@ -1,7 +1,6 @@
 package vswitch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -158,54 +157,17 @@ func (s *Switch) adoptDevice(p *api.Port, held map[string]int) (*device, error) 
 		if err != nil {
 			return nil, err
 		}
-		drop, ok := held[fdDropLink]
-		if !ok {
-			drop = -1
+		v := link.Veth{FD: fd, Index: st.Index, Name: st.Name, Drop: link.DropClsact, DropFD: -1}
+		if drop, ok := held[fdDropLink]; ok {
+			v.Drop, v.DropFD = link.DropTCX, drop
 		}
-		return newVeth(p, link.Veth{FD: fd, Index: st.Index, Name: st.Name, DropFD: drop})
+		return newVeth(p, v)
 	}
 	t, err := link.AdoptTAP(fd)
 	if err != nil {
 		return nil, err
 	}
 	return newTAP(p, t), nil
-}
-
-// reopenDevice finds the device of a port whose file descriptors are lost.
-func (s *Switch) reopenDevice(ctx context.Context, p *api.Port) (*device, error) {
-	if p.Type == api.PortVeth {
-		v, err := link.ReopenVeth(s.private, link.DeviceName(p.ID))
-		if err != nil {
-			return nil, err
-		}
-		return newVeth(p, v)
-	}
-	ns, err := s.openNetns(p)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	t, err := link.ReopenTAP(ctx, ns, p.IfName)
-	if err != nil {
-		return nil, err
-	}
-	return newTAP(p, t), nil
-}
-
-// openNetns opens the namespace that the port was placed in, when it is still the same one.
-func (s *Switch) openNetns(p *api.Port) (*link.Namespace, error) {
-	if p.Netns == nil {
-		return link.Host() // staged
-	}
-	ns, err := link.OpenNetns(p.Netns.Path)
-	if err != nil {
-		return nil, err
-	}
-	if id := ns.ID(); id.Dev != p.Netns.Dev || id.Inode != p.Netns.Inode {
-		ns.Close()
-		return nil, api.Errorf(api.CodeNotFound, "network namespace %s is another one than when port %s was added", p.Netns.Spec, p.Name)
-	}
-	return ns, nil
 }
 
 func offloadText(o port.Offload) string {

@@ -10,6 +10,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
+	"vswitch/internal/store"
 )
 
 // FDB lists the MAC tables of one network or all.
@@ -72,11 +73,13 @@ func (s *Switch) AddFDB(_ context.Context, r api.FDBRequest) error {
 	if e.net != n {
 		return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", r.Port, e.net.Name, n.Name)
 	}
-	fdb := n.line.Bridge.FDB()
-	if err := fdb.AddStatic(r.VLAN, mac, e.id); err != nil {
+	if err := n.line.Bridge.FDB().AddStatic(r.VLAN, mac, e.id); err != nil {
 		return err
 	}
-	s.setStatic(r.VLAN, mac, n, e)
+	if err := s.setStatic(r.VLAN, mac, n, e); err != nil {
+		n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
+		return err
+	}
 	return nil
 }
 
@@ -91,31 +94,43 @@ func (s *Switch) DeleteFDB(_ context.Context, r api.FDBRequest) error {
 	if !n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac) {
 		return api.Errorf(api.CodeNotFound, "no entry for %s in VLAN %d of network %s; see 'vsctl fdb %s'", r.MAC, r.VLAN, n.Name, n.Name)
 	}
-	s.setStatic(r.VLAN, mac, n, nil)
-	return nil
+	return s.setStatic(r.VLAN, mac, n, nil)
 }
 
 // setStatic notes in the ports' records behind which one a MAC was placed: owner, or none. Callers hold verb.
-func (s *Switch) setStatic(vlan uint16, mac [6]byte, n *network, owner *endpoint) {
+func (s *Switch) setStatic(vlan uint16, mac [6]byte, n *network, owner *endpoint) error {
 	row := api.StaticMAC{VLAN: vlan, MAC: macString(mac)}
-	var changed []*endpoint
-	s.mu.Lock()
-	for _, e := range s.ports {
-		has := slices.Contains(e.port.StaticFDB, row)
-		if e.net != n || has == (e == owner) {
+	for _, e := range s.portsOf(n) {
+		had := slices.Contains(e.port.StaticFDB, row)
+		if had == (e == owner) {
 			continue
 		}
-		rows := slices.DeleteFunc(slices.Clone(e.port.StaticFDB), func(x api.StaticMAC) bool { return x == row })
+		p := e.port
+		p.StaticFDB = slices.DeleteFunc(slices.Clone(p.StaticFDB), func(x api.StaticMAC) bool { return x == row })
 		if e == owner {
-			rows = append(rows, row)
+			p.StaticFDB = append(p.StaticFDB, row)
 		}
-		e.port.StaticFDB = rows
-		changed = append(changed, e)
+		if err := s.store.PutPort(store.PortRecord{Port: p, Phase: store.PhasePresent}); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		e.port.StaticFDB = p.StaticFDB
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
-	for _, e := range changed {
-		s.save(e)
+	return nil
+}
+
+// portsOf returns the ports of the network.
+func (s *Switch) portsOf(n *network) []*endpoint {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []*endpoint
+	for _, e := range s.ports {
+		if e.net == n {
+			all = append(all, e)
+		}
 	}
+	return all
 }
 
 // restoreStatic places again what add-fdb had placed behind the port.

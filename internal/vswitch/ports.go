@@ -12,7 +12,6 @@ import (
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
-	"vswitch/internal/reconcile"
 	"vswitch/internal/store"
 )
 
@@ -38,6 +37,9 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 		return api.Port{}, err
 	}
 	defer target.Close()
+	if err := s.fail.at("add.planned"); err != nil {
+		return api.Port{}, err
+	}
 	if err := s.assign(n, p, &r); err != nil {
 		return api.Port{}, err
 	}
@@ -52,16 +54,10 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 
 // establish makes the port durable and real.
 func (s *Switch) establish(n *network, p *api.Port, target *link.Namespace) (*endpoint, error) {
-	if err := s.store.PutPort(store.PortRecord{Port: *p, Phase: string(reconcile.Adding)}); err != nil {
+	if err := s.store.PutPort(store.PortRecord{Port: *p, Phase: store.PhaseAdding}); err != nil {
 		return nil, err
 	}
-	e, err := s.attach(n, p, target)
-	if err == nil {
-		err = s.store.PutPort(store.PortRecord{Port: *p, Phase: string(reconcile.Present)})
-		if err != nil {
-			s.detach(e)
-		}
-	}
+	e, err := s.realize(n, p, target)
 	if err != nil {
 		if derr := s.store.DeletePort(p.ID); derr != nil {
 			s.log.Warn("forget a port that could not be attached; the next start will", "port", p.Name, "err", derr)
@@ -69,6 +65,26 @@ func (s *Switch) establish(n *network, p *api.Port, target *link.Namespace) (*en
 		return nil, err
 	}
 	s.enter(e)
+	return e, nil
+}
+
+// realize makes the port real, and then says so in its record.
+func (s *Switch) realize(n *network, p *api.Port, target *link.Namespace) (*endpoint, error) {
+	if err := s.fail.at("add.recorded"); err != nil {
+		return nil, err
+	}
+	e, err := s.attach(n, p, target)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.fail.at("add.attached"); err == nil {
+		err = s.store.PutPort(store.PortRecord{Port: *p, Phase: store.PhasePresent})
+	}
+	if err != nil {
+		s.detach(e)
+		return nil, err
+	}
+	s.passing("add.present")
 	return e, nil
 }
 
@@ -93,10 +109,15 @@ func (s *Switch) DeletePort(_ context.Context, name string) error {
 	if e == nil {
 		return noPort(name)
 	}
-	if err := s.store.PutPort(store.PortRecord{Port: e.port, Phase: string(reconcile.Deleting)}); err != nil {
+	if err := s.fail.at("delete.found"); err != nil {
 		return err
 	}
+	if err := s.store.PutPort(store.PortRecord{Port: e.port, Phase: store.PhaseDeleting}); err != nil {
+		return err
+	}
+	s.passing("delete.recorded")
 	s.remove(e)
+	s.passing("delete.done")
 	s.events.Publish("port.deleted", name, "from network "+e.port.Network)
 	return nil
 }
@@ -117,11 +138,8 @@ func (s *Switch) remove(e *endpoint) {
 
 // save writes the port's record after its interface was moved or renamed.
 func (s *Switch) save(e *endpoint) {
-	s.mu.RLock()
-	p := e.port
-	s.mu.RUnlock()
-	if err := s.store.PutPort(store.PortRecord{Port: p, Phase: string(reconcile.Present)}); err != nil {
-		s.log.Error("save a port's record", "port", p.Name, "err", err)
+	if err := s.store.PutPort(store.PortRecord{Port: e.port, Phase: store.PhasePresent}); err != nil {
+		s.log.Error("save a port's record", "port", e.port.Name, "err", err)
 	}
 }
 

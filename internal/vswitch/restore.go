@@ -11,12 +11,14 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
+	"vswitch/internal/port"
 	"vswitch/internal/reconcile"
 	"vswitch/internal/store"
 )
 
 // Restore brings back what the stored intent wants, by the file descriptors that were kept, or by finding the devices again.
-// Ports whose namespace died meanwhile are removed. Call it once, while Run runs.
+// Ports whose namespace died meanwhile are removed. Call it once, while Run runs. When ctx ends it stops between two ports:
+// the next start takes up the rest.
 func (s *Switch) Restore(ctx context.Context) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
@@ -30,8 +32,8 @@ func (s *Switch) Restore(ctx context.Context) error {
 	byID := make(map[string]*store.PortRecord, len(records))
 	var wanted []reconcile.Wanted
 	for i := range records {
-		byID[records[i].ID] = &records[i]
-		wanted = append(wanted, reconcile.Wanted{ID: records[i].ID, Phase: reconcile.Phase(records[i].Phase)})
+		byID[records[i].Port.ID] = &records[i]
+		wanted = append(wanted, reconcile.Wanted{ID: records[i].Port.ID, Phase: reconcile.Phase(records[i].Phase)})
 	}
 	var ids []string
 	for id := range s.held {
@@ -39,16 +41,32 @@ func (s *Switch) Restore(ctx context.Context) error {
 	}
 	start := time.Now()
 	for _, step := range reconcile.Plan(wanted, ids) {
+		if ctx.Err() != nil {
+			return nil
+		}
 		s.carryOut(ctx, step, byID[step.ID], s.held[step.ID])
 	}
 	s.held = nil
+	s.startAll()
 	if len(records) > 0 {
 		s.log.Info("ports restored", "ports", len(s.endpoints()), "of", len(records), "took", time.Since(start).Round(time.Millisecond))
 	}
 	return nil
 }
 
-// takeHeld gets the kept file descriptors, by port and what they are, and the private namespace among them or a new one.
+// startAll begins to read the ports, now that all are there: what their containers sent meanwhile has waited.
+func (s *Switch) startAll() {
+	for _, e := range s.endpoints() {
+		if e.dev == nil {
+			continue
+		}
+		if err := s.path.Start(e.id); err != nil {
+			s.log.Error("read a port", "port", e.port.Name, "err", err)
+		}
+	}
+}
+
+// takeHeld gets the kept file descriptors, by port and what they are, and the private namespace among them.
 func (s *Switch) takeHeld() error {
 	fds, err := s.fds.Take()
 	if err != nil {
@@ -75,15 +93,22 @@ func (s *Switch) takeHeld() error {
 		}
 		held[id][what] = fd
 	}
-	if s.private == nil {
-		if s.private, err = link.NewPrivate(); err != nil {
-			return fmt.Errorf("make the private namespace: %w", err)
-		}
-		if err := s.fds.Put(fdPrivate, s.private.FD()); err != nil {
-			return fmt.Errorf("keep the private namespace: %w", err)
-		}
+	return s.fail.at("start.taken")
+}
+
+// makePrivate makes the private namespace, if none was kept.
+func (s *Switch) makePrivate() (err error) {
+	if s.private != nil {
+		return nil
 	}
-	return nil
+	if s.private, err = link.NewPrivate(); err != nil {
+		return fmt.Errorf("make the private namespace: %w", err)
+	}
+	s.fresh = true
+	if err := s.fds.Put(fdPrivate, s.private.FD()); err != nil {
+		return fmt.Errorf("keep the private namespace: %w", err)
+	}
+	return s.fail.at("start.private")
 }
 
 func (s *Switch) dropHeld(name string, fd int) {
@@ -114,8 +139,9 @@ func (s *Switch) loadNetworks() error {
 func (s *Switch) carryOut(ctx context.Context, step reconcile.Step, rec *store.PortRecord, held map[string]int) {
 	log := s.log.With("port", step.ID, "step", step.Op.String())
 	if rec != nil {
-		log = s.log.With("port", rec.Name, "step", step.Op.String())
+		log = s.log.With("port", rec.Port.Name, "step", step.Op.String())
 	}
+	s.passing("start." + step.Op.String())
 	switch step.Op {
 	case reconcile.Finish, reconcile.Rollback:
 		s.discard(&rec.Port, held)
@@ -124,68 +150,88 @@ func (s *Switch) carryOut(ctx context.Context, step reconcile.Step, rec *store.P
 		s.discard(&api.Port{ID: step.ID}, held)
 		log.Info("a device without a record is removed")
 	case reconcile.Adopt, reconcile.Reopen:
-		s.revive(ctx, log, step.Op, rec, held)
-	}
-}
-
-// discard removes all traces of a port that shall not be: device, kept file descriptors, record.
-func (s *Switch) discard(p *api.Port, held map[string]int) {
-	s.forget(p.ID)
-	if fd, ok := held[fdFrames]; ok {
-		_ = link.Condemn(fd) // no TAP, or one that is gone: nothing to condemn
-		unix.Close(fd)
-	} else if p.Type != api.PortVeth {
-		s.discardLostTAP(p)
-	}
-	if fd, ok := held[fdDropLink]; ok {
-		unix.Close(fd)
-	}
-	if st, err := link.Lookup(s.private, link.DeviceName(p.ID)); err == nil {
-		if err := link.Delete(s.private, st.Index); err != nil {
-			s.log.Warn("remove a device", "port", p.ID, "err", err)
-		}
-	}
-	if p.Name == "" {
-		return
-	}
-	if err := s.store.DeletePort(p.ID); err != nil {
-		s.log.Error("delete a port's record", "port", p.Name, "err", err)
-	}
-}
-
-// discardLostTAP removes a TAP whose file descriptor was lost, if it is where the record says and is ours: it has our MAC.
-func (s *Switch) discardLostTAP(p *api.Port) {
-	ns, err := s.openNetns(p)
-	if err != nil {
-		return
-	}
-	defer ns.Close()
-	for _, name := range []string{p.IfName, link.DeviceName(p.ID)} {
-		if st, err := link.Lookup(ns, name); err == nil && st.Kind == "tuntap" && st.MAC.String() == p.MAC {
-			if err := link.Delete(ns, st.Index); err != nil {
-				s.log.Warn("remove a TAP", "port", p.Name, "err", err)
-			}
-		}
+		s.revive(ctx, log, step.Op, &rec.Port, held)
 	}
 }
 
 // revive puts a port to work again.
-func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, rec *store.PortRecord, held map[string]int) {
-	p := &rec.Port
+func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, p *api.Port, held map[string]int) {
 	n := s.networks[p.Network]
 	if n == nil {
-		log.Error("the port's network is not in the stored state; the port is removed", "network", p.Network)
-		s.discard(p, held)
+		log.Error("the network of the port is not in the stored state; the port stays as it is, without traffic", "network", p.Network)
+		s.orphans++
 		return
 	}
 	if err := n.pools.Restore(p.Name, p.IPs); err != nil {
 		log.Error("the port's addresses are taken", "err", err)
 	}
-	var dev *device
+	var e *endpoint
 	var err error
-	if op == reconcile.Adopt {
-		dev, err = s.adoptDevice(p, held)
-	} else if dev, err = s.reopenDevice(ctx, p); err == nil {
+	switch {
+	case op == reconcile.Adopt:
+		e, err = s.adopt(n, p, held)
+	case p.Type == api.PortVeth:
+		e, err = s.recreate(n, p)
+	default:
+		e, err = s.reopen(ctx, n, p)
+	}
+	if err != nil {
+		s.mourn(log, n, p, held, err)
+		return
+	}
+	s.passing("start.revived")
+	s.locate(e)
+	s.enter(e)
+	s.restoreStatic(e)
+}
+
+// adopt goes on with file descriptors that were kept.
+func (s *Switch) adopt(n *network, p *api.Port, held map[string]int) (*endpoint, error) {
+	dev, err := s.adoptDevice(p, held)
+	if err != nil {
+		return nil, err
+	}
+	return s.plug(n, p, dev)
+}
+
+// reopen finds a TAP whose file descriptor is lost. It has kept its place, name and addresses.
+func (s *Switch) reopen(ctx context.Context, n *network, p *api.Port) (*endpoint, error) {
+	ns, err := s.openNetns(p)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	t, err := link.ReopenTAP(ctx, ns, p.IfName)
+	if err != nil {
+		return nil, err
+	}
+	dev := newTAP(p, t)
+	if err = s.keep(dev); err == nil {
+		var e *endpoint
+		if e, err = s.plug(n, p, dev); err == nil {
+			return e, nil
+		}
+	}
+	s.forget(p.ID)
+	return nil, errors.Join(err, dev.port.Close())
+}
+
+// recreate makes a veth pair again that died with the private namespace: the new one has the old one's name, MAC, addresses and
+// routes. Its file descriptors are stored only when it is in place: those that are, are of a whole port.
+func (s *Switch) recreate(n *network, p *api.Port) (*endpoint, error) {
+	target, err := s.openNetns(p)
+	if err != nil {
+		return nil, err
+	}
+	defer target.Close()
+	s.clearWay(p, target)
+	dev, place, undo, err := s.createDevice(p, target)
+	if err != nil {
+		return nil, err
+	}
+	s.passing("recreate.created")
+	if _, _, err = place(s.placing(n, p)); err == nil {
+		s.passing("recreate.placed")
 		err = s.keep(dev)
 	}
 	var e *endpoint
@@ -193,109 +239,43 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 		e, err = s.plug(n, p, dev)
 	}
 	if err != nil {
-		s.mourn(log, n, p, held, err)
-		return
+		s.forget(p.ID)
+		return nil, errors.Join(err, undo())
 	}
-	e.pins = op == reconcile.Reopen && p.Type == api.PortTAP
-	s.locate(e)
-	s.enter(e)
-	s.restoreStatic(e)
+	s.announce(e)
+	s.log.Info("a veth pair is made anew: its file descriptors were lost", "port", p.Name)
+	return e, nil
+}
+
+// clearWay removes what is left of the veth pair: the kernel may still be busy removing the old one, or the daemon was killed
+// in recreate.
+func (s *Switch) clearWay(p *api.Port, target *link.Namespace) {
+	for _, at := range []struct {
+		ns   *link.Namespace
+		name string
+	}{{s.private, link.DeviceName(p.ID)}, {target, p.IfName}, {target, peerName(p.ID)}} {
+		st, err := link.Lookup(at.ns, at.name)
+		if err != nil || st.Kind != "veth" || at.ns == target && st.MAC.String() != p.MAC {
+			continue // if it is in the way, it will be said
+		}
+		if err := link.Delete(at.ns, st.Index); err != nil {
+			s.log.Warn("remove the rest of a veth pair", "port", p.Name, "err", err)
+		}
+	}
 }
 
 // mourn handles a port that can't be put to work: it is removed when its namespace or device is no more, else shown with the
 // error until somebody deletes it.
 func (s *Switch) mourn(log *slog.Logger, n *network, p *api.Port, held map[string]int, err error) {
 	var e *api.Error
-	gone := errors.As(err, &e) && e.Code == api.CodeNotFound || errors.Is(err, unix.EBADFD)
-	if gone {
+	if errors.As(err, &e) && e.Code == api.CodeNotFound || errors.Is(err, port.ErrGone) {
 		log.Info("port is gone", "why", err)
 		n.release(p)
 		s.discard(p, held)
-		s.events.Publish("port.gone", p.Name, "its interface or namespace died while the daemon was away")
+		s.events.Publish("port.gone", p.Name, "its interface or namespace died while the daemon was away; its names and addresses are free again")
 		return
 	}
 	log.Error("port can't be restored", "err", err)
-	s.enter(&endpoint{port: *p, net: n, err: err.Error()})
+	s.enter(&endpoint{port: *p, net: n, held: held, err: err.Error()})
 	s.events.Publish("port.error", p.Name, err.Error())
 }
-
-// locate finds where the port's interface is now, and watches it.
-func (s *Switch) locate(e *endpoint) {
-	ns, st, err := s.whereIs(e)
-	if err != nil {
-		return // e.g. a veth whose peer was moved: it works, but its state is not followed
-	}
-	defer ns.Close()
-	s.settle(e, ns, st)
-	s.watch(e, ns)
-}
-
-func (s *Switch) whereIs(e *endpoint) (*link.Namespace, link.State, error) {
-	if e.port.Type == api.PortTAP {
-		return link.WhereIs(e.dev.fd)
-	}
-	ns, err := s.openNetns(&e.port)
-	if err != nil {
-		return nil, link.State{}, err
-	}
-	st, err := link.Lookup(ns, e.port.IfName)
-	if err != nil {
-		ns.Close()
-	}
-	return ns, st, err
-}
-
-// settle notes where the interface is and what it is called.
-func (s *Switch) settle(e *endpoint, ns *link.Namespace, st link.State) {
-	id := ns.ID()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e.ns, e.index, e.down, e.port.IfName = id, st.Index, !st.Up, st.Name
-	if r := e.port.Netns; r == nil || r.Dev != id.Dev || r.Inode != id.Inode {
-		if host, err := link.Identify("/proc/self/ns/net"); e.port.Stage && err == nil && host == id {
-			return // not yet taken
-		}
-		e.port.Netns = &api.NetnsRef{Spec: ns.String(), Path: ns.Path(), Dev: id.Dev, Inode: id.Inode}
-		e.port.Stage = false
-	}
-}
-
-// Teardown removes all networks and ports of the state of a daemon that does not run.
-func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
-	s, err := New(cfg, discard{}, log)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	held := s.held
-	records, err := s.store.Ports()
-	if err != nil {
-		return err
-	}
-	for i := range records {
-		s.discard(&records[i].Port, held[records[i].ID])
-		delete(held, records[i].ID)
-	}
-	for id, fds := range held {
-		s.discard(&api.Port{ID: id}, fds)
-	}
-	nets, err := s.store.Networks()
-	if err != nil {
-		return err
-	}
-	for _, n := range nets {
-		if err := s.store.DeleteNetwork(n.ID); err != nil {
-			return err
-		}
-	}
-	if err := s.fds.Delete(fdPrivate); err != nil {
-		return fmt.Errorf("let go of the private namespace: %w", err)
-	}
-	log.Info("torn down", "ports", len(records), "networks", len(nets))
-	return ctx.Err()
-}
-
-// discard is a Publisher for nobody.
-type discard struct{}
-
-func (discard) Publish(_, _, _ string) {}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -62,6 +63,9 @@ type Switch struct {
 	path    *datapath.Datapath
 	held    map[string]map[string]int // until Restore: kept file descriptors by port and what they are
 	gone    chan packet.PortID        // ports whose device died, told by workers
+	fail    failpoints
+	fresh   bool // the private namespace is a new one: no device of an earlier daemon is in it
+	orphans int  // ports that could not be taken up for want of their network
 
 	verb sync.Mutex // held by verbs that change something: one at a time
 
@@ -73,37 +77,52 @@ type Switch struct {
 
 // New opens the state and takes over what an earlier daemon kept. Run starts the workers, Restore brings the ports back.
 func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
-	s := &Switch{
-		cfg: cfg, log: log, events: events, started: time.Now(),
-		line: pipeline.New(), gone: make(chan packet.PortID, 1024),
-		networks: make(map[string]*network), ports: make(map[string]*endpoint), byID: make(map[packet.PortID]*endpoint),
-	}
-	var err error
-	if s.store, err = store.Open(cfg.StateDir, log); err != nil {
-		return nil, err
-	}
-	s.fds, err = fdstore.Open(fdstore.Config{Mode: cfg.FDStore, Dir: cfg.StateDir, Logger: log})
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("open the store of file descriptors: %w", err)
-	}
-	s.path, err = datapath.New(datapath.Config{
-		Workers: cfg.Workers, MaxFlows: cfg.MaxFlows, MaxSpin: cfg.MaxSpin,
-		NoCache: cfg.NoCache, NoCoalesce: cfg.NoCoalesce, OnGone: s.tellGone,
-	}, s.line)
-	if err == nil {
-		err = s.takeHeld()
-	}
-	if err == nil {
-		if s.watcher, err = link.NewWatcher(s.private); err != nil {
-			err = fmt.Errorf("watch interfaces: %w", err)
+	s := newSwitch(cfg, events, log)
+	for _, step := range []func() error{s.openState, s.takeHeld, s.makePrivate, s.makePath} {
+		if err := step(); err != nil {
+			s.Close()
+			return nil, err
 		}
 	}
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
 	return s, nil
+}
+
+func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
+	return &Switch{
+		cfg: cfg, log: log, events: events, started: time.Now(),
+		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
+		networks: make(map[string]*network), ports: make(map[string]*endpoint), byID: make(map[packet.PortID]*endpoint),
+	}
+}
+
+// openState opens what outlives the daemon.
+func (s *Switch) openState() (err error) {
+	if s.fail, err = parseFailpoints(os.Getenv(failpointEnv)); err != nil {
+		return err
+	}
+	if s.store, err = store.Open(s.cfg.StateDir, s.log); err != nil {
+		return err
+	}
+	s.fds, err = fdstore.Open(fdstore.Config{Mode: s.cfg.FDStore, Dir: s.cfg.StateDir, Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("open the store of file descriptors: %w", err)
+	}
+	return nil
+}
+
+// makePath makes the data plane and what follows the interfaces.
+func (s *Switch) makePath() (err error) {
+	s.path, err = datapath.New(datapath.Config{
+		Workers: s.cfg.Workers, MaxFlows: s.cfg.MaxFlows, MaxSpin: s.cfg.MaxSpin,
+		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, OnGone: s.tellGone,
+	}, s.line)
+	if err != nil {
+		return err
+	}
+	if s.watcher, err = link.NewWatcher(s.private); err != nil {
+		return fmt.Errorf("watch interfaces: %w", err)
+	}
+	return nil
 }
 
 // Close releases what New acquired. Ports stay in place. Call it after Run has returned.
@@ -116,6 +135,9 @@ func (s *Switch) Close() error {
 		s.path.Close()
 	}
 	if s.private != nil {
+		if s.held == nil && len(s.ports)+s.orphans == 0 { // there is nothing to come back for: a keeper may end
+			errs = append(errs, s.fds.Delete(fdPrivate))
+		}
 		errs = append(errs, s.private.Close())
 	}
 	if s.fds != nil {

@@ -89,7 +89,7 @@ func (c *coalescer) candidate(s *slot, f *packet.Frame) bool {
 	switch f.Key.Proto {
 	case packet.ProtoUDP:
 		u := packet.UDP(b[f.L4:])
-		if s.offload&port.OffloadUSO == 0 || int(u.Length()) != f.L3End-f.L4 || u.Checksum() == 0 && !f.Vnet().NeedsCsum() {
+		if s.offload&port.OffloadUSO == 0 || int(u.Length()) != f.L3End-f.L4 {
 			return false
 		}
 	case packet.ProtoTCP:
@@ -103,7 +103,7 @@ func (c *coalescer) candidate(s *slot, f *packet.Frame) bool {
 	default:
 		return false
 	}
-	// A checksum that is wrong would come out right on the other side.
+	// A checksum that is wrong or missing would come out right on the other side.
 	if f.Key.EtherType == packet.EtherTypeIPv4 && packet.Fold(packet.Sum(b[f.L3:f.L3+20], 0)) != 0xffff {
 		return false
 	}
@@ -139,7 +139,7 @@ func lastOfBurst(f *packet.Frame) bool {
 func (p *super) fits(f *packet.Frame) bool {
 	a, b := p.f.Bytes(), f.Bytes()
 	n := f.L3End - f.Payload
-	if n > p.size || p.segs >= maxSegs || p.f.L3 != f.L3 || p.f.Payload != f.Payload ||
+	if n > p.size || p.f.L3 != f.L3 || p.f.Payload != f.Payload ||
 		p.f.L3End-p.f.L3+n > maxSuperL3 || p.f.Room() < n || !bytes.Equal(a[:f.L3], b[:f.L3]) {
 		return false
 	}

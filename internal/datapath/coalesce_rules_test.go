@@ -119,6 +119,8 @@ var rules = []rule{
 	{"empty datagrams", "0 1", []*packet.Frame{u(size(0)), u(size(0))}},
 	{"super-frames", "0+1 2 3", []*packet.Frame{u(), u(), u(packettest.GSO(100), size(250)), u()}},
 
+	{"padding", "0+1+2", []*packet.Frame{u(packettest.Trailer(4)), u(packettest.Trailer(4)), u()}},
+
 	{"another flow of the pair waits not", "0+2 1+3", []*packet.Frame{u(), s(0), u(), s(100)}},
 	{"another pair waits not", "0 2 1+3", []*packet.Frame{u(), u(to11), packettest.ICMPEcho(to10), u(to11)}},
 	{"what can't be merged keeps its place", "0+1 2 3+4", []*packet.Frame{u(), u(), packettest.ICMPEcho(to10), u(), u()}},
@@ -185,6 +187,9 @@ func TestCoalescingNeedsOffload(t *testing.T) {
 		written := b.run(t, frames)[0]
 		if len(written) != c.want {
 			t.Errorf("offload %b: %d frames written, want %d", c.offload, len(written), c.want)
+		}
+		if n := int(b.d.WorkerCounters()[0].Coalesced); n != len(frames)-c.want {
+			t.Errorf("offload %b: %d frames merged, want %d", c.offload, n, len(frames)-c.want)
 		}
 		if c.offload == 0 {
 			for _, f := range written {

@@ -231,3 +231,22 @@ func TestCoalescerFlushes(t *testing.T) {
 		}
 	}
 }
+
+// A super-frame has 64 segments at most, which is also a budget: here the frames come without one.
+func TestCoalescerSegments(t *testing.T) {
+	b := newBench(t, port.OffloadAll)
+	w, out := b.d.workers[0], b.d.lookup(b.ids[0])
+	f := u(size(10))
+	for range 100 {
+		w.hot.Reset()
+		w.hot.Load(f.Vnet(), f.Bytes())
+		w.hot.Parse()
+		w.co.output(out, w.hot)
+	}
+	w.co.flushAll()
+	written := b.out[0].Sent()
+	checkWritten(t, port.OffloadAll, written)
+	if len(written) != 2 || len(units(written[0])) != 64 {
+		t.Errorf("%d frames written", len(written))
+	}
+}

@@ -1,0 +1,216 @@
+package netlab_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/datapath"
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
+	"vswitch/internal/port"
+	l2switch "vswitch/switch"
+)
+
+// null is a port that costs nothing but the copy that read(2) would make: it sends the same frames round and round, as many
+// as it is given leave to, and what is written to it is gone.
+type null struct {
+	name    string
+	fd      int
+	frames  []*packet.Frame
+	next    int
+	left    int
+	vary    bool // each frame is of a flow of its own
+	flow    uint32
+	written int
+	batch   int // frames of one turn
+}
+
+func (n *null) Name() string          { return n.name }
+func (n *null) FD() int               { return n.fd }
+func (n *null) Close() error          { return nil }
+func (n *null) Offload() port.Offload { return port.OffloadAll }
+
+func (n *null) Read(f *packet.Frame) error {
+	if n.left == 0 {
+		return port.ErrAgain
+	}
+	n.left--
+	g := n.frames[n.next]
+	if n.next++; n.next == len(n.frames) {
+		n.next = 0
+	}
+	f.SetRead(copy(f.Space(), g.WithVnet()))
+	if n.vary {
+		n.flow++
+		binary.BigEndian.PutUint32(f.Bytes()[34:], n.flow) // both ports
+	}
+	return nil
+}
+
+func (n *null) Write(*packet.Frame) error { n.written++; return nil }
+
+// path is the whole frame path between null ports: pipeline, table, executor, coalescer.
+type path struct {
+	d    *datapath.Datapath
+	in   *null
+	outs []*null
+}
+
+const (
+	macIn  = "02:00:00:00:00:01"
+	macOut = "02:00:00:00:00:02"
+)
+
+func newPath(t testing.TB, cfg datapath.Config, outs int) *path {
+	line := pipeline.New()
+	cfg.Workers = 1
+	d, err := datapath.New(cfg, line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	net := &pipeline.Network{Name: "n", Bridge: l2switch.NewBridge("n", l2switch.Limits{})}
+	p := &path{d: d}
+	for i := range outs + 1 {
+		fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // readable for ever
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		n := &null{name: fmt.Sprint("p", i), fd: fd}
+		id, err := d.Add(n, 1500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		net.Bridge.SetPort(l2switch.PortConf{ID: id, Name: n.name, MTU: 1500})
+		line.Bind(id, net)
+		if i == 0 {
+			p.in = n
+			err = d.Start(id)
+		} else {
+			p.outs = append(p.outs, n)
+			err = net.Bridge.FDB().AddStatic(0, [6]byte{2, 0, 0, 0, 0, byte(i + 1)}, id)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// turn lets the worker handle n frames, a budget's worth or less.
+func (p *path) turn(t testing.TB, n int) {
+	p.in.left = n
+	if err := p.d.Turn(); err != nil {
+		t.Fatal(err)
+	}
+	if p.in.left != 0 {
+		t.Fatalf("%d frames were not read", p.in.left)
+	}
+}
+
+// way is one way of a frame through the switch.
+type way struct {
+	name  string
+	cfg   datapath.Config
+	outs  int
+	vary  bool
+	frame func(i int) *packet.Frame
+	wrote int // for each 64 frames
+}
+
+func udp64(o ...packettest.Option) *packet.Frame {
+	return packettest.UDP(append([]packettest.Option{packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2),
+		packettest.Size(18), packettest.Partial()}, o...)...)
+}
+
+var ways = []way{
+	{name: "hit", cfg: datapath.Config{NoCoalesce: true}, outs: 1, frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "hit of 64 flows", cfg: datapath.Config{NoCoalesce: true}, outs: 1, wrote: 64,
+		frame: func(i int) *packet.Frame { return udp64(packettest.From(macIn, "10.0.0.1", uint16(i))) }},
+	{name: "miss", cfg: datapath.Config{NoCoalesce: true, MaxFlows: 1024}, outs: 1, vary: true, frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "no cache", cfg: datapath.Config{NoCoalesce: true, NoCache: true}, outs: 1, frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "coalesced UDP", outs: 1, frame: func(int) *packet.Frame { return udp64() }, wrote: 1},
+	{name: "coalesced UDP of 8 flows", outs: 1, wrote: 8,
+		frame: func(i int) *packet.Frame { return udp64(packettest.From(macIn, "10.0.0.1", uint16(i%8))) }},
+	{name: "coalesced UDP, checksums verified", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.Complete()) }, wrote: 1},
+	{name: "coalesced UDP of 1400", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.Size(1400)) }, wrote: 2},
+	{name: "coalesced TCP of 1448", outs: 1, wrote: 2, frame: func(i int) *packet.Frame {
+		return packettest.TCP(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2), packettest.Timestamps(1, 1),
+			packettest.Size(1448), packettest.Partial(), packettest.Seq(uint32(i*1448)))
+	}},
+	{name: "super-frame of 60000", outs: 1, wrote: 5, frame: func(int) *packet.Frame {
+		return packettest.TCP(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2), packettest.Size(60000), packettest.GSO(1448))
+	}},
+	{name: "flood to 4", outs: 4, wrote: 256, frame: func(int) *packet.Frame {
+		return udp64(packettest.To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 2))
+	}},
+	{name: "unknown unicast to 4", outs: 4, wrote: 256, frame: func(int) *packet.Frame {
+		return udp64(packettest.To("02:99:00:00:00:01", "10.0.0.99", 2))
+	}},
+	{name: "drop by the pipeline", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.VLAN(9)) }},
+	{name: "drop by the parser", outs: 1, frame: func(int) *packet.Frame {
+		return packettest.Raw(0x0800, packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2), packettest.Size(30))
+	}},
+}
+
+// batch is how many frames of the way one turn handles.
+func (w *way) batch() int {
+	if w.wrote > 0 && w.wrote < 64 && w.frame(0).Len() > 4000 {
+		return w.wrote // the budget is in bytes, too
+	}
+	return 64
+}
+
+func (w *way) path(t testing.TB) *path {
+	p := newPath(t, w.cfg, w.outs)
+	for i := range 64 {
+		p.in.frames = append(p.in.frames, w.frame(i))
+	}
+	p.in.vary, p.in.batch = w.vary, w.batch()
+	for range 64 { // warm: tables and lists have their size
+		p.turn(t, p.in.batch)
+	}
+	return p
+}
+
+func TestFramePathDoesNotAllocate(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			p := w.path(t)
+			for _, o := range p.outs {
+				o.written = 0
+			}
+			const runs = 50
+			p.in.next = 0
+			if n := testing.AllocsPerRun(runs, func() { p.turn(t, p.in.batch) }); n != 0 {
+				t.Errorf("%v allocations in %d frames", n, p.in.batch)
+			}
+			written := 0
+			for _, o := range p.outs {
+				written += o.written
+			}
+			if written != (runs+1)*w.wrote {
+				t.Errorf("%d frames written for each turn, want %d", written/(runs+1), w.wrote)
+			}
+		})
+	}
+}
+
+// Nanoseconds for each frame, without the kernel's part.
+func BenchmarkFrame(b *testing.B) {
+	for _, w := range ways {
+		b.Run(w.name, func(b *testing.B) {
+			p := w.path(b)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := b.N; n > 0; n -= p.in.batch {
+				p.turn(b, min(n, p.in.batch))
+			}
+		})
+	}
+}

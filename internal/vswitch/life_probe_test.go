@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"vswitch/internal/api"
+	"vswitch/internal/link"
 	"vswitch/internal/netnstest"
 )
 
@@ -246,4 +248,37 @@ func difference(t *testing.T, want, got any) string {
 		t.Fatal(err)
 	}
 	return cmp.Diff(string(w), string(g))
+}
+
+// devices counts what the daemon has: file descriptors of TAPs, its own and the keeper's, and in the private namespace
+// interfaces and packet sockets.
+func devices(d *netnstest.Daemon) (taps, kept, interfaces, sockets int) {
+	keeper := keeperOf(d)
+	taps, _ = openFiles(d.PID(), "/dev/net/tun")
+	kept, _ = openFiles(keeper, "/dev/net/tun")
+	_, private := openFiles(keeper, "net:[")
+	ns, err := link.OpenNetns(private)
+	if err != nil {
+		return taps, kept, -1, -1
+	}
+	defer ns.Close()
+	_ = ns.Do(func() error {
+		dev, _ := os.ReadFile("/proc/thread-self/net/dev")
+		packet, _ := os.ReadFile("/proc/thread-self/net/packet")
+		interfaces = bytes.Count(dev, []byte("\n")) - 3 // two lines of titles, and lo
+		sockets = bytes.Count(packet, []byte("\n")) - 1
+		return nil
+	})
+	return taps, kept, interfaces, sockets
+}
+
+// openFiles counts the process's open files whose name begins so, and returns where one of them is.
+func openFiles(pid int, prefix string) (n int, path string) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, file := range files {
+		if to, err := os.Readlink(file); err == nil && strings.HasPrefix(to, prefix) {
+			n, path = n+1, file
+		}
+	}
+	return n, path
 }

@@ -120,7 +120,9 @@ func (s *Switch) linkEvent(ev link.Event) {
 		}
 	case link.LinkRemoved:
 		if e := s.endpointByHostIf(ev); e != nil {
-			s.bury(e, "its veth pair was deleted or its namespace died")
+			if s.isGone(e) { // else the news is of the pair before, which had the same number
+				s.bury(e, "its veth pair was deleted or its namespace died")
+			}
 		} else if e := s.endpointAt(ev); e != nil {
 			s.follow(e)
 		}

@@ -271,21 +271,25 @@ func (s *slot) sum() Counters {
 	return t
 }
 
-// PortCounters calls yield with the counters of each port, as they were at the end of some turn.
+// PortCounters returns the counters of each port, as they were at the end of some turn.
 func (d *Datapath) PortCounters() map[packet.PortID]Counters {
-	all := make(map[packet.PortID]Counters)
+	var slots []*slot
+	for n := range d.Slots() {
+		if s := d.slots[n].Load(); s != nil {
+			slots = append(slots, s)
+		}
+	}
+	sums := make([]Counters, len(slots))
 	for i, w := range d.workers {
-		w.call(func() {
-			for n := range d.Slots() {
-				s := d.slots[n].Load()
-				if s == nil {
-					continue
-				}
-				c := all[s.id]
-				c.add(&s.counters[i])
-				all[s.id] = c
+		w.call(func() { // no more than the sums: frames wait meanwhile
+			for j, s := range slots {
+				sums[j].add(&s.counters[i])
 			}
 		})
+	}
+	all := make(map[packet.PortID]Counters, len(slots))
+	for j, s := range slots {
+		all[s.id] = sums[j]
 	}
 	return all
 }

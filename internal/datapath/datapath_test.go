@@ -267,3 +267,49 @@ func TestSlots(t *testing.T) {
 		}
 	}
 }
+
+// A full table takes one of several new flows, but a flow that is in it already is decided anew only once.
+func TestFullTable(t *testing.T) {
+	var gen flow.Generation
+	d := newTest(t, Config{Workers: 1, MaxFlows: 4}, classifierFunc(func(_ *packet.Frame, _ int64, v *flow.Verdict) {
+		v.Gens[0] = flow.GenRef{Gen: &gen, Value: gen.Load()}
+		v.MaxL3, v.Cacheable = 1500, true
+		v.Add(flow.Action{Op: flow.OpPopVLAN}) // of no interest
+	}))
+	in := add(t, d, newPort(t, "in"))
+	send := func(i int) {
+		d.Inject(in, packettest.UDP(packettest.From("02:00:00:00:00:01", "10.0.0.1", uint16(i)), packettest.VLAN(3)).Bytes())
+	}
+	for range 3 {
+		for i := range 4 {
+			send(i)
+			send(i)
+		}
+		gen.Bump()
+	}
+	if w := d.WorkerCounters()[0]; w.Flows != 4 || w.FlowMisses != 12 || w.FlowHits != 12 || w.FlowInvalid != 8 {
+		t.Errorf("flows that are there: %+v", w)
+	}
+	for i := range 160 {
+		send(100 + i)
+	}
+	inserted := 0
+	for _, f := range d.Flows(func(*flow.Flow) bool { return true })[0] {
+		if f.Key.SrcPort >= 100 {
+			inserted++
+		}
+	}
+	if w := d.WorkerCounters()[0]; w.Flows != 4 || w.FlowMisses != 12+160 || inserted == 0 {
+		t.Errorf("new flows: %d inserted, %+v", inserted, w)
+	}
+}
+
+// A decision without an action and without a reason is a bug, and counted as one.
+func TestNoReason(t *testing.T) {
+	d := newTest(t, Config{Workers: 1}, classifierFunc(func(*packet.Frame, int64, *flow.Verdict) {}))
+	in := add(t, d, newPort(t, "in"))
+	d.Inject(in, packettest.UDP().Bytes())
+	if c := d.PortCounters()[in]; c.Drops[packet.DropInternal] != 1 {
+		t.Errorf("counters %+v", c)
+	}
+}

@@ -11,7 +11,11 @@ import (
 func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 	n := int(v.NActions)
 	if n == 0 {
-		w.drop(in, v.Drop, f.Segs)
+		r := v.Drop
+		if r == packet.DropNone {
+			r = packet.DropInternal
+		}
+		w.drop(in, r, f.Segs)
 		return
 	}
 	for i := range v.Actions[:n] {

@@ -241,7 +241,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 	}
 	w.stats.FlowMisses++
 	w.decide(f)
-	if w.verdict.Cacheable && (w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
+	if w.verdict.Cacheable && (fl != nil || w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
 		if hash == 0 {
 			hash = f.Key.Hash()
 		}

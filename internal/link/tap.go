@@ -278,6 +278,9 @@ func whereIs(fd int) (*Namespace, State, error) {
 		return nil, State{}, err
 	}
 	nsfd, err := unix.IoctlRetInt(fd, unix.TUNGETDEVNETNS)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.ENODEV // its namespace is dead, and the kernel is about to take the device away (get_net_ns in net/core/net_namespace.c)
+	}
 	if err != nil {
 		return nil, State{}, tapError(name, err)
 	}

@@ -29,7 +29,6 @@ func s(seq uint32, o ...packettest.Option) *packet.Frame {
 var (
 	to10 = packettest.To("02:00:00:00:00:10", "10.0.0.2", 80)
 	to11 = packettest.To("02:00:00:00:00:11", "10.0.0.2", 80)
-	to12 = packettest.To("02:00:00:00:00:12", "10.0.0.2", 80)
 	six  = []packettest.Option{packettest.From("02:00:00:00:00:01", "fd00::1", 1), packettest.To("02:00:00:00:00:10", "fd00::2", 80)}
 	size = packettest.Size
 	id   = packettest.ID

@@ -161,7 +161,7 @@ func checkSame(t fataler, sent, got []unit) {
 	}
 	for i := range sent {
 		for j := i + 1; j < len(sent); j++ {
-			if sent[i].pair == sent[j].pair && !(sent[i].candidate && sent[j].candidate) && place[i] > place[j] {
+			if sent[i].pair == sent[j].pair && (!sent[i].candidate || !sent[j].candidate) && place[i] > place[j] {
 				t.Fatalf("frame %d overtook frame %d of the same MAC pair", j, i)
 			}
 		}

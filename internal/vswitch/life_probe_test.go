@@ -282,3 +282,13 @@ func openFiles(pid int, prefix string) (n int, path string) {
 	}
 	return n, path
 }
+
+// openFIFO waits until the daemon is at its failpoint; closing the file lets it go on.
+func openFIFO(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}

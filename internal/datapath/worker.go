@@ -105,8 +105,8 @@ func (w *Worker) close() {
 
 // run is the worker's thread. It returns when it was told to stop.
 func (w *Worker) run() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	runtime.LockOSThread() // for good: the thread keeps its priority, and ends with the worker
+	prioritize()
 	w.openMail()
 	defer w.closeMail()
 	for !w.stopping {

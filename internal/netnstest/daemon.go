@@ -21,7 +21,8 @@ type Daemon struct {
 	State  string
 	Socket string
 	Client *ctl.Client
-	Env    []string // added to the environment at each start, as "NAME=VALUE"
+	Env    []string   // added to the environment at each start, as "NAME=VALUE"
+	Files  []*os.File // given to it as systemd gives what it stores: LISTEN_FDS and LISTEN_PID
 
 	lab     *Lab
 	bin     string
@@ -98,8 +99,16 @@ func (d *Daemon) launch(flags []string) error {
 	defer log.Close()
 	args := append([]string{"--state-dir", d.State, "--socket", d.Socket}, d.flags...)
 	cmd := exec.Command(filepath.Join(d.bin, "vswitchd"), append(args, flags...)...)
+	if len(d.Files) > 0 {
+		args := append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`}, cmd.Args...)
+		cmd = exec.Command("sh", args...)
+		cmd.ExtraFiles = d.Files
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), d.Env...)
+	if len(d.Files) > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprint("LISTEN_FDS=", len(d.Files)))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, exited := make(chan error, 2), make(chan error, 1)
 	go func() {

@@ -135,7 +135,7 @@ func (s *Switch) Close() error {
 		s.path.Close()
 	}
 	if s.private != nil {
-		if s.held == nil && len(s.ports)+s.orphans == 0 { // there is nothing to come back for: a keeper may end
+		if len(s.held)+len(s.ports)+s.orphans == 0 { // there is nothing to come back for: a keeper may end
 			errs = append(errs, s.fds.Delete(fdPrivate))
 		}
 		errs = append(errs, s.private.Close())

@@ -109,6 +109,7 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 		return nil, err
 	}
 	e := &endpoint{port: *p, net: n, mac: [6]byte(mac), dev: dev}
+	s.lookCarrier(dev)
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}

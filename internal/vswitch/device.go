@@ -114,6 +114,18 @@ func (s *Switch) keep(d *device) error {
 	return nil
 }
 
+// lookCarrier tells a veth whether its other end takes frames. What news of it said may be old by the time they are heard, so
+// it is the present state that counts.
+func (s *Switch) lookCarrier(d *device) {
+	v, ok := d.port.(*veth.Veth)
+	if !ok {
+		return // a TAP's writes tell
+	}
+	if st, err := link.LookupIndex(s.private, d.index); err == nil {
+		v.SetCarrier(st.Carrier)
+	}
+}
+
 // forget takes the device's file descriptors out of the fd store. They must still be open.
 func (s *Switch) forget(id string) {
 	for _, what := range []string{fdFrames, fdDropLink} {

@@ -115,7 +115,9 @@ func (s *Switch) linkEvent(ev link.Event) {
 	defer s.verb.Unlock()
 	switch ev.Kind {
 	case link.LinkChanged:
-		if e := s.endpointAt(ev); e != nil {
+		if e := s.endpointByHostIf(ev); e != nil {
+			s.lookCarrier(e.dev)
+		} else if e := s.endpointAt(ev); e != nil {
 			s.linkChanged(e, ev.Link)
 		}
 	case link.LinkRemoved:
@@ -188,6 +190,7 @@ func (s *Switch) lookAgain() {
 		if s.isGone(e) {
 			s.bury(e, "its interface or namespace is no more")
 		} else {
+			s.lookCarrier(e.dev)
 			s.locate(e)
 		}
 	}

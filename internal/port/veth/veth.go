@@ -35,6 +35,7 @@ type Veth struct {
 	name  string
 	fd    int
 	short bool // the socket's vnet headers have shortVnetLen bytes
+	deaf  atomic.Bool
 	drops atomic.Uint64
 
 	// What recvmsg works on; Read's alone.
@@ -154,8 +155,15 @@ func (v *Veth) downOrGone() error {
 	return port.ErrDown
 }
 
+// SetCarrier says whether the other end is up. As long as it is not, the kernel drops without a word what is sent to it
+// (noop_enqueue in net/sched/sch_generic.c), so Write refuses it. Safe for concurrent use.
+func (v *Veth) SetCarrier(on bool) { v.deaf.Store(!on) }
+
 // Write sends f to the other end.
 func (v *Veth) Write(f *packet.Frame) error {
+	if v.deaf.Load() {
+		return port.ErrDown
+	}
 	b := f.WithVnet()
 	for {
 		var errno unix.Errno

@@ -54,9 +54,11 @@ func (n Network) Plug(label string, c *Container, p Plug) {
 	n.Daemon.Join(n.Name, label, c, flags...)
 }
 
-// KernelBridge is a bridge of the kernel with VLAN filtering, in a namespace of its own, as a Fabric of veths.
+// KernelBridge is a bridge of the kernel in a namespace of its own, as a Fabric of veths.
 type KernelBridge struct {
+	VLANs bool // the kernel filters VLANs (CONFIG_BRIDGE_VLAN_FILTERING)
 	c     *Container
+	mtu   int
 	ports int
 }
 
@@ -65,9 +67,11 @@ var _ Fabric = (*KernelBridge)(nil)
 // KernelBridge makes one.
 func (l *Lab) KernelBridge(mtu int) *KernelBridge {
 	l.t.Helper()
-	b := &KernelBridge{c: l.Container("bridge")}
+	b := &KernelBridge{c: l.Container("bridge"), mtu: mtu}
 	b.c.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
-	b.c.IP(fmt.Sprintf("link add br0 mtu %d type bridge vlan_filtering 1 vlan_default_pvid 0 mcast_snooping 0", mtu))
+	b.c.IP("link add br0 type bridge mcast_snooping 0")
+	_, err := b.c.Try("ip", "link", "set", "br0", "type", "bridge", "vlan_filtering", "1", "vlan_default_pvid", "0")
+	b.VLANs = err == nil
 	b.c.IP("link set br0 up")
 	l.bridges = append(l.bridges, b)
 	return b
@@ -78,9 +82,30 @@ func (b *KernelBridge) Plug(_ string, c *Container, p Plug) {
 	c.lab.t.Helper()
 	b.ports++
 	port := fmt.Sprintf("p%d", b.ports)
-	mtu := b.c.Link("br0").MTU
-	b.c.IP(fmt.Sprintf("link add %s mtu %d type veth peer name eth0 mtu %d address %s netns %s", port, mtu, mtu, p.MAC, c.Name))
+	b.c.IP(fmt.Sprintf("link add %s mtu %d type veth peer name eth0 mtu %d address %s netns %s", port, b.mtu, b.mtu, p.MAC, c.Name))
 	b.c.IP("link set " + port + " master br0 up")
+	if b.VLANs {
+		b.member(port, p)
+	}
+	if p.Isolated {
+		b.c.Run("bridge", "link", "set", "dev", port, "isolated", "on")
+	}
+	for _, ip := range p.IPs {
+		nodad := ""
+		if strings.Contains(ip, ":") {
+			nodad = "nodad"
+		}
+		c.IP("addr add " + ip + " dev eth0 " + nodad)
+	}
+	c.IP("link set lo up")
+	c.IP("link set eth0 up")
+	c.lab.Eventually(port+" forwards", func() bool {
+		return strings.Contains(b.c.Run("bridge", "link", "show", "dev", port), "state forwarding")
+	})
+}
+
+// member sets the VLANs of a port. VLAN 1 stands for the untagged one.
+func (b *KernelBridge) member(port string, p Plug) {
 	vlan := func(v int, how string) {
 		b.c.Run("bridge", strings.Fields(fmt.Sprintf("vlan add dev %s vid %d %s", port, v, how))...)
 	}
@@ -95,18 +120,6 @@ func (b *KernelBridge) Plug(_ string, c *Container, p Plug) {
 	case len(p.Trunk) == 0:
 		vlan(1, "pvid untagged")
 	}
-	if p.Isolated {
-		b.c.Run("bridge", "link", "set", "dev", port, "isolated", "on")
-	}
-	for _, ip := range p.IPs {
-		nodad := ""
-		if strings.Contains(ip, ":") {
-			nodad = "nodad"
-		}
-		c.IP("addr add " + ip + " dev eth0 " + nodad)
-	}
-	c.IP("link set lo up")
-	c.IP("link set eth0 up")
 }
 
 // close takes the veths away.

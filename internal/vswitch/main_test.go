@@ -2,6 +2,7 @@ package vswitch_test
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 
 	"vswitch/internal/api"
@@ -49,4 +50,8 @@ func macBytes(mac string) []byte {
 		panic(err)
 	}
 	return b
+}
+
+func addrPort(ip string, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(ip), port)
 }

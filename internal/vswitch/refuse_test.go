@@ -17,6 +17,8 @@ func TestRefusals(t *testing.T) {
 	d.Must("add-network", "net1", "--subnet", subnet4)
 	d.Must("add-network", "six", "--subnet", subnet6)
 	d.Join("net1", "web", c)
+	d.Join("net1", "first", c, "--type", "veth", "--ifname", "x", "--default-route=no") // what veths need, the daemon then has
+	d.Must("del-port", "first")
 	host := filepath.Join(filepath.Dir(d.State), "file")
 	if err := os.WriteFile(host, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -228,11 +228,11 @@ func TestGone(t *testing.T) {
 		t.Errorf("port %d is gone, want %d", got, id)
 	}
 	before := d.WorkerCounters()[0].Turns
-	for range 20 {
+	for range 100 {
 		d.Quiesce()
 	}
-	if n := d.WorkerCounters()[0].Turns - before; n > 21 {
-		t.Errorf("%d turns for 21 letters", n)
+	if n := d.WorkerCounters()[0].Turns - before; n > 150 { // a signal may take one, too
+		t.Errorf("%d turns for 101 letters", n)
 	}
 	if len(gone) != 0 {
 		t.Error("reported twice")

@@ -80,7 +80,10 @@ func TestRemoveUnderTraffic(t *testing.T) {
 		})
 	}
 	written := uint64(0)
-	for range 300 {
+	for i := 0; i < 300 || written < 100; i++ {
+		if i == 100000 {
+			t.Fatalf("only %d frames were written", written)
+		}
 		g := &guarded{Port: newPort(t, "victim"), t: t}
 		id := add(t, d, g)
 		set.Store(&flow.FloodSet{Members: []flow.FloodMember{{Port: id}}})
@@ -98,9 +101,6 @@ func TestRemoveUnderTraffic(t *testing.T) {
 		}
 		g.Close()
 		written += c.TxPackets
-	}
-	if written == 0 {
-		t.Error("nothing was written")
 	}
 }
 

@@ -48,9 +48,9 @@ type Flow struct {
 // touchInterval is how often at most a hit is told to the table entries below it, nanoseconds.
 const touchInterval = 1e9
 
-// NewTable makes a table for at most max flows.
-func NewTable(max int) *Table {
-	return &Table{buckets: make([]bucket, minBuckets), mask: minBuckets - 1, max: max}
+// NewTable makes a table for at most limit flows; it is positive.
+func NewTable(limit int) *Table {
+	return &Table{buckets: make([]bucket, minBuckets), mask: minBuckets - 1, max: limit}
 }
 
 // Len returns the number of flows in the table.

@@ -37,14 +37,16 @@ var catalogue = []benchCase{
 	rrCase("rr-2cores", "TCP request/response, client and server pinned to a core each", exchange{pins: 2}, false),
 	rrCase("rr-1core", "TCP request/response, client and server pinned to the same core", exchange{pins: 1}, false),
 	rrCase("rr-sparse", "TCP request/response with 0.5 ms between transactions", exchange{sparse: true}, true),
-	connCase,
+	connCase("conn", 1, "TCP connections, one after the other: connect, a byte each way, reset"),
+	connCase("conn8", 8, "the same by 8 clients at once"),
 	floodCase("udp64", "64-byte frames as fast as the sender can", flood{payload: 18}, true),
 	floodCase("udp64-v6", "18 bytes of UDP payload over IPv6 as fast as the sender can", flood{payload: 18, v6: true}, false),
 	floodCase("udp1400", "1400 bytes of UDP payload as fast as the sender can", flood{payload: 1400}, true),
 	gsoCase,
 	searchCase("udp64-1pct", "64-byte frames at the highest rate with at most 1 % loss", 18),
 	searchCase("udp1400-1pct", "1400 bytes of UDP payload at the highest rate with at most 1 % loss", 1400),
-	rateCase("udp64-300k", "64-byte frames at 300 kpps", 300_000, true),
+	rateCase("udp64-300k", "64-byte frames at 300 kpps", 300_000, false),
+	rateCase("udp64-100k", "64-byte frames at 100 kpps", 100_000, true),
 	rateCase("udp64-10k", "64-byte frames at 10 kpps, one by one", 10_000, true),
 	idleCase,
 }
@@ -116,13 +118,17 @@ func rrCase(name, about string, ex exchange, main bool) benchCase {
 	}
 }
 
-var connCase = benchCase{
-	Case: result.Case{Name: "conn", About: "TCP connections: connect, a byte each way, reset; 8 clients", Metrics: []result.Metric{
-		{Name: "rate", Unit: "1/s", About: "connections a second", Better: result.Higher, Plot: true},
-	}},
-	main: true,
-	cost: func(seconds float64) float64 { return seconds + 0.4 },
-	run:  (*session).connections,
+func connCase(name string, clients int, about string) benchCase {
+	return benchCase{
+		Case: result.Case{Name: name, About: about, Metrics: []result.Metric{
+			{Name: "rate", Unit: "1/s", About: "connections a second", Better: result.Higher, Plot: true},
+		}},
+		main: true,
+		cost: func(seconds float64) float64 { return seconds + 0.4 },
+		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
+			return s.connections(ctx, p, clients)
+		},
+	}
 }
 
 // flood describes a UDP case at full rate.

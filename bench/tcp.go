@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,10 +101,10 @@ func (s *session) exchange(ctx context.Context, p *lab.Peer, ex exchange) (value
 	return values{"p50": got.P50, "p90": got.P90, "p99": got.P99, "transactions": float64(got.Transactions)}, nil
 }
 
-// connections measures connections a second.
-func (s *session) connections(ctx context.Context, p *lab.Peer) (values, error) {
+// connections measures connections a second, of so many clients at once.
+func (s *session) connections(ctx context.Context, p *lab.Peer, clients int) (values, error) {
 	var got load.ConnReport
-	if err := s.pair(ctx, p, "conn", s.at(p, false), nil, []string{"--seconds", seconds(s.seconds)}, &got); err != nil {
+	if err := s.pair(ctx, p, "conn", s.at(p, false), nil, []string{"--seconds", seconds(s.seconds), "--clients", strconv.Itoa(clients)}, &got); err != nil {
 		return nil, err
 	}
 	if got.Connections == 0 {

@@ -146,7 +146,7 @@ func replaceUnprintable(s string, escape func(r rune, raw string) string) string
 	var b strings.Builder
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
-		if strconv.IsPrint(r) && !(r == utf8.RuneError && n == 1) {
+		if strconv.IsPrint(r) && (r != utf8.RuneError || n != 1) {
 			b.WriteString(s[:n])
 		} else {
 			b.WriteString(escape(r, s[:n]))

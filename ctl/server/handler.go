@@ -36,7 +36,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 // recovered turns a panic into an answer. One in the middle of an answer can only cut the connection.
 func (s *Server) recovered(w *answer, r *http.Request, p any) {
-	if p == http.ErrAbortHandler {
+	if p == http.ErrAbortHandler { //nolint:errorlint // panicked with, not returned
 		panic(p)
 	}
 	s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))

@@ -95,7 +95,6 @@ var dropCases = []dropCase{
 
 // The reasons that no frame can bring about as things are.
 var unreachable = map[packet.DropReason]string{
-	packet.DropMACLimit: "a port over its limit forgets its oldest address instead",
 	packet.DropInternal: "it would be a bug",
 }
 

@@ -58,9 +58,9 @@ func PseudoSum(src, dst []byte, proto uint8, length int) uint64 {
 	return Sum(b[:], sum)
 }
 
-// UpdateSum returns checksum after a 16-bit word it covers went from old to new (RFC 1624, equation 3).
-func UpdateSum(checksum, old, new uint16) uint16 {
-	s := uint32(^checksum) + uint32(^old) + uint32(new)
+// UpdateSum returns checksum after a 16-bit word it covers went from was to is (RFC 1624, equation 3).
+func UpdateSum(checksum, was, is uint16) uint16 {
+	s := uint32(^checksum) + uint32(^was) + uint32(is)
 	s = s&0xffff + s>>16
 	s = s&0xffff + s>>16
 	return ^uint16(s)

@@ -24,7 +24,6 @@ const (
 	DropBadSourceMAC
 	DropVLANNotMember
 	DropReservedGroup
-	DropMACLimit
 
 	// Decision.
 	DropSamePort
@@ -60,7 +59,6 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropBadSourceMAC:  {"bad_source_mac", "the source MAC is zero or a group address"},
 	DropVLANNotMember: {"vlan_not_member", "the ingress port carries no such VLAN; give it --vlan or --trunk"},
 	DropReservedGroup: {"reserved_group", "01-80-C2-00-00-0x is for the link itself and never forwarded (IEEE 802.1Q 8.6.3)"},
-	DropMACLimit:      {"mac_limit", "the port may not have more MAC addresses"},
 	DropSamePort:      {"same_port", "the destination is behind the ingress port itself"},
 	DropNoReceiver:    {"no_receiver", "no other port carries this VLAN"},
 	DropIsolated:      {"isolated", "both ports are isolated"},

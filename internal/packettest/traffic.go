@@ -18,16 +18,16 @@ type flow struct {
 	df, stamps bool
 }
 
-// Traffic draws what a switch may read from one container in one turn: up to max frames of a few flows in bursts, TCP and
+// Traffic draws what a switch may read from one container in one turn: up to most frames of a few flows in bursts, TCP and
 // UDP, IPv4 and IPv6, tagged or not, of all sizes, mostly in sequence, mostly mergeable, some not. MAC addresses may be
 // shared by flows. Frames are not parsed.
-func Traffic(t *rapid.T, max int) []*packet.Frame {
+func Traffic(t *rapid.T, most int) []*packet.Frame {
 	flows := make([]*flow, rapid.IntRange(1, 5).Draw(t, "flows"))
 	for i := range flows {
 		flows[i] = newFlow(t, i)
 	}
 	var frames []*packet.Frame
-	n := rapid.IntRange(1, max).Draw(t, "frames")
+	n := rapid.IntRange(1, most).Draw(t, "frames")
 	for len(frames) < n {
 		fl := flows[rapid.IntRange(0, len(flows)-1).Draw(t, "flow")]
 		for range rapid.IntRange(1, 12).Draw(t, "burst") {

@@ -39,7 +39,7 @@ func readable(t *testing.T, p *mem.Port) bool {
 func TestReadInOrderWhileReadable(t *testing.T) {
 	p := newPort(t)
 	f := newFrame()
-	if readable(t, p) || p.Read(f) != port.ErrAgain {
+	if readable(t, p) || !errors.Is(p.Read(f), port.ErrAgain) {
 		t.Fatal("a new port has something to read")
 	}
 	vnet := bytes.Repeat([]byte{7}, packet.VnetLen)
@@ -56,7 +56,7 @@ func TestReadInOrderWhileReadable(t *testing.T) {
 			t.Errorf("read %q, want %q", got, want)
 		}
 	}
-	if readable(t, p) || p.Read(f) != port.ErrAgain {
+	if readable(t, p) || !errors.Is(p.Read(f), port.ErrAgain) {
 		t.Error("still readable after the last frame")
 	}
 }
@@ -134,13 +134,13 @@ func TestErrors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPort(t, mem.Queue(2))
 			c.prepare(p)
-			if err := p.Write(c.frame); err != c.write {
+			if err := p.Write(c.frame); !errors.Is(err, c.write) {
 				t.Errorf("Write: %v, want %v", err, c.write)
 			}
 			if err := p.Inject(nil, nil); err != c.inject {
 				t.Errorf("Inject: %v, want %v", err, c.inject)
 			}
-			if drops, _, _ := p.KernelDrops(); (drops == 1) != (c.inject == port.ErrFull) {
+			if drops, _, _ := p.KernelDrops(); (drops == 1) != errors.Is(c.inject, port.ErrFull) {
 				t.Errorf("%d drops counted", drops)
 			}
 		})

@@ -16,7 +16,7 @@ type slot struct {
 	end int
 }
 
-func newQueue(max int) queue { return queue{slots: make([]slot, max)} }
+func newQueue(size int) queue { return queue{slots: make([]slot, size)} }
 
 func (q *queue) full() bool { return q.n == len(q.slots) }
 

@@ -137,7 +137,7 @@ func TestErrors(t *testing.T) {
 			if err := p.Write(c.frame); !errors.Is(err, c.write) {
 				t.Errorf("Write: %v, want %v", err, c.write)
 			}
-			if err := p.Inject(nil, nil); err != c.inject {
+			if err := p.Inject(nil, nil); !errors.Is(err, c.inject) {
 				t.Errorf("Inject: %v, want %v", err, c.inject)
 			}
 			if drops, _, _ := p.KernelDrops(); (drops == 1) != errors.Is(c.inject, port.ErrFull) {
@@ -154,7 +154,7 @@ func TestKillIsSeenByReader(t *testing.T) {
 	if !readable(t, p) {
 		t.Error("not readable")
 	}
-	if err := p.Read(newFrame()); err != port.ErrGone {
+	if err := p.Read(newFrame()); !errors.Is(err, port.ErrGone) {
 		t.Errorf("Read: %v, want ErrGone", err)
 	}
 }

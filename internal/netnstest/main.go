@@ -23,6 +23,9 @@ var mainRuns bool
 // Main runs a package's tests and fails when they leave processes or namespaces behind. To be called by TestMain.
 func Main(m *testing.M) {
 	mainRuns = true
+	if raceEnabled && os.Getenv("GORACE") == "" { // else each daemon and each vsctl sleeps for a second before it ends
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	sweep()
 	code := m.Run()
 	if err := os.RemoveAll(base); err != nil {

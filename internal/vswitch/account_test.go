@@ -38,10 +38,11 @@ func TestEveryLossIsCounted(t *testing.T) {
 			d := lab.Daemon("--txqueuelen", "20")
 			d.Must("add-network", "net1", "--subnet", subnet4)
 			a, b := lab.Container("a"), lab.Container("b")
-			for label, c := range map[string]*netnstest.Container{"a": a, "b": b} {
-				c.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
-				d.Join("net1", label, c, "--type", map[string]string{"a": tt.a, "b": tt.b}[label])
+			for _, c := range []*netnstest.Container{a, b} {
+				c.Run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
 			}
+			d.Join("net1", "a", a, "--type", tt.a)
+			d.Join("net1", "b", b, "--type", tt.b)
 			a.Run("ping", "-q", "-c1", "-W2", b4)
 			// Neighbors stay known, so that nothing but the flood is under way.
 			a.IP("neigh replace " + b4 + " lladdr " + b.MAC() + " dev eth0 nud permanent")

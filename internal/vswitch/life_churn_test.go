@@ -94,7 +94,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		return f <= fds && g <= routines
 	})
-	if grown := resident(t, d) - memory; grown > 8<<10 {
+	if grown := resident(t, d) - memory; grown > 16<<10 {
 		t.Errorf("memory grew by %d KiB, from %d", grown, memory)
 	}
 	ping(lab, a, b4)

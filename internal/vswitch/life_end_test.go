@@ -77,15 +77,17 @@ func TestTwoDaemons(t *testing.T) {
 
 // TestNotWritable: the daemon says what it can't write, and leaves no keeper behind.
 func TestNotWritable(t *testing.T) {
-	t.Parallel()
 	for _, tt := range [][]string{{"--state-dir", "/proc/nowhere"}, {"--socket", "/proc/nowhere/s"}, {"--socket", "/proc/version"}} {
-		lab := netnstest.New(t)
-		d := lab.NewDaemon()
-		err := d.TryStart(tt...)
-		if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(d.Log(), filepath.Dir(tt[1])) {
-			t.Errorf("%v: %v\n%s", tt, err, d.Log())
-		}
-		lab.Eventually("no keeper stays behind", func() bool { return keeperOf(d) == 0 })
+		t.Run(tt[1], func(t *testing.T) {
+			t.Parallel()
+			lab := netnstest.New(t)
+			d := lab.NewDaemon()
+			err := d.TryStart(tt...)
+			if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(d.Log(), filepath.Dir(tt[1])) {
+				t.Errorf("%v\n%s", err, d.Log())
+			}
+			lab.Eventually("no keeper stays behind", func() bool { return keeperOf(d) == 0 })
+		})
 	}
 }
 

@@ -152,7 +152,11 @@ func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
 		notify(log, "READY=1")
 		return server.New(sw, events, log).Serve(ctx, l)
 	})
-	context.AfterFunc(ctx, func() { notify(log, "STOPPING=1") })
+	g.Go(func() error {
+		<-ctx.Done()
+		notify(log, "STOPPING=1")
+		return nil
+	})
 	err = g.Wait()
 	log.Info("stopped; interfaces stay in place")
 	return err

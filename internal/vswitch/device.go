@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,9 @@ type device struct {
 	drop    string // veth: what keeps the kernel's stack off
 	offload port.Offload
 	port    port.Port
+
+	mu     sync.RWMutex // held by looks at the file descriptors, which hold no lock of the Switch
+	closed bool         // guarded by mu; the descriptors' numbers may be another's
 }
 
 // Names in the fd store: "port.ID.WHAT" for a port's, and one for the private namespace.
@@ -148,7 +152,11 @@ func (s *Switch) condemn(d *device) {
 
 // destroy ends the device's removal, after it was unplugged.
 func (s *Switch) destroy(d *device) {
-	if err := d.port.Close(); err != nil {
+	d.mu.Lock()
+	d.closed = true
+	err := d.port.Close()
+	d.mu.Unlock()
+	if err != nil {
 		s.log.Warn("close a port", "port", d.id, "err", err)
 	}
 	if d.dropFD >= 0 {

@@ -19,6 +19,7 @@ import (
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
+	"vswitch/internal/port"
 )
 
 // Flows lists the cached decisions, those of one port or all.
@@ -111,16 +112,20 @@ func workerStats(i, ports int, c datapath.WorkerCounters) api.WorkerStats {
 // kernelDrops returns what the kernel dropped on its side: frames that we did not read in time, and frames we wrote. A TAP
 // whose namespace died meanwhile has none.
 func (s *Switch) kernelDrops(e *endpoint) (rx, tx uint64) {
-	if e.dev == nil {
+	d := e.dev
+	if d == nil {
 		return 0, 0
 	}
-	if c, ok := e.dev.port.(interface {
-		KernelDrops() (rx, tx uint64, err error)
-	}); ok {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return 0, 0
+	}
+	if c, ok := d.port.(port.Counters); ok {
 		rx, tx, _ = c.KernelDrops()
 		return rx, tx
 	}
-	ns, st, err := link.WhereIs(e.dev.fd)
+	ns, st, err := link.WhereIs(d.fd)
 	if err != nil {
 		return 0, 0
 	}

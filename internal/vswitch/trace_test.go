@@ -106,7 +106,7 @@ func TestTraceFillsIn(t *testing.T) {
 		t.Errorf("no flow from a to b: %+v", flows)
 	}
 	for _, f := range flows {
-		if v := netnstest.Get[api.Trace](d, "trace", f.Match).Verdict; v != f.Actions {
+		if v := netnstest.Get[api.Trace](d, "trace", f.Match).Verdict; !strings.HasPrefix(v, f.Actions) { // of a flood it names the receivers, too
 			t.Errorf("flow %s does %q, but trace of its match says %q", f.Match, f.Actions, v)
 		}
 	}

@@ -15,7 +15,8 @@ import (
 	"vswitch/internal/pipeline"
 )
 
-// endpoint is a port that is attached, or was and could not be found again (then dev is nil).
+// endpoint is a port that is attached, or was and could not be found again (then dev is nil). Once entered it changes only with
+// verb held and under mu, for looks copy it.
 type endpoint struct {
 	port    api.Port // intent; Status is made when asked for
 	net     *network
@@ -60,7 +61,9 @@ func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpo
 // look notes what may have happened to the interface before it was watched.
 func (s *Switch) look(e *endpoint, ns *link.Namespace) {
 	if st, err := link.LookupIndex(ns, e.index); err == nil { // else it was moved on: nobody has been told of it yet
+		s.mu.Lock()
 		e.down, e.port.IfName = !st.Up, st.Name
+		s.mu.Unlock()
 	}
 }
 

@@ -70,13 +70,11 @@ func (s *Switch) settle(e *endpoint, ns *link.Namespace, st link.State) {
 	if ref == nil || ref.Dev != id.Dev || ref.Inode != id.Inode {
 		ref = s.refTo(e, ns)
 	}
+	pins := e.dev.kind == api.PortTAP && link.Pins(e.dev.fd, id)
 	s.mu.Lock()
-	e.ns, e.index, e.down, e.err = id, st.Index, !st.Up, ""
+	e.ns, e.index, e.down, e.err, e.pins = id, st.Index, !st.Up, "", pins
 	e.port.IfName, e.port.Netns, e.port.Stage = st.Name, ref, e.port.Stage && ref == nil
 	s.mu.Unlock()
-	if e.dev.kind == api.PortTAP {
-		e.pins = link.Pins(e.dev.fd, id)
-	}
 	if was.IfName != e.port.IfName || was.Netns != e.port.Netns {
 		s.save(e)
 	}

@@ -33,13 +33,18 @@ func (s *Switch) watch(e *endpoint, ns *link.Namespace) {
 		s.log.Warn("watch a namespace; a port's state may be shown wrong", "port", e.port.Name, "err", err)
 		return
 	}
+	s.mu.Lock()
 	e.unwatch = remove
+	s.mu.Unlock()
 }
 
 func (s *Switch) unwatch(e *endpoint) {
-	if e.unwatch != nil {
-		e.unwatch()
-		e.unwatch = nil
+	s.mu.Lock()
+	remove := e.unwatch
+	e.unwatch = nil
+	s.mu.Unlock()
+	if remove != nil {
+		remove()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 // Plug says how a container is connected.
 type Plug struct {
+	Label    string // of the port
 	MAC      string
 	IPs      []string // with prefix length
 	Access   int      // VLAN; 0: untagged
@@ -17,7 +18,7 @@ type Plug struct {
 
 // Fabric connects containers: a network of vswitch, or the kernel's bridge. The interface in the container is eth0.
 type Fabric interface {
-	Plug(label string, c *Container, p Plug)
+	Plug(c *Container, p Plug)
 }
 
 // Network is a network of a daemon as a Fabric. Flags go to each add-port.
@@ -30,7 +31,7 @@ type Network struct {
 var _ Fabric = Network{}
 
 // Plug adds a port.
-func (n Network) Plug(label string, c *Container, p Plug) {
+func (n Network) Plug(c *Container, p Plug) {
 	n.Daemon.lab.t.Helper()
 	flags := append([]string{"--mac", p.MAC, "--default-route=no"}, n.Flags...)
 	for _, ip := range p.IPs {
@@ -51,7 +52,7 @@ func (n Network) Plug(label string, c *Container, p Plug) {
 	if p.Isolated {
 		flags = append(flags, "--isolated")
 	}
-	n.Daemon.Join(n.Name, label, c, flags...)
+	n.Daemon.Join(n.Name, p.Label, c, flags...)
 }
 
 // KernelBridge is a bridge of the kernel in a namespace of its own, as a Fabric of veths.
@@ -78,7 +79,7 @@ func (l *Lab) KernelBridge(mtu int) *KernelBridge {
 }
 
 // Plug connects a veth.
-func (b *KernelBridge) Plug(_ string, c *Container, p Plug) {
+func (b *KernelBridge) Plug(c *Container, p Plug) {
 	c.lab.t.Helper()
 	b.ports++
 	port := fmt.Sprintf("p%d", b.ports)

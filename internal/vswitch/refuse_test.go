@@ -9,6 +9,80 @@ import (
 	"vswitch/internal/netnstest"
 )
 
+// tooLong is a name of 65 bytes.
+var tooLong = strings.Repeat("x", 65)
+
+// refusals are command lines and what they get: an exit code, and words of the message. $NS is a container that has an eth0,
+// $FILE a file.
+var refusals = []struct {
+	name  string
+	code  int
+	words string
+	args  []string
+}{
+	{"slash", 1, "is not allowed", []string{"add-network", "a/b"}},
+	{"dots", 1, "is not allowed", []string{"add-network", ".."}},
+	{"newline", 1, "is not allowed", []string{"add-network", "a\nb"}},
+	{"escape", 1, "is not allowed", []string{"add-network", "a\x1b[31m"}},
+	{"empty", 1, "is not allowed", []string{"add-network", ""}},
+	{"65 bytes", 1, "1 to 64", []string{"add-network", tooLong}},
+	{"not UTF-8", 1, "is not allowed", []string{"add-network", "\xff\xfe"}},
+	{"port's name with a slash", 1, "is not allowed", []string{"add-port", "net1", "../x", "$NS", "--ifname=x"}},
+	{"port's name of 65 bytes", 1, "1 to 64", []string{"add-port", "net1", tooLong, "$NS", "--ifname=x"}},
+	{"port's name with a newline", 1, "is not allowed", []string{"add-port", "net1", "x\n", "$NS", "--ifname=x"}},
+	{"interface name of 16 bytes", 1, "15 bytes", []string{"add-port", "net1", "x", "$NS", "--ifname=abcdefghijklmnop"}},
+	{"interface name with a slash", 1, "is not allowed", []string{"add-port", "net1", "x", "$NS", "--ifname=a/b"}},
+	{"interface name with an escape", 1, "is not allowed", []string{"add-port", "net1", "x", "$NS", "--ifname=a\x1bb"}},
+	{"interface name of dots", 1, "is not allowed", []string{"add-port", "net1", "x", "$NS", "--ifname=.."}},
+	{"interface lo", 1, "already exists", []string{"add-port", "net1", "x", "$NS", "--ifname=lo"}},
+	{"interface exists", 1, "choose another with --ifname", []string{"add-port", "net1", "x", "$NS"}},
+	{"interface exists, veth", 1, "choose another with --ifname", []string{"add-port", "net1", "x", "$NS", "--type=veth"}},
+	{"second default route", 1, "--default-route=no", []string{"add-port", "net1", "x", "$NS", "--ifname=x"}},
+	{"second default route, veth", 1, "--default-route=no", []string{"add-port", "net1", "x", "$NS", "--ifname=x", "--type=veth"}},
+	{"no such namespace", 1, "ip netns add", []string{"add-port", "net1", "x", "--netns=nowhere"}},
+	{"no such path", 1, "no such file", []string{"add-port", "net1", "x", "--netns=/run/netns/nowhere"}},
+	{"a file", 1, "not a network namespace", []string{"add-port", "net1", "x", "--netns=$FILE"}},
+	{"a relative path", 1, "absolute", []string{"add-port", "net1", "x", "--netns=../net"}},
+	{"another kind of namespace", 1, "not a network namespace", []string{"add-port", "net1", "x", "--netns=/proc/self/ns/mnt"}},
+	{"no such process", 1, "no such process", []string{"add-port", "net1", "x", "--pid=4194305"}},
+	{"no such port's namespace", 1, "no port", []string{"add-port", "net1", "x", "--netns=container:nobody"}},
+	{"no such network", 1, "no network", []string{"add-port", "net9", "x", "$NS"}},
+	{"network exists", 1, "already exists", []string{"add-network", "net1"}},
+	{"port exists", 1, "already exists", []string{"add-port", "net1", "web", "$NS"}},
+	{"overlap", 1, "net1", []string{"add-network", "n", "--subnet=10.9.0.128/25"}},
+	{"overlap in one", 1, "overlap", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--subnet=10.8.0.0/25"}},
+	{"host bits", 1, "did you mean 10.8.0.0/24", []string{"add-network", "n", "--subnet=10.8.0.1/24"}},
+	{"loopback", 1, "loopback", []string{"add-network", "n", "--subnet=127.0.0.0/24"}},
+	{"multicast", 1, "multicast", []string{"add-network", "n", "--subnet=ff02::/64"}},
+	{"gateway elsewhere", 1, "in none of", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--gateway=10.7.0.1"}},
+	{"range elsewhere", 1, "within none of", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--ip-range=10.7.0.0/28"}},
+	{"tiny MTU", 1, "68", []string{"add-network", "n", "--mtu=67"}},
+	{"tiny MTU for IPv6", 1, "1280", []string{"add-network", "n", "--subnet=fd00:8::/64", "--mtu=1279"}},
+	{"MTU over the network's", 1, "larger", []string{"add-port", "net1", "x", "$NS", "--ifname=x", "--mtu=1501"}},
+	{"group MAC", 1, "group", []string{"add-port", "net1", "x", "$NS", "--ifname=x", "--mac=01:00:5e:00:00:01"}},
+	{"MAC taken", 1, "web", []string{"add-port", "net1", "x", "$NS", "--ifname=x", "--mac=02:42:0a:09:00:02"}},
+	{"route of two families", 1, "family", []string{"add-port", "net1", "x", "$NS", "--ifname=x", "--route=10.0.0.0/8=fd00::1"}},
+	{"unknown driver", 1, "bridge", []string{"add-network", "n", "--driver=overlay"}},
+	{"network with ports", 1, "--force", []string{"del-network", "net1"}},
+	{"no such port", 1, "no port", []string{"del-port", "nobody"}},
+	{"no such network to delete", 1, "no network", []string{"del-network", "nothing"}},
+	{"static entry of a group", 1, "group", []string{"add-fdb", "net1", "01:00:5e:00:00:01", "web"}},
+	{"static entry on another network's port", 1, "net1", []string{"add-fdb", "six", stranger, "web"}},
+	{"trace of nobody", 1, "no port", []string{"trace", "in_port=nobody,tcp"}},
+	{"trace of nonsense", 1, "no field", []string{"trace", "in_port=web,tcp_dts=80"}},
+
+	{"malformed subnet", 2, "subnet", []string{"add-network", "n", "--subnet=10.8.0.0/33"}},
+	{"malformed address", 2, "ip", []string{"add-port", "net1", "x", "$NS", "--ip=10.9.0"}},
+	{"VLAN 4095", 2, "4094", []string{"add-port", "net1", "x", "$NS", "--vlan=4095"}},
+	{"VLAN and trunk", 2, "exclude", []string{"add-port", "net1", "x", "$NS", "--vlan=1", "--trunk=2"}},
+	{"trunk backwards", 2, "ends before", []string{"add-port", "net1", "x", "$NS", "--trunk=9-2"}},
+	{"no namespace", 2, "--netns", []string{"add-port", "net1", "x"}},
+	{"two namespaces", 2, "exclude", []string{"add-port", "net1", "x", "$NS", "--pid=1"}},
+	{"unknown verb", 2, "did you mean add-port", []string{"add-prot", "net1", "x"}},
+	{"unknown flag", 2, "unknown flag", []string{"add-network", "n", "--subnets=10.0.0.0/8"}},
+	{"too many arguments", 2, "one too many", []string{"del-port", "a", "b"}},
+}
+
 // TestRefusals has vsctl say what is wrong, with the exit code that scripts look at, and leave nothing behind.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
@@ -25,79 +99,16 @@ func TestRefusals(t *testing.T) {
 	}
 	before, fds := d.Must("show", "-o", "json"), d.FDs()
 	ns := "--netns=" + c.Name
-	long := strings.Repeat("x", 65)
-	for _, tt := range []struct {
-		name  string
-		code  int
-		words string
-		args  []string
-	}{
-		{"slash", 1, "is not allowed", []string{"add-network", "a/b"}},
-		{"dots", 1, "is not allowed", []string{"add-network", ".."}},
-		{"newline", 1, "is not allowed", []string{"add-network", "a\nb"}},
-		{"escape", 1, "is not allowed", []string{"add-network", "a\x1b[31m"}},
-		{"empty", 1, "is not allowed", []string{"add-network", ""}},
-		{"65 bytes", 1, "1 to 64", []string{"add-network", long}},
-		{"not UTF-8", 1, "is not allowed", []string{"add-network", "\xff\xfe"}},
-		{"port's name with a slash", 1, "is not allowed", []string{"add-port", "net1", "../x", ns, "--ifname=x"}},
-		{"port's name of 65 bytes", 1, "1 to 64", []string{"add-port", "net1", long, ns, "--ifname=x"}},
-		{"port's name with a newline", 1, "is not allowed", []string{"add-port", "net1", "x\n", ns, "--ifname=x"}},
-		{"interface name of 16 bytes", 1, "15 bytes", []string{"add-port", "net1", "x", ns, "--ifname=abcdefghijklmnop"}},
-		{"interface name with a slash", 1, "is not allowed", []string{"add-port", "net1", "x", ns, "--ifname=a/b"}},
-		{"interface name with an escape", 1, "is not allowed", []string{"add-port", "net1", "x", ns, "--ifname=a\x1bb"}},
-		{"interface name of dots", 1, "is not allowed", []string{"add-port", "net1", "x", ns, "--ifname=.."}},
-		{"interface lo", 1, "already exists", []string{"add-port", "net1", "x", ns, "--ifname=lo"}},
-		{"interface exists", 1, "choose another with --ifname", []string{"add-port", "net1", "x", ns}},
-		{"interface exists, veth", 1, "choose another with --ifname", []string{"add-port", "net1", "x", ns, "--type=veth"}},
-		{"second default route", 1, "--default-route=no", []string{"add-port", "net1", "x", ns, "--ifname=x"}},
-		{"second default route, veth", 1, "--default-route=no", []string{"add-port", "net1", "x", ns, "--ifname=x", "--type=veth"}},
-		{"no such namespace", 1, "ip netns add", []string{"add-port", "net1", "x", "--netns=nowhere"}},
-		{"no such path", 1, "no such file", []string{"add-port", "net1", "x", "--netns=/run/netns/nowhere"}},
-		{"a file", 1, "not a network namespace", []string{"add-port", "net1", "x", "--netns=" + host}},
-		{"a relative path", 1, "absolute", []string{"add-port", "net1", "x", "--netns=../net"}},
-		{"another kind of namespace", 1, "not a network namespace", []string{"add-port", "net1", "x", "--netns=/proc/self/ns/mnt"}},
-		{"no such process", 1, "no such process", []string{"add-port", "net1", "x", "--pid=4194305"}},
-		{"no such port's namespace", 1, "no port", []string{"add-port", "net1", "x", "--netns=container:nobody"}},
-		{"no such network", 1, "no network", []string{"add-port", "net9", "x", ns}},
-		{"network exists", 1, "already exists", []string{"add-network", "net1"}},
-		{"port exists", 1, "already exists", []string{"add-port", "net1", "web", ns}},
-		{"overlap", 1, "net1", []string{"add-network", "n", "--subnet=10.9.0.128/25"}},
-		{"overlap in one", 1, "overlap", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--subnet=10.8.0.0/25"}},
-		{"host bits", 1, "did you mean 10.8.0.0/24", []string{"add-network", "n", "--subnet=10.8.0.1/24"}},
-		{"loopback", 1, "loopback", []string{"add-network", "n", "--subnet=127.0.0.0/24"}},
-		{"multicast", 1, "multicast", []string{"add-network", "n", "--subnet=ff02::/64"}},
-		{"gateway elsewhere", 1, "in none of", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--gateway=10.7.0.1"}},
-		{"range elsewhere", 1, "within none of", []string{"add-network", "n", "--subnet=10.8.0.0/24", "--ip-range=10.7.0.0/28"}},
-		{"tiny MTU", 1, "68", []string{"add-network", "n", "--mtu=67"}},
-		{"tiny MTU for IPv6", 1, "1280", []string{"add-network", "n", "--subnet=fd00:8::/64", "--mtu=1279"}},
-		{"MTU over the network's", 1, "larger", []string{"add-port", "net1", "x", ns, "--ifname=x", "--mtu=1501"}},
-		{"group MAC", 1, "group", []string{"add-port", "net1", "x", ns, "--ifname=x", "--mac=01:00:5e:00:00:01"}},
-		{"MAC taken", 1, "web", []string{"add-port", "net1", "x", ns, "--ifname=x", "--mac=02:42:0a:09:00:02"}},
-		{"route of two families", 1, "family", []string{"add-port", "net1", "x", ns, "--ifname=x", "--route=10.0.0.0/8=fd00::1"}},
-		{"unknown driver", 1, "bridge", []string{"add-network", "n", "--driver=overlay"}},
-		{"network with ports", 1, "--force", []string{"del-network", "net1"}},
-		{"no such port", 1, "no port", []string{"del-port", "nobody"}},
-		{"no such network to delete", 1, "no network", []string{"del-network", "nothing"}},
-		{"static entry of a group", 1, "group", []string{"add-fdb", "net1", "01:00:5e:00:00:01", "web"}},
-		{"static entry on another network's port", 1, "net1", []string{"add-fdb", "six", stranger, "web"}},
-		{"trace of nobody", 1, "no port", []string{"trace", "in_port=nobody,tcp"}},
-		{"trace of nonsense", 1, "no field", []string{"trace", "in_port=web,tcp_dts=80"}},
-
-		{"malformed subnet", 2, "subnet", []string{"add-network", "n", "--subnet=10.8.0.0/33"}},
-		{"malformed address", 2, "ip", []string{"add-port", "net1", "x", ns, "--ip=10.9.0"}},
-		{"VLAN 4095", 2, "4094", []string{"add-port", "net1", "x", ns, "--vlan=4095"}},
-		{"VLAN and trunk", 2, "exclude", []string{"add-port", "net1", "x", ns, "--vlan=1", "--trunk=2"}},
-		{"trunk backwards", 2, "ends before", []string{"add-port", "net1", "x", ns, "--trunk=9-2"}},
-		{"no namespace", 2, "--netns", []string{"add-port", "net1", "x"}},
-		{"two namespaces", 2, "exclude", []string{"add-port", "net1", "x", ns, "--pid=1"}},
-		{"unknown verb", 2, "did you mean add-port", []string{"add-prot", "net1", "x"}},
-		{"unknown flag", 2, "unknown flag", []string{"add-network", "n", "--subnets=10.0.0.0/8"}},
-		{"too many arguments", 2, "one too many", []string{"del-port", "a", "b"}},
-	} {
+	expand := strings.NewReplacer("$NS", ns, "$FILE", host)
+	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
 			lab.In(t)
-			d.Refused(tt.code, tt.words, tt.args...)
-			r := d.Vsctl(tt.args...)
+			var args []string
+			for _, arg := range tt.args {
+				args = append(args, expand.Replace(arg))
+			}
+			d.Refused(tt.code, tt.words, args...)
+			r := d.Vsctl(args...)
 			if strings.ContainsAny(strings.TrimSuffix(r.Err, "\n"), "\n\x1b") || !strings.HasPrefix(r.Err, "vsctl: ") {
 				t.Errorf("the message is not one plain line: %q", r.Err)
 			}

@@ -35,76 +35,99 @@ func TestSameAsKernelBridge(t *testing.T) {
 }
 
 // script connects containers to the fabric, sends, and writes down what happened, a line for each thing.
-func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) (lines []string) {
+func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) []string {
 	t.Helper()
-	plugs := []struct {
-		label string
-		netnstest.Plug
-	}{
-		{"a", netnstest.Plug{IPs: []string{"10.9.0.2/24", "fd00:9::2/64"}}},
-		{"b", netnstest.Plug{IPs: []string{"10.9.0.3/24", "fd00:9::3/64"}}},
-		{"i", netnstest.Plug{IPs: []string{"10.9.0.4/24"}, Isolated: true}},
-		{"j", netnstest.Plug{IPs: []string{"10.9.0.5/24"}, Isolated: true}},
-		{"e", netnstest.Plug{Access: 10}},
-		{"t", netnstest.Plug{Trunk: []int{10, 20}}},
-		{"n", netnstest.Plug{Trunk: []int{10, 20}, Native: 30}},
+	plugs := []netnstest.Plug{
+		{Label: "a", IPs: []string{"10.9.0.2/24", "fd00:9::2/64"}},
+		{Label: "b", IPs: []string{"10.9.0.3/24", "fd00:9::3/64"}},
+		{Label: "i", IPs: []string{"10.9.0.4/24"}, Isolated: true},
+		{Label: "j", IPs: []string{"10.9.0.5/24"}, Isolated: true},
+		{Label: "e", Access: 10},
+		{Label: "t", Trunk: []int{10, 20}},
+		{Label: "n", Trunk: []int{10, 20}, Native: 30},
 	}
 	if !vlans {
 		plugs = plugs[:4]
 	}
-	ears, all := lab.Ears(), make(map[string]*netnstest.Container)
-	for i, p := range plugs {
-		c := lab.Container(p.label)
-		p.MAC = mac(i)
-		f.Plug(p.label, c, p.Plug)
-		ears.Add(p.label, c, "eth0")
-		all[p.label] = c
+	p := play{ears: lab.Ears(), all: make(map[string]*netnstest.Container)}
+	for i, plug := range plugs {
+		c := lab.Container(plug.Label)
+		plug.MAC = mac(i)
+		f.Plug(c, plug)
+		p.ears.Add(plug.Label, c, "eth0")
+		p.all[plug.Label] = c
 	}
-	note := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	hear := func(from, src, dst string, tags ...string) {
-		var fence []string
-		if from == "t" {
-			fence = []string{"8100000a"}
-		}
-		var who []string
-		for _, h := range ears.SendFrom(from, ears.Frame(dst, src, tags...), "02:00:00:00:0f:ff", fence...) {
-			end := strings.Index(string(h.Frame), "\x88\xb5")
-			who = append(who, fmt.Sprintf("%s:%x", h.By, h.Frame[12:end]))
-		}
-		slices.Sort(who)
-		note("%s from %s to %s with tags %v: %v", src, from, dst, tags, who)
+	p.bridging()
+	if vlans {
+		p.vlans()
 	}
-	for i, p := range plugs {
-		if p.label != "t" && p.label != "n" {
-			hear(p.label, mac(i), broadcast)
-		}
+	p.kernels()
+	return p.lines
+}
+
+// play is one run of the script.
+type play struct {
+	ears  *netnstest.Ears
+	all   map[string]*netnstest.Container
+	lines []string
+}
+
+func (p *play) note(format string, args ...any) {
+	p.lines = append(p.lines, fmt.Sprintf(format, args...))
+}
+
+// hear notes who hears a frame, with which tags.
+func (p *play) hear(from, src, dst string, tags ...string) {
+	var fence []string
+	if from == "t" {
+		fence = []string{"8100000a"}
+	}
+	var who []string
+	for _, h := range p.ears.SendFrom(from, p.ears.Frame(dst, src, tags...), "02:00:00:00:0f:ff", fence...) {
+		end := strings.Index(string(h.Frame), "\x88\xb5")
+		who = append(who, fmt.Sprintf("%s:%x", h.By, h.Frame[12:end]))
+	}
+	slices.Sort(who)
+	p.note("%s from %s to %s with tags %v: %v", src, from, dst, tags, who)
+}
+
+func (p *play) bridging() {
+	labels := []string{"a", "b", "i", "j"}
+	for i, label := range labels {
+		p.hear(label, mac(i), broadcast)
 	}
 	for _, pair := range [][2]int{{0, 1}, {1, 0}, {0, 2}, {2, 0}, {2, 3}, {3, 2}, {0, 0}} {
-		hear(plugs[pair[0]].label, mac(pair[0]), mac(pair[1]))
+		p.hear(labels[pair[0]], mac(pair[0]), mac(pair[1]))
 	}
 	// Not 01-80-c2-00-00-00: the kernel's bridge forwards it as long as its own spanning tree is off.
 	for _, dst := range []string{multicast, "33:33:00:00:00:55", stranger, "01:80:c2:00:00:03", "01:80:c2:00:00:0e", "01:80:c2:00:00:10"} {
-		hear("a", mac(0), dst)
-		hear("i", mac(2), dst)
+		p.hear("a", mac(0), dst)
+		p.hear("i", mac(2), dst)
 	}
-	hear("b", stranger, broadcast)
-	hear("a", mac(0), stranger)
-	hear("i", stranger, broadcast) // it moves
-	hear("a", mac(0), stranger)
-	hear("a", multicast, broadcast) // a source that none can have
-	if vlans {
-		hear("e", mac(4), broadcast, "8100000a")
-		hear("e", mac(4), broadcast, "81000014")
-		hear("t", mac(5), broadcast, "8100000a")
-		hear("t", mac(5), broadcast, "81000014")
-		hear("t", mac(5), broadcast, "8100001e")
-		hear("t", mac(5), mac(4), "8100000a")
-		hear("t", mac(5), broadcast)
-		hear("n", mac(6), broadcast, "8100a014")
-		hear("n", mac(6), broadcast)
-	}
-	a, b, i := all["a"], all["b"], all["i"]
-	try := func(what string, err error) { note("%s: %v", what, err == nil) }
+	p.hear("b", stranger, broadcast)
+	p.hear("a", mac(0), stranger)
+	p.hear("i", stranger, broadcast) // it moves
+	p.hear("a", mac(0), stranger)
+	p.hear("a", multicast, broadcast) // a source that none can have
+}
+
+func (p *play) vlans() {
+	p.hear("e", mac(4), broadcast)
+	p.hear("e", mac(4), broadcast, "8100000a")
+	p.hear("e", mac(4), broadcast, "81000014")
+	p.hear("t", mac(5), broadcast, "8100000a")
+	p.hear("t", mac(5), broadcast, "81000014")
+	p.hear("t", mac(5), broadcast, "8100001e")
+	p.hear("t", mac(5), mac(4), "8100000a")
+	p.hear("t", mac(5), broadcast)
+	p.hear("n", mac(6), broadcast, "8100a014")
+	p.hear("n", mac(6), broadcast)
+}
+
+// kernels has the containers' own kernels talk to each other.
+func (p *play) kernels() {
+	a, b, i := p.all["a"], p.all["b"], p.all["i"]
+	try := func(what string, err error) { p.note("%s: %v", what, err == nil) }
 	ping := func(from *netnstest.Container, args string) {
 		_, err := from.Try("ping", strings.Fields("-q -c2 -i0.01 -W0.3 "+args)...)
 		try("ping "+args, err)
@@ -123,5 +146,4 @@ func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) (l
 	try("UDP", netnstest.Datagrams(a, b, b4, 1, 18, 1472, 1473, 4000, 20000))
 	try("UDP over IPv6", netnstest.Datagrams(b, a, a6, 1, 18, 1452, 1453, 4000, 20000))
 	try("UDP_SEGMENT", netnstest.SegmentedDatagrams(a, b, b4, 1472, 30))
-	return lines
 }

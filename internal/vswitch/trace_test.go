@@ -10,6 +10,34 @@ import (
 	"vswitch/internal/netnstest"
 )
 
+// tracedFrames are sent one after the other; what is learned from one counts for the next.
+var tracedFrames = []struct {
+	from, src, dst string
+	vlan           int
+}{
+	{"a", mac(0), broadcast, 0},
+	{"b", mac(1), mac(0), 0},
+	{"a", mac(0), mac(1), 0},
+	{"a", mac(0), mac(0), 0},
+	{"a", mac(0), stranger, 0},
+	{"a", mac(0), "02:00:00:00:09:09", 0},
+	{"a", mac(0), multicast, 0},
+	{"a", mac(0), "01:80:c2:00:00:0e", 0},
+	{"a", mac(0), broadcast, 10},
+	{"c", mac(2), broadcast, 0},
+	{"d", mac(3), mac(2), 0},
+	{"c", mac(2), mac(0), 0},
+	{"e", mac(4), broadcast, 0},
+	{"t", mac(5), mac(4), 10},
+	{"t", mac(5), broadcast, 0},
+	{"t", mac(5), broadcast, 20},
+	{"b", mac(0), broadcast, 0}, // a's address moves to b
+	{"a", mac(0), mac(1), 0},    // and back
+	{"c", stranger, broadcast, 0},
+	{"a", multicast, broadcast, 0},
+	{"a", "00:00:00:00:00:00", broadcast, 0},
+}
+
 // TestTraceIsTrue sends frames and compares who hears them with what trace said before.
 //
 //	a, b untagged     c, d isolated     e access 10     t trunk of 10, native 0 (untagged)
@@ -27,32 +55,7 @@ func TestTraceIsTrue(t *testing.T) {
 		ears.Add(p.label, c, "eth0")
 	}
 	d.Must("add-fdb", "net1", stranger, "b")
-	for _, tt := range []struct {
-		from, src, dst string
-		vlan           int
-	}{
-		{"a", mac(0), broadcast, 0},
-		{"b", mac(1), mac(0), 0},
-		{"a", mac(0), mac(1), 0},
-		{"a", mac(0), mac(0), 0},
-		{"a", mac(0), stranger, 0},
-		{"a", mac(0), "02:00:00:00:09:09", 0},
-		{"a", mac(0), multicast, 0},
-		{"a", mac(0), "01:80:c2:00:00:0e", 0},
-		{"a", mac(0), broadcast, 10},
-		{"c", mac(2), broadcast, 0},
-		{"d", mac(3), mac(2), 0},
-		{"c", mac(2), mac(0), 0},
-		{"e", mac(4), broadcast, 0},
-		{"t", mac(5), mac(4), 10},
-		{"t", mac(5), broadcast, 0},
-		{"t", mac(5), broadcast, 20},
-		{"b", mac(0), broadcast, 0}, // a's address moves to b
-		{"a", mac(0), mac(1), 0},    // and back
-		{"c", stranger, broadcast, 0},
-		{"a", multicast, broadcast, 0},
-		{"a", "00:00:00:00:00:00", broadcast, 0},
-	} {
+	for _, tt := range tracedFrames {
 		flow := fmt.Sprintf("in_port=%s,dl_src=%s,dl_dst=%s,dl_type=0x88b5", tt.from, tt.src, tt.dst)
 		var tags, fence []string
 		if tt.vlan != 0 {

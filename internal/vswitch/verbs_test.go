@@ -2,12 +2,14 @@ package vswitch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"vswitch/ctl"
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
@@ -15,24 +17,13 @@ import (
 // TestManyVerbsAtOnce changes and looks at everything at once, while traffic flows and namespaces die.
 func TestManyVerbsAtOnce(t *testing.T) {
 	lab := netnstest.New(t)
-	d := lab.Daemon("--workers", "2", "--fdstore", "keeper")
+	d := lab.Daemon("--workers", "2")
 	a, b := d.Pair("net1", "--subnet", "10.9.0.0/16")
 	ctx, cancel := context.WithTimeout(t.Context(), netnstest.Patience)
 	defer cancel()
 	looking, stop := context.WithCancel(ctx)
 	var lookers, changers errgroup.Group
-	for _, look := range []func() error{
-		func() error { _, err := d.Client.Show(ctx); return err },
-		func() error { _, err := d.Client.Stats(ctx); return err },
-		func() error { _, err := d.Client.Drops(ctx); return err },
-		func() error { _, err := d.Client.FDB(ctx, ""); return err },
-		func() error { _, err := d.Client.Flows(ctx, ""); return err },
-		func() error { _, err := d.Client.FlushFlows(ctx); return err },
-		func() error {
-			_, err := d.Client.Trace(ctx, api.TraceRequest{Flow: "in_port=a,icmp,ip_dst=10.9.0.3"})
-			return err
-		},
-	} {
+	for _, look := range append(looks(ctx, d.Client), func() error { return netnstest.Stream(a, b, b4, 1<<20) }) {
 		lookers.Go(func() error {
 			for looking.Err() == nil {
 				if err := look(); err != nil {
@@ -42,41 +33,12 @@ func TestManyVerbsAtOnce(t *testing.T) {
 			return nil
 		})
 	}
-	lookers.Go(func() error {
-		for looking.Err() == nil {
-			if err := netnstest.Stream(a, b, b4, 1<<20); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 	for i := range 4 {
-		c, dying := lab.Container("c"), lab.Containers("x", "x", "x")
+		c, dying := lab.Container("c"), lab.Containers("x", "x", "x", "x", "x", "x")
 		changers.Go(func() error {
-			kind := []string{api.PortTAP, api.PortVeth}[i%2]
-			for round := range 6 {
-				net, name := fmt.Sprint("n", i), fmt.Sprint("p", i)
-				if _, err := d.Client.AddNetwork(ctx, api.NetworkRequest{Name: net, NoSubnet: true}); err != nil {
+			for _, x := range dying {
+				if err := change(ctx, d.Client, i, c, x); err != nil {
 					return err
-				}
-				if _, err := d.Client.AddPort(ctx, api.PortRequest{Name: name, Network: net, Netns: c.Name, Type: kind}); err != nil {
-					return err
-				}
-				if round%2 == 0 { // its namespace dies
-					x := dying[round/2]
-					if _, err := d.Client.AddPort(ctx, api.PortRequest{Name: name + "x", Network: "net1", Netns: x.Name, Type: kind}); err != nil {
-						return err
-					}
-					x.Delete()
-				}
-				if err := d.Client.DeleteNetwork(ctx, net, true); err != nil {
-					return err
-				}
-				for {
-					_, err := d.Client.Port(ctx, name+"x")
-					if err != nil {
-						break
-					}
 				}
 			}
 			return nil
@@ -92,6 +54,48 @@ func TestManyVerbsAtOnce(t *testing.T) {
 	sh, err := d.Client.Show(ctx)
 	if err != nil || len(sh.Ports) != 2 || len(sh.Networks) != 1 {
 		t.Errorf("%d networks and %d ports are left, %v", len(sh.Networks), len(sh.Ports), err)
+	}
+}
+
+// looks are the verbs that change nothing of the intent.
+func looks(ctx context.Context, c *ctl.Client) []func() error {
+	return []func() error{
+		func() error { _, err := c.Show(ctx); return err },
+		func() error { _, err := c.Stats(ctx); return err },
+		func() error { _, err := c.Drops(ctx); return err },
+		func() error { _, err := c.FDB(ctx, ""); return err },
+		func() error { _, err := c.Flows(ctx, ""); return err },
+		func() error { _, err := c.FlushFlows(ctx); return err },
+		func() error {
+			_, err := c.Trace(ctx, api.TraceRequest{Flow: "in_port=a,icmp,ip_dst=10.9.0.3"})
+			return err
+		},
+	}
+}
+
+// change makes a network with a port in stays, and one on net1 in dies, which is then deleted; and waits until all are gone.
+func change(ctx context.Context, c *ctl.Client, i int, stays, dies *netnstest.Container) error {
+	network, name, kind := fmt.Sprint("n", i), fmt.Sprint("p", i), []string{api.PortTAP, api.PortVeth}[i%2]
+	if _, err := c.AddNetwork(ctx, api.NetworkRequest{Name: network, NoSubnet: true}); err != nil {
+		return err
+	}
+	if _, err := c.AddPort(ctx, api.PortRequest{Name: name, Network: network, Netns: stays.Name, Type: kind}); err != nil {
+		return err
+	}
+	if _, err := c.AddPort(ctx, api.PortRequest{Name: name + "x", Network: "net1", Netns: dies.Name, Type: kind}); err != nil {
+		return err
+	}
+	dies.Delete()
+	if err := c.DeleteNetwork(ctx, network, true); err != nil {
+		return err
+	}
+	for {
+		var gone *api.Error
+		if _, err := c.Port(ctx, name+"x"); errors.As(err, &gone) && gone.Code == api.CodeNotFound {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 }
 

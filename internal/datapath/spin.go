@@ -8,6 +8,7 @@ import "golang.org/x/sys/unix"
 //	asleep for less than max   the window starts at startSpin, then doubles: a poll would have caught the frame
 //	asleep for longer          it halves; after three in a row it is zero
 //	a full batch in the turn   no poll: sleeping lets frames gather, and many at once are cheaper
+//	bulk in the turn           the same: who sends super-frames does not wait for each
 //	frames faster than minGap  no poll either, for the same reason, although each turn found but one or two
 type spinner struct {
 	max    int64 // nanoseconds; <= 0 never polls
@@ -20,6 +21,7 @@ const (
 	startSpin  = 10e3 // nanoseconds
 	minGap     = 4e3
 	fullBatch  = 3 // frames of one port in a turn, from which on it counts as full
+	bulkBytes  = 8 << 10
 	fastStreak = 8
 )
 

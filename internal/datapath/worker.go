@@ -49,7 +49,7 @@ type Worker struct {
 	verdict flow.Verdict
 	co      coalescer
 	spin    spinner
-	batch   int // most frames that one port gave in the turn before
+	batch   int // most frames that one port gave in the turn before; bulk counts as fullBatch
 	dirty   []*slot
 	stats   WorkerCounters
 	memory  []byte
@@ -192,6 +192,9 @@ func (w *Worker) service(id packet.PortID) {
 		w.receive(s, c, f)
 	}
 	w.co.flushAll()
+	if bytes >= bulkBytes {
+		n = max(n, fullBatch)
+	}
 	w.batch = max(w.batch, n)
 	switch err {
 	case port.ErrRefused: // a frame that could not be read is lost all the same

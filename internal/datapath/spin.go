@@ -5,8 +5,8 @@ import "golang.org/x/sys/unix"
 // spinner decides how long a worker polls before it sleeps, as KVM's halt polling does (virt/kvm/kvm_main.c,
 // kvm_vcpu_halt): waking a sleeping thread costs tens of microseconds, which a peer that answers at once would wait for.
 //
-//	asleep for less than max   the window starts at startSpin, then doubles: a poll would have caught the frame
-//	asleep for longer          it halves; after three in a row it is zero
+//	frames again within max    the window starts at startSpin, then doubles: a poll would have caught them
+//	later                      it halves; after three in a row it is zero
 //	a full batch in the turn   no poll: sleeping lets frames gather, and many at once are cheaper
 //	bulk in the turn           the same: who sends super-frames does not wait for each
 //	frames faster than minGap  no poll either, for the same reason, although each turn found but one or two
@@ -33,24 +33,24 @@ func (w *Worker) wait() (int, error) {
 		return n, err
 	}
 	s := &w.spin
+	start := w.dp.Now()
 	if s.window > 0 && w.batch < fullBatch {
-		if n, err := w.poll(); n != 0 || err != nil {
+		if n, err := w.poll(start); n != 0 || err != nil {
 			return n, err
 		}
 	}
-	slept := w.dp.Now()
 	w.stats.Sleeps++
 	n, err = w.epollWait(-1)
 	w.now = w.dp.Now()
 	if s.max > 0 {
-		s.woke(w.now - slept)
+		s.woke(w.now - start)
 	}
 	return n, err
 }
 
-func (w *Worker) poll() (int, error) {
+// poll looks for events until the window has passed since start.
+func (w *Worker) poll(start int64) (int, error) {
 	s := &w.spin
-	start := w.dp.Now()
 	for {
 		n, err := w.epollWait(0)
 		w.now = w.dp.Now()
@@ -79,9 +79,10 @@ func (s *spinner) won(took int64) {
 	}
 }
 
-// woke adjusts the window after a sleep that took so long.
-func (s *spinner) woke(took int64) {
-	if took <= 2*s.max {
+// woke adjusts the window after a sleep that ended so long after the last turn. A quarter more than max is granted: waking up
+// takes its time.
+func (s *spinner) woke(gap int64) {
+	if gap <= s.max+s.max/4 {
 		s.misses = 0
 		s.window = min(max(2*s.window, startSpin), s.max)
 		return

@@ -30,22 +30,27 @@ type campaign struct {
 
 // measure is the whole of a run: build the peers, measure, take everything down, report.
 func measure(ctx context.Context, o *options) error {
-	if err := o.check(); err != nil {
-		return err
-	}
-	cases, err := o.chooseCases()
-	if err != nil {
-		return err
-	}
-	kinds, notes, err := o.choosePeers()
-	if err != nil {
-		return err
-	}
-	run, err := campaignOver(ctx, o, cases, kinds, notes, os.Stderr)
+	run, err := campaignOf(ctx, o)
 	if run == nil {
 		return err
 	}
 	return errors.Join(err, publish(run, o))
+}
+
+// campaignOf measures what the options choose. The run is nil when it could not begin.
+func campaignOf(ctx context.Context, o *options) (*result.Run, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	cases, err := o.chooseCases()
+	if err != nil {
+		return nil, err
+	}
+	kinds, notes, err := o.choosePeers()
+	if err != nil {
+		return nil, err
+	}
+	return campaignOver(ctx, o, cases, kinds, notes, os.Stderr)
 }
 
 // publish writes the reports that were asked for.

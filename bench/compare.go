@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -37,18 +36,7 @@ both, and prints a small table. One round proves nothing: for numbers to rely on
 }
 
 func compare(cmd *cobra.Command, o *options) error {
-	if err := o.check(); err != nil {
-		return err
-	}
-	cases, err := o.chooseCases()
-	if err != nil {
-		return err
-	}
-	kinds, notes, err := o.choosePeers()
-	if err != nil {
-		return err
-	}
-	run, err := campaignOver(cmd.Context(), o, cases, kinds, notes, os.Stderr)
+	run, err := campaignOf(cmd.Context(), o)
 	if err != nil {
 		return err
 	}

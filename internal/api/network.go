@@ -55,3 +55,25 @@ type NetworkRequest struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	MayExist   bool              `json:"may_exist,omitempty"`
 }
+
+// NetworkChange says what to change of a network. What is absent stays as it is; a zero value asks for the default again, as in a
+// NetworkRequest.
+type NetworkChange struct {
+	AddSubnets    []netip.Prefix     `json:"add_subnets,omitempty"`
+	RemoveSubnets []netip.Prefix     `json:"remove_subnets,omitempty"` // of which no port has an address
+	Gateways      []netip.Addr       `json:"gateways,omitempty"`       // each the new one of the subnet that contains it
+	Ranges        []netip.Prefix     `json:"ip_ranges,omitempty"`      // each the new one of the subnet that contains it; all of a subnet: no range
+	NoGateway     *bool              `json:"no_gateway,omitempty"`     // false: subnets without a gateway get their first address
+	MTU           *int               `json:"mtu,omitempty"`            // of ports to come
+	Internal      *bool              `json:"internal,omitempty"`
+	ICC           *bool              `json:"icc,omitempty"`
+	Router        *string            `json:"router,omitempty"`
+	Masquerade    *string            `json:"masquerade,omitempty"`
+	Age           *int               `json:"age,omitempty"`
+	MACLimit      *int               `json:"mac_limit,omitempty"`
+	Labels        map[string]*string `json:"labels,omitempty"` // null removes the label
+
+	// What a network has for life: named here so that the refusal says what to do instead.
+	Name   *string `json:"name,omitempty"`
+	Driver *string `json:"driver,omitempty"`
+}

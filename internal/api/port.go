@@ -10,18 +10,19 @@ const (
 
 // States of a port.
 const (
-	StateUp     = "up"     // its device is in place and carried by the switch
-	StateDown   = "down"   // its device exists, but its interface was set down
-	StateStaged = "staged" // --stage: waiting in the staging namespace for the caller to take it
-	StateGone   = "gone"   // its namespace or device died; it is being freed
-	StateError  = "error"  // see Port.Error
+	StateUp           = "up"           // its device is in place and carried by the switch
+	StateDown         = "down"         // its device exists, but its interface was set down
+	StateStaged       = "staged"       // --stage: waiting in the staging namespace for the caller to take it
+	StateDisconnected = "disconnected" // its interface is in place without a carrier, on no network
+	StateGone         = "gone"         // its namespace or device died; it is being freed
+	StateError        = "error"        // see Port.Error
 )
 
 // Port is an end of a network in a namespace: intent with defaults filled in, and its status.
 type Port struct {
 	ID           string            `json:"id"`
 	Name         string            `json:"name"`
-	Network      string            `json:"network"` // the network's name
+	Network      string            `json:"network"` // the network's name; empty while disconnected
 	Type         string            `json:"type"`
 	Netns        *NetnsRef         `json:"netns,omitempty"` // nil with Stage
 	Stage        bool              `json:"stage,omitempty"`
@@ -107,4 +108,46 @@ type PortRequest struct {
 	Aliases      []string          `json:"aliases,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	MayExist     bool              `json:"may_exist,omitempty"`
+}
+
+// PortChange says what to change of a port. What is absent stays as it is; a zero value asks for the default again, as in a
+// PortRequest.
+type PortChange struct {
+	IfName        *string            `json:"ifname,omitempty"`
+	MAC           *string            `json:"mac,omitempty"` // an address, "random", or "from-ip"
+	AddIPs        []netip.Addr       `json:"add_ips,omitempty"`
+	RemoveIPs     []netip.Addr       `json:"remove_ips,omitempty"`
+	MTU           *int               `json:"mtu,omitempty"`
+	VLAN          *uint16            `json:"vlan,omitempty"`      // makes it an access port
+	Trunk         []VLANRange        `json:"trunk,omitempty"`     // makes it a trunk, or replaces the VLANs of one
+	Native        *uint16            `json:"native,omitempty"`    // of a trunk
+	NoNative      bool               `json:"no_native,omitempty"` // of a trunk: untagged frames are refused
+	Isolated      *bool              `json:"isolated,omitempty"`
+	MACLimit      *int               `json:"mac_limit,omitempty"`
+	DefaultRoute  *string            `json:"default_route,omitempty"`
+	Metric        *int               `json:"metric,omitempty"`
+	AddRoutes     []Route            `json:"add_routes,omitempty"` // one to a prefix that the port has a route to replaces that one
+	RemoveRoutes  []netip.Prefix     `json:"remove_routes,omitempty"`
+	AddAliases    []string           `json:"add_aliases,omitempty"`
+	RemoveAliases []string           `json:"remove_aliases,omitempty"`
+	Labels        map[string]*string `json:"labels,omitempty"` // null removes the label
+
+	// What a port has for life, or what other verbs change: named here so that the refusal says what to do instead.
+	Name    *string `json:"name,omitempty"`
+	Network *string `json:"network,omitempty"`
+	Type    *string `json:"type,omitempty"`
+	Netns   *string `json:"netns,omitempty"`
+}
+
+// ConnectRequest asks to put a port that is on no network on one.
+type ConnectRequest struct {
+	Network  string       `json:"network"`
+	IPs      []netip.Addr `json:"ips,omitempty"`
+	NoIP     bool         `json:"no_ip,omitempty"`     // no address, although the network has subnets
+	MayExist bool         `json:"may_exist,omitempty"` // no error if it is on the network already
+}
+
+// DisconnectRequest asks to take a port off its network. Its interface stays where it is.
+type DisconnectRequest struct {
+	Network string `json:"network,omitempty"` // refuse to take it off any other; empty: whichever it is
 }

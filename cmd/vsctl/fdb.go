@@ -70,10 +70,10 @@ func (a *app) addFDB() *cobra.Command {
   vsctl add-fdb net1 02:42:0a:00:00:63 web --vlan 10`,
 		Args:              arguments("NETWORK", "MAC", "PORT"),
 		ValidArgsFunction: a.complete(networkNames, nil, portNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		RunE: a.change(func(args []string) any {
 			r.Network, r.MAC, r.Port = args[0], args[1], args[2]
-			return c.AddFDB(ctx, r)
-		}),
+			return &r
+		}, silent),
 	}
 	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
 	return cmd
@@ -81,7 +81,6 @@ func (a *app) addFDB() *cobra.Command {
 
 func (a *app) delFDB() *cobra.Command {
 	var r api.FDBRequest
-	var mayLack bool
 	cmd := &cobra.Command{
 		Use:     "del-fdb NETWORK MAC",
 		GroupID: groupTables,
@@ -90,13 +89,13 @@ func (a *app) delFDB() *cobra.Command {
   vsctl del-fdb net1 02:42:0a:00:00:63 --vlan 10 --if-exists`,
 		Args:              arguments("NETWORK", "MAC"),
 		ValidArgsFunction: a.complete(networkNames, macs),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		RunE: a.change(func(args []string) any {
 			r.Network, r.MAC = args[0], args[1]
-			return ifExists(mayLack, c.DeleteFDB(ctx, r))
-		}),
+			return &r
+		}, silent),
 	}
 	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
-	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such address")
+	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such address")
 	return cmd
 }
 

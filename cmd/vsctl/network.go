@@ -54,22 +54,18 @@ Prints its name and subnets.`,
 		}
 		return exclusive(cmd, [][]string{{"subnet", "no-subnet"}, {"gateway", "no-gateway"}})
 	}
-	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+	cmd.RunE = a.change(func(args []string) any {
 		r.Name = args[0]
 		if f.Changed("icc") {
 			r.ICC = &icc
 		}
-		n, err := c.AddNetwork(ctx, r)
-		if err != nil {
-			return err
-		}
-		return a.print(n, func() { a.line("%s %s", n.Name, dash(subnets(n))) })
-	})
+		return &r
+	}, func(done api.OperationResult) { a.line("%s %s", done.Network.Name, dash(subnets(*done.Network))) })
 	return cmd
 }
 
 func (a *app) delNetwork() *cobra.Command {
-	var force, mayLack bool
+	var r api.DeleteRequest
 	cmd := &cobra.Command{
 		Use:     "del-network NAME",
 		GroupID: groupNetworks,
@@ -79,12 +75,13 @@ func (a *app) delNetwork() *cobra.Command {
   vsctl del-network net1 --force --if-exists`,
 		Args:              arguments("NAME"),
 		ValidArgsFunction: a.complete(networkNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			return ifExists(mayLack, c.DeleteNetwork(ctx, args[0], force))
-		}),
+		RunE: a.change(func(args []string) any {
+			r.Name = args[0]
+			return &r
+		}, silent),
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "delete its ports too")
-	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such network")
+	cmd.Flags().BoolVar(&r.Force, "force", false, "delete its ports too")
+	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such network")
 	return cmd
 }
 

@@ -32,22 +32,21 @@ The namespace is a name below /run/netns, a path, the network namespace of a pro
 		PreRunE:           func(cmd *cobra.Command, _ []string) error { return r.check(cmd) },
 	}
 	r.register(a, cmd)
-	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+	cmd.RunE = a.change(func(args []string) any {
 		r.Network, r.Name = args[0], args[1]
 		if cmd.Flags().Changed("native") {
 			r.Native = &r.native
 		}
-		p, err := c.AddPort(ctx, r.PortRequest)
-		if err != nil {
-			return err
-		}
-		return a.print(p, func() { a.line("%s %s %s %s", p.Name, dash(addresses(p)), p.MAC, p.IfName) })
+		return &r.PortRequest
+	}, func(done api.OperationResult) {
+		p := done.Port
+		a.line("%s %s %s %s", p.Name, dash(addresses(*p)), p.MAC, p.IfName)
 	})
 	return cmd
 }
 
 func (a *app) delPort() *cobra.Command {
-	var mayLack bool
+	var r api.DeleteRequest
 	cmd := &cobra.Command{
 		Use:     "del-port PORT",
 		GroupID: groupPorts,
@@ -56,11 +55,12 @@ func (a *app) delPort() *cobra.Command {
   vsctl del-port web --if-exists`,
 		Args:              arguments("PORT"),
 		ValidArgsFunction: a.complete(portNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			return ifExists(mayLack, c.DeletePort(ctx, args[0]))
-		}),
+		RunE: a.change(func(args []string) any {
+			r.Name = args[0]
+			return &r
+		}, silent),
 	}
-	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such port")
+	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such port")
 	return cmd
 }
 

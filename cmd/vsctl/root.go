@@ -32,16 +32,21 @@ type app struct {
 	format    string // text, json, yaml
 	noHeaders bool
 	timeout   time.Duration
+	dryRun    bool
+	batch     *batch // commands to be carried out together; nil: there is one
+}
+
+func newApp(stdout io.Writer) *app {
+	return &app{
+		out: &sink{w: stdout}, format: "text", timeout: 30 * time.Second,
+		socket: cmp.Or(os.Getenv("VSWITCH_SOCKET"), ctl.DefaultSocket),
+	}
 }
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	a := &app{out: &sink{w: stdout}}
-	root := a.root()
-	root.SetArgs(args)
-	root.SetOut(a.out)
-	root.SetErr(stderr)
-	cmd, err := root.ExecuteContextC(ctx)
+	a := newApp(stdout)
+	cmd, err := a.execute(ctx, args, stderr)
 	if err == nil && a.out.err != nil {
 		err = &outputError{a.out.err}
 	}
@@ -82,17 +87,28 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vsctl",
 		Short: "Control the virtual switch of this host",
-		Long:  "vsctl controls vswitchd, the virtual switch for the containers of this host.",
+		Long: `vsctl controls vswitchd, the virtual switch for the containers of this host.
+
+Several commands that change the configuration, with " -- " between them, are carried out all or none.`,
 		Example: `  vsctl add-network net1 --subnet 10.0.0.0/24
   vsctl add-port net1 web --netns web
-  vsctl show`,
+  vsctl show
+  vsctl del-port web -- del-network net1 -- add-network net2`,
 		Args:                       cobra.ArbitraryArgs,
 		SuggestionsMinimumDistance: 2,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE:          func(*cobra.Command, []string) error { return oneOf("--output", a.format, formats) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("--output", a.format, formats); err != nil {
+				return err
+			}
+			return a.checkBatch(cmd)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && a.batch != nil {
+				return nil // options alone
+			}
 			if len(args) == 0 {
 				return cmd.Help()
 			}
@@ -100,10 +116,11 @@ func (a *app) root() *cobra.Command {
 		},
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.socket, "socket", cmp.Or(os.Getenv("VSWITCH_SOCKET"), ctl.DefaultSocket), "control socket of the daemon, as `PATH`; also $VSWITCH_SOCKET")
-	f.StringVarP(&a.format, "output", "o", "text", "`FORMAT` of what is printed: text, json or yaml")
-	f.BoolVar(&a.noHeaders, "no-headers", false, "print tables without their first line")
-	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for the daemon, as `TIME`; 0 is for ever")
+	f.StringVar(&a.socket, "socket", a.socket, "control socket of the daemon, as `PATH`; also $VSWITCH_SOCKET")
+	f.StringVarP(&a.format, "output", "o", a.format, "`FORMAT` of what is printed: text, json or yaml")
+	f.BoolVar(&a.noHeaders, "no-headers", a.noHeaders, "print tables without their first line")
+	f.DurationVar(&a.timeout, "timeout", a.timeout, "how long to wait for the daemon, as `TIME`; 0 is for ever")
+	f.BoolVar(&a.dryRun, "dry-run", a.dryRun, "find out whether the change can be made, and do not make it")
 	must(root.RegisterFlagCompletionFunc("output", fixed(formats)))
 
 	root.AddGroup(&cobra.Group{ID: groupNetworks, Title: "Networks:"}, &cobra.Group{ID: groupPorts, Title: "Ports:"},
@@ -132,15 +149,20 @@ func unknownVerb(cmd *cobra.Command, verb string) error {
 // do makes a command's run of f, which gets a client and a context that ends after --timeout.
 func (a *app) do(f func(ctx context.Context, c *ctl.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		ctx, cancel := cmd.Context(), func() {}
-		if a.timeout > 0 {
-			ctx, cancel = context.WithTimeout(ctx, a.timeout)
-		}
-		defer cancel()
-		c := ctl.New(a.socket)
-		defer c.Close()
-		return f(ctx, c, args)
+		return a.withClient(cmd.Context(), func(ctx context.Context, c *ctl.Client) error { return f(ctx, c, args) })
 	}
+}
+
+// withClient calls f with a client and a context that ends after --timeout.
+func (a *app) withClient(ctx context.Context, f func(ctx context.Context, c *ctl.Client) error) error {
+	if a.timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+	}
+	c := ctl.New(a.socket)
+	defer c.Close()
+	return f(ctx, c)
 }
 
 // arguments accepts one argument for each name; those in brackets may be missing.
@@ -178,15 +200,6 @@ func exclusive(cmd *cobra.Command, groups [][]string) error {
 		}
 	}
 	return nil
-}
-
-// ifExists forgets that err says that there is no such object, if the user said that he does not mind.
-func ifExists(mayLack bool, err error) error {
-	var refused *api.Error
-	if mayLack && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
-		return nil
-	}
-	return err
 }
 
 // must stops at an error that only a mistake in this program makes.

@@ -60,6 +60,10 @@ func TestGolden(t *testing.T) {
 		"show-trunk":               "show port trunk",
 		"add-port-no-ip":           "add-port net1 fw --netns fw --no-ip --trunk 10,20-30 --native 10",
 		"add-port-json":            "add-port net1 fw --stage --trunk all --native 10 -o json",
+		"transaction":              "del-network net1 --force -- add-network net2 --subnet 10.2.0.0/24 -- add-port net2 db --netns db --ip 10.2.0.9",
+		"transaction-json":         "-o json -- add-network net2 --subnet 10.2.0.0/24 -- del-port web --if-exists",
+		"dry-run":                  "add-port net1 db --netns db --ip 10.0.0.9 --dry-run",
+		"dry-run-json":             "add-network net2 --dry-run -o json",
 		"fdb":                      "fdb",
 		"fdb-list":                 "fdb list net1",
 		"fdb-empty":                "fdb net9",
@@ -201,7 +205,7 @@ func TestExitCodes(t *testing.T) {
 		{"ports of no network", "list-ports net9", exitRefused, `vsctl: there is no network "net9"`},
 		{"in use", "del-network net1 --if-exists", exitRefused, "vsctl: network net1 has ports: delete them first or use --force"},
 		{"exists", "add-network net1", exitRefused, `vsctl: there is a network "net1" already: choose another name or use --may-exist`},
-		{"bad name", "add-network -- -x", exitRefused, `vsctl: network name "-x" is not allowed`},
+		{"bad name", "add-network .x", exitRefused, `vsctl: network name ".x" is not allowed`},
 		{"bad name to show", "show port a/b", exitRefused, `vsctl: port name "a/b" is not allowed`},
 		{"unknown command", "add-bridge x", exitUsage, "vsctl: there is no command \"add-bridge\"; see `vsctl --help`"},
 		{"misspelt command", "list-port", exitUsage, "did you mean list-ports?"},
@@ -225,6 +229,14 @@ func TestExitCodes(t *testing.T) {
 		{"VLAN list with a hole", "add-port net1 x --stage --trunk 10,,20", exitUsage, "VLAN"},
 		{"bad route", "add-port net1 x --stage --route 10.0.0.0/8", exitUsage, "use PREFIX=IP"},
 		{"bad type", "add-port net1 x --stage --type macvtap", exitUsage, "use tap, veth"},
+		{"several commands", "del-port web -- -- del-network net1 --", exitOK, ""},
+		{"options before them", "--timeout 9s -- del-port web -- del-network net1", exitOK, ""},
+		{"one of several refused", "del-port web -- del-port db -- del-network net1", exitRefused, `operation 2 of 3 (del-port db): there is no port "db"`},
+		{"one of several misspelt", "del-port web -- del-prot db", exitUsage, "did you mean del-port?"},
+		{"flag of one of several", "del-port web -- del-network net1 --fource", exitUsage, "--fource; see `vsctl del-network --help`"},
+		{"look among several", "del-port web -- list-ports", exitUsage, "list-ports can't be one of several commands"},
+		{"events among several", "del-port web -- events -f", exitUsage, "events can't be one of several commands"},
+		{"dry run of a look", "show --dry-run", exitUsage, "--dry-run is of no use"},
 		{"bad format", "list-ports -o xml", exitUsage, `--output is "xml": use text, json, yaml`},
 		{"bad shell", "completion tcsh", exitUsage, `no completion for "tcsh"`},
 		{"bad timeout", "show --timeout soon", exitUsage, "--timeout"},
@@ -278,7 +290,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 			check(sub)
 		}
 	}
-	check((&app{out: &sink{w: &bytes.Buffer{}}}).root())
+	check(newApp(&bytes.Buffer{}).root())
 }
 
 // TestRequests looks at what the flags ask of the daemon.
@@ -294,6 +306,11 @@ func TestRequests(t *testing.T) {
 		if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
 			t.Error(stderr)
 		}
+	}
+	line := `add-network n --mtu 1400 -- add-port n p --netns p --native 5 --trunk 5,7-9 -- del-port p --if-exists -- del-network n --force -- ` +
+		`add-fdb n 02:42:0a:00:00:63 p --vlan 9 -- del-fdb n 02:42:0a:00:00:63 --vlan 9 --if-exists --dry-run`
+	if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
+		t.Error(stderr)
 	}
 	got, err := json.MarshalIndent(b.seen, "", "  ")
 	if err != nil {
@@ -318,6 +335,11 @@ func (r *recorder) AddPort(ctx context.Context, p api.PortRequest) (api.Port, er
 	return r.Backend.AddPort(ctx, p)
 }
 
+func (r *recorder) Transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error) {
+	r.seen = append(r.seen, t)
+	return r.Backend.Transact(ctx, t)
+}
+
 func TestCompletion(t *testing.T) {
 	socket := start(t, servertest.New(), new(server.Events))
 	for line, want := range map[string]string{
@@ -337,6 +359,8 @@ func TestCompletion(t *testing.T) {
 		"add-network|x|--masquerade|":     "auto",
 		"show|-o|":                        "yaml",
 		"completion|":                     "fish",
+		"del-port|web|--|del-network|":    "net1",
+		"add-network|x|--|show|--|add-p":  "add-port",
 		"list-|":                          "",
 	} {
 		_, out, _ := vsctl(t, socket, append([]string{cobra.ShellCompRequestCmd}, strings.Split(line, "|")...)...)

@@ -15,6 +15,7 @@ type Backend interface {
 	Networks
 	Ports
 	FDB
+	Transactor
 	Inspector
 }
 
@@ -40,6 +41,11 @@ type FDB interface {
 	AddFDB(ctx context.Context, r api.FDBRequest) error
 	DeleteFDB(ctx context.Context, r api.FDBRequest) error
 	FlushFDB(ctx context.Context, network string) (int, error) // the number of entries removed; static ones stay
+}
+
+// Transactor carries out several verbs as one.
+type Transactor interface {
+	Transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error)
 }
 
 // Inspector tells what the switch does and would do. It changes nothing but the flow cache.

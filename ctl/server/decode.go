@@ -93,8 +93,11 @@ func checkShape(body []byte) error {
 func explainJSON(err error) error {
 	var kind *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
+	var own *api.Error
 	key, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
 	switch {
+	case errors.As(err, &own):
+		return own
 	case unknown:
 		return api.Errorf(api.CodeInvalid, "unknown key %.100s in the body: look for a misspelling or a newer version of the API", key)
 	case errors.As(err, &kind) && kind.Field != "":

@@ -30,11 +30,14 @@ func TestDocs(t *testing.T) {
 	for _, code := range api.Codes() {
 		want("code", "| `"+code+"` |")
 	}
-	for _, request := range []any{api.NetworkRequest{}, api.PortRequest{}, api.FDBRequest{}} {
+	for _, request := range []any{api.NetworkRequest{}, api.PortRequest{}, api.FDBRequest{}, api.Transaction{}, api.DeleteRequest{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(request)) {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			want("key", "`"+key+"`")
 		}
+	}
+	for _, op := range api.Operations() {
+		want("operation", "`"+op+"`")
 	}
 	metrics := ask(t, servertest.New(), discard, "GET", "/metrics", "").Body.String()
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (vswitch_\S+)`).FindAllStringSubmatch(metrics, -1) {

@@ -21,12 +21,14 @@ func FuzzDecode(f *testing.F) {
 		`{"name":"net1","subnets":["10.0.0.0/24"],"gateways":["10.0.0.1"],"icc":false,"labels":{"a":"b"}}`,
 		`{"name":"web","network":"net1","trunk":[{"first":1,"last":4094}],"native":1,"routes":[{"prefix":"::/0","via":"fe80::1%x"}]}`,
 		`{"network":"net1","mac":"02:42:0a:00:00:02","vlan":10}`, `{"flow":"in_port=web"}`,
+		`{"operations":[{"op":"add-port","network":"net1","name":"web","netns":"web"},{"op":"del-network","name":"n","force":true}],"dry_run":true}`,
+		`{"operations":[{"op":"list-ports"}]}`, `{"operations":[{}]}`, `{"operations":[7]}`, `{"operations":[{"op":"del-port","name":7}]}`,
 		`null`, `[]`, `{`, ``, `{"a":{}}`, "{\"\xff\":1}", `{"name":"a"}x`, `{"vlan":1e9}`, strings.Repeat(`{"labels":`, 40),
 	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, v := range []any{new(api.NetworkRequest), new(api.PortRequest), new(api.FDBRequest), new(api.TraceRequest)} {
+		for _, v := range []any{new(api.NetworkRequest), new(api.PortRequest), new(api.FDBRequest), new(api.TraceRequest), new(api.Transaction)} {
 			err := server.Unmarshal(body, v)
 			var refused *api.Error
 			if err != nil && (!errors.As(err, &refused) || refused.Code != api.CodeInvalid) {

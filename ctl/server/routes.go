@@ -43,6 +43,7 @@ func (s *Server) table() []route {
 		{method: "POST", path: "/v1/fdb", doc: "add a static MAC entry", verb: s.addFDB},
 		{method: "DELETE", path: "/v1/fdb", doc: "delete a MAC entry", query: []string{"network", "mac", "vlan"}, verb: s.deleteFDB},
 		{method: "POST", path: "/v1/fdb/flush", doc: "forget learned MACs", query: []string{"network"}, verb: s.flushFDB},
+		{method: "POST", path: "/v1/transaction", doc: "carry out several verbs, all or none", verb: s.transact},
 		{method: "GET", path: "/v1/flows", doc: "list cached flows", query: []string{"port"}, verb: s.flows},
 		{method: "POST", path: "/v1/flows/flush", doc: "forget cached flows", verb: s.flushFlows},
 		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", verb: s.trace},

@@ -14,10 +14,11 @@ type FDBEntry struct {
 
 // FDBRequest adds a static entry or names one to delete.
 type FDBRequest struct {
-	Network string `json:"network"`
-	VLAN    uint16 `json:"vlan,omitempty"`
-	MAC     string `json:"mac"`
-	Port    string `json:"port,omitempty"`
+	Network  string `json:"network"`
+	VLAN     uint16 `json:"vlan,omitempty"`
+	MAC      string `json:"mac"`
+	Port     string `json:"port,omitempty"`
+	IfExists bool   `json:"if_exists,omitempty"` // to delete: that there is none is no error
 }
 
 // Flow is one cached decision of one worker.

@@ -30,7 +30,7 @@ func NewPools(subnets []api.Subnet) (Pools, error) {
 func (ps Pools) Assign(owner string, asked []netip.Addr, now time.Time) (given []netip.Prefix, err error) {
 	defer func() {
 		if err != nil {
-			ps.undo(given)
+			ps.Return(given)
 			given = nil
 		}
 	}()
@@ -80,11 +80,11 @@ func (ps Pools) Restore(owner string, had []netip.Prefix) error {
 	for i, h := range had {
 		p := ps.containing(h.Addr())
 		if p == nil {
-			ps.undo(had[:i])
+			ps.Return(had[:i])
 			return ps.noSubnet(h.Addr())
 		}
 		if err := p.Reserve(h.Addr(), owner); err != nil {
-			ps.undo(had[:i])
+			ps.Return(had[:i])
 			return err
 		}
 	}
@@ -100,8 +100,8 @@ func (ps Pools) Release(owner string, given []netip.Prefix, now time.Time) {
 	}
 }
 
-// undo takes back addresses that nobody has seen: they need no rest.
-func (ps Pools) undo(given []netip.Prefix) {
+// Return takes back addresses that nobody has seen: they need no rest.
+func (ps Pools) Return(given []netip.Prefix) {
 	for _, g := range given {
 		ps.containing(g.Addr()).undo(g.Addr())
 	}

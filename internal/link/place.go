@@ -84,7 +84,7 @@ func (p *placement) start(index int) error {
 		return nil
 	}
 	if err == nil && (!p.here() || other.Index != index) {
-		err = takenError(p.c.IfName, p.to)
+		err = TakenError(p.c.IfName, p.to)
 	}
 	return err
 }
@@ -92,7 +92,8 @@ func (p *placement) start(index int) error {
 // here says that there is no need to move.
 func (p *placement) here() bool { return p.from.id == p.to.id }
 
-func takenError(ifname string, ns *Namespace) error {
+// TakenError says that the namespace has an interface of that name.
+func TakenError(ifname string, ns *Namespace) error {
 	return api.Errorf(api.CodeConflict, "interface %s already exists in namespace %s; choose another with --ifname", ifname, ns)
 }
 
@@ -130,7 +131,7 @@ func (p *placement) rename() error {
 	}
 	err := p.h.LinkSetName(p.link, p.c.IfName)
 	if errors.Is(err, unix.EEXIST) {
-		return takenError(p.c.IfName, p.to)
+		return TakenError(p.c.IfName, p.to)
 	}
 	if err != nil {
 		return api.Errorf(api.CodeRefused, "interface %s: the kernel refuses to rename it to %s: %v", old, p.c.IfName, err)

@@ -72,7 +72,7 @@ func vethIndex(name string) int {
 func vethError(c VethConfig, err error) error {
 	if errors.Is(err, unix.EEXIST) {
 		if _, e := Lookup(c.Target, c.PeerName); e == nil {
-			return takenError(c.PeerName, c.Target)
+			return TakenError(c.PeerName, c.Target)
 		}
 	}
 	return fmt.Errorf("create veth %s with peer %s in network namespace %s: %w", c.Name, c.PeerName, c.Target, err)

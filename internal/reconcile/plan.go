@@ -14,8 +14,9 @@ const (
 
 // Wanted is a port of the stored intent.
 type Wanted struct {
-	ID    string
-	Phase Phase
+	ID     string
+	Phase  Phase
+	Remake bool // the last daemon took the device away for a while, and may have died meanwhile
 }
 
 // Op is what to do with a port.
@@ -29,10 +30,11 @@ const (
 	Drop               // nobody knows this device: remove it
 	Adopt              // go on with the file descriptors that were kept
 	Reopen             // the file descriptors are lost: find the device in its namespace
+	Remake             // remove what is left of the device and make it anew
 )
 
 func (o Op) String() string {
-	return [...]string{"finish", "rollback", "drop", "adopt", "reopen"}[o]
+	return [...]string{"finish", "rollback", "drop", "adopt", "reopen", "remake"}[o]
 }
 
 // Step is one thing to do.
@@ -58,6 +60,8 @@ func Plan(wanted []Wanted, held []string) []Step {
 			op = Finish
 		case w.Phase != Present:
 			op = Rollback
+		case w.Remake:
+			op = Remake
 		case have[w.ID]:
 			op = Adopt
 		}

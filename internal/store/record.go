@@ -29,6 +29,7 @@ const (
 type PortRecord struct {
 	Port   api.Port `json:"port"` // intent; its Status is not stored
 	Phase  Phase    `json:"phase"`
+	Remake bool     `json:"remake,omitempty"` // present, but its device was taken away for a while: make it anew
 	Device Device   `json:"device,omitzero"`
 }
 

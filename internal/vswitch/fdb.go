@@ -71,7 +71,7 @@ func (s *Switch) AddFDB(_ context.Context, r api.FDBRequest) error {
 		return noPort(r.Port)
 	}
 	if e.net != n {
-		return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", r.Port, e.net.Name, n.Name)
+		return notOnNetwork(&e.port, n)
 	}
 	if err := n.line.Bridge.FDB().AddStatic(r.VLAN, mac, e.id); err != nil {
 		return err
@@ -92,9 +92,17 @@ func (s *Switch) DeleteFDB(_ context.Context, r api.FDBRequest) error {
 		return err
 	}
 	if !n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac) {
-		return api.Errorf(api.CodeNotFound, "no entry for %s in VLAN %d of network %s; see 'vsctl fdb %s'", r.MAC, r.VLAN, n.Name, n.Name)
+		return unless(r.IfExists, noEntry(n, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}))
 	}
 	return s.setStatic(r.VLAN, mac, n, nil)
+}
+
+func notOnNetwork(p *api.Port, n *network) error {
+	return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", p.Name, p.Network, n.Name)
+}
+
+func noEntry(n *network, row api.StaticMAC) error {
+	return api.Errorf(api.CodeNotFound, "no entry for %s in VLAN %d of network %s; see 'vsctl fdb %s'", row.MAC, row.VLAN, n.Name, n.Name)
 }
 
 // setStatic notes in the ports' records behind which one a MAC was placed: owner, or none. Callers hold verb.

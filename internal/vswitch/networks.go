@@ -43,14 +43,12 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 		if r.MayExist {
 			return s.describeNetwork(n), nil
 		}
-		err := api.Errorf(api.CodeConflict, "network %s already exists; delete it first or choose another name", r.Name)
-		err.Object = r.Name
-		return api.Network{}, err
+		return api.Network{}, networkExists(r.Name)
 	}
 	if err := checkNetworkRequest(&r); err != nil {
 		return api.Network{}, err
 	}
-	conf, err := s.configure(&r)
+	conf, err := s.configure(&s.state, &r)
 	if err != nil {
 		return api.Network{}, err
 	}
@@ -68,8 +66,8 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 	return s.describeNetwork(n), nil
 }
 
-// configure turns a request into a network, defaults filled in.
-func (s *Switch) configure(r *api.NetworkRequest) (*api.Network, error) {
+// configure turns a request into a network beside those of st, defaults filled in. Callers hold verb.
+func (s *Switch) configure(st *state, r *api.NetworkRequest) (*api.Network, error) {
 	n := &api.Network{
 		ID: newID(), Name: r.Name, Driver: api.DriverBridge, NoGateway: r.NoGateway, MTU: r.MTU, Internal: r.Internal,
 		NoICC: r.ICC != nil && !*r.ICC, Router: cmp.Or(r.Router, "main"), Masquerade: cmp.Or(r.Masquerade, "auto"),
@@ -87,15 +85,13 @@ func (s *Switch) configure(r *api.NetworkRequest) (*api.Network, error) {
 		return nil, fmt.Errorf("list the host's routes: %w", err)
 	}
 	var others []ipam.Owned
-	s.mu.RLock()
-	for _, o := range s.networks {
+	for _, o := range st.networks {
 		for _, sub := range o.Subnets {
 			if o.Router == n.Router {
 				others = append(others, ipam.Owned{Network: o.Name, Prefix: sub.Prefix})
 			}
 		}
 	}
-	s.mu.RUnlock()
 	n.Subnets, err = ipam.Subnets(r, others, host, rand.Reader)
 	return n, err
 }
@@ -145,7 +141,7 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 		return noNetwork(name)
 	}
 	if n.count > 0 {
-		return api.Errorf(api.CodeConflict, "network %s has %d ports; delete them first, or use --force", name, n.count)
+		return networkInUse(name, n.count)
 	}
 	if err := s.store.DeleteNetwork(n.ID); err != nil {
 		return err
@@ -195,6 +191,16 @@ func (s *Switch) describeNetwork(n *network) api.Network {
 	c := n.Network
 	c.Ports = n.count
 	return c
+}
+
+func networkExists(name string) error {
+	err := api.Errorf(api.CodeConflict, "network %s already exists; delete it first or choose another name", name)
+	err.Object = name
+	return err
+}
+
+func networkInUse(name string, ports int) error {
+	return api.Errorf(api.CodeConflict, "network %s has %d ports; delete them first, or use --force", name, ports)
 }
 
 func noNetwork(name string) error {

@@ -24,15 +24,13 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 		if r.MayExist && e.port.Network == r.Network {
 			return s.describe(&e), nil
 		}
-		err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", r.Name, e.port.Network)
-		err.Object = r.Name
-		return api.Port{}, err
+		return api.Port{}, portExists(&e.port)
 	}
 	n, err := s.network(r.Network)
 	if err != nil {
 		return api.Port{}, err
 	}
-	p, target, err := s.plan(n, &r)
+	p, target, err := s.plan(&s.state, n, &r)
 	if err != nil {
 		return api.Port{}, err
 	}
@@ -40,7 +38,7 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	if err := s.fail.at("add.planned"); err != nil {
 		return api.Port{}, err
 	}
-	if err := s.assign(n, p, &r); err != nil {
+	if err := s.state.assign(n, p, &r); err != nil {
 		return api.Port{}, err
 	}
 	e, err := s.establish(n, p, target)
@@ -48,8 +46,13 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 		n.release(p)
 		return api.Port{}, err
 	}
-	s.events.Publish("port.added", p.Name, fmt.Sprintf("on network %s as %s, %s", n.Name, p.IfName, p.MAC))
+	s.publishAdded(e)
 	return s.describe(e), nil
+}
+
+func (s *Switch) publishAdded(e *endpoint) {
+	p := &e.port
+	s.events.Publish("port.added", p.Name, fmt.Sprintf("on network %s as %s, %s", p.Network, p.IfName, p.MAC))
 }
 
 // establish makes the port durable and real.
@@ -122,13 +125,18 @@ func (s *Switch) DeletePort(_ context.Context, name string) error {
 	return nil
 }
 
-// remove detaches the port and forgets it. Callers hold verb.
-func (s *Switch) remove(e *endpoint) {
+// leave makes the endpoint unknown to the verbs: enter's undo.
+func (s *Switch) leave(e *endpoint) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.ports, e.port.Name)
 	delete(s.byID, e.id)
 	e.net.count--
-	s.mu.Unlock()
+}
+
+// remove detaches the port and forgets it. Callers hold verb.
+func (s *Switch) remove(e *endpoint) {
+	s.leave(e)
 	s.detach(e)
 	e.net.release(&e.port)
 	if err := s.store.DeletePort(e.port.ID); err != nil {
@@ -185,6 +193,12 @@ func (s *Switch) endpoints() []endpoint {
 	return all
 }
 
+func portExists(p *api.Port) error {
+	err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", p.Name, p.Network)
+	err.Object = p.Name
+	return err
+}
+
 func noPort(name string) error {
 	return api.Errorf(api.CodeNotFound, "no port %.70q; 'vsctl list-ports' names those there are", name)
 }
@@ -208,8 +222,9 @@ func (s *Switch) describe(e *endpoint) api.Port {
 	return p
 }
 
-// plan turns a request into a port, defaults filled in but for its addresses, and opens the namespace it goes into.
-func (s *Switch) plan(n *network, r *api.PortRequest) (*api.Port, *link.Namespace, error) {
+// plan turns a request into a port beside those of st, defaults filled in but for its addresses, and opens the namespace it goes
+// into. Callers hold verb.
+func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *link.Namespace, error) {
 	if err := checkPortRequest(n, r); err != nil {
 		return nil, nil, err
 	}
@@ -226,7 +241,7 @@ func (s *Switch) plan(n *network, r *api.PortRequest) (*api.Port, *link.Namespac
 		ns, err := link.Host()
 		return p, ns, err
 	}
-	path, err := s.netnsPath(r)
+	path, err := st.netnsPath(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -248,14 +263,14 @@ func (s *Switch) plan(n *network, r *api.PortRequest) (*api.Port, *link.Namespac
 }
 
 // netnsPath resolves --netns and --pid.
-func (s *Switch) netnsPath(r *api.PortRequest) (string, error) {
+func (st *state) netnsPath(r *api.PortRequest) (string, error) {
 	other, ok := strings.CutPrefix(r.Netns, "container:")
 	if !ok {
 		return link.ResolveSpec(r.Netns, r.PID)
 	}
-	e, err := s.endpoint(other)
-	if err != nil {
-		return "", err
+	e := st.ports[other]
+	if e == nil {
+		return "", noPort(other)
 	}
 	if e.port.Netns == nil {
 		return "", api.Errorf(api.CodeInvalid, "port %s is staged: its namespace is not known yet", other)
@@ -264,7 +279,7 @@ func (s *Switch) netnsPath(r *api.PortRequest) (string, error) {
 }
 
 // assign gives the port its addresses and MAC.
-func (s *Switch) assign(n *network, p *api.Port, r *api.PortRequest) error {
+func (st *state) assign(n *network, p *api.Port, r *api.PortRequest) error {
 	if !r.NoIP {
 		var err error
 		if p.IPs, err = n.pools.Assign(p.Name, r.IPs, time.Now()); err != nil {
@@ -274,7 +289,7 @@ func (s *Switch) assign(n *network, p *api.Port, r *api.PortRequest) error {
 	mac, err := ipam.ChooseMAC(r.MAC, p.IPs, rand.Reader)
 	if err == nil {
 		p.MAC = macString(mac)
-		err = s.checkMAC(n, p)
+		err = st.checkMAC(n, p)
 	}
 	if err != nil {
 		n.release(p)
@@ -283,10 +298,8 @@ func (s *Switch) assign(n *network, p *api.Port, r *api.PortRequest) error {
 }
 
 // checkMAC refuses a MAC that another port of the network has.
-func (s *Switch) checkMAC(n *network, p *api.Port) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, e := range s.ports {
+func (st *state) checkMAC(n *network, p *api.Port) error {
+	for _, e := range st.ports {
 		if e.net == n && e.port.MAC == p.MAC {
 			err := api.Errorf(api.CodeConflict, "MAC %s belongs to port %s of the same network; choose another with --mac", p.MAC, e.port.Name)
 			err.Object = e.port.Name

@@ -33,7 +33,8 @@ func (s *Switch) Restore(ctx context.Context) error {
 	var wanted []reconcile.Wanted
 	for i := range records {
 		byID[records[i].Port.ID] = &records[i]
-		wanted = append(wanted, reconcile.Wanted{ID: records[i].Port.ID, Phase: reconcile.Phase(records[i].Phase)})
+		r := &records[i]
+		wanted = append(wanted, reconcile.Wanted{ID: r.Port.ID, Phase: reconcile.Phase(r.Phase), Remake: r.Remake})
 	}
 	var ids []string
 	for id := range s.held {
@@ -149,7 +150,7 @@ func (s *Switch) carryOut(ctx context.Context, step reconcile.Step, rec *store.P
 	case reconcile.Drop:
 		s.discard(&api.Port{ID: step.ID}, held)
 		log.Info("a device without a record is removed")
-	case reconcile.Adopt, reconcile.Reopen:
+	case reconcile.Adopt, reconcile.Reopen, reconcile.Remake:
 		s.revive(ctx, log, step.Op, &rec.Port, held)
 	}
 }
@@ -170,6 +171,9 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 	switch {
 	case op == reconcile.Adopt:
 		e, err = s.adopt(n, p, held)
+	case op == reconcile.Remake:
+		e, err = s.remake(n, p, held)
+		held = nil
 	case p.Type == api.PortVeth:
 		e, err = s.recreate(n, p)
 	default:
@@ -216,8 +220,18 @@ func (s *Switch) reopen(ctx context.Context, n *network, p *api.Port) (*endpoint
 	return nil, errors.Join(err, dev.port.Close())
 }
 
-// recreate makes a veth pair again that died with the private namespace: the new one has the old one's name, MAC, addresses and
-// routes. Its file descriptors are stored only when it is in place: those that are, are of a whole port.
+// remake makes a port anew whose device a transaction took away: it was cut off before it was done, and shall not have been.
+func (s *Switch) remake(n *network, p *api.Port, held map[string]int) (*endpoint, error) {
+	s.discardDevice(p, held)
+	e, err := s.recreate(n, p)
+	if err == nil {
+		s.save(e)
+	}
+	return e, err
+}
+
+// recreate makes a device again, such as a veth pair that died with the private namespace: the new one has the old one's name,
+// MAC, addresses and routes. Its file descriptors are stored only when it is in place: those that are, are of a whole port.
 func (s *Switch) recreate(n *network, p *api.Port) (*endpoint, error) {
 	target, err := s.openNetns(p)
 	if err != nil {
@@ -243,7 +257,7 @@ func (s *Switch) recreate(n *network, p *api.Port) (*endpoint, error) {
 		return nil, errors.Join(err, undo())
 	}
 	s.announce(e)
-	s.log.Info("a veth pair is made anew: its file descriptors were lost", "port", p.Name)
+	s.log.Info("the device of a port is made anew", "port", p.Name)
 	return e, nil
 }
 

@@ -69,10 +69,15 @@ type Switch struct {
 
 	verb sync.Mutex // held by verbs that change something: one at a time
 
-	mu       sync.RWMutex        // guards what follows; held for looks and short changes of it, never over a system call
-	networks map[string]*network // by name
-	ports    map[string]*endpoint
-	byID     map[packet.PortID]*endpoint
+	mu    sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
+	state              // changes only with verb held too
+	byID  map[packet.PortID]*endpoint
+}
+
+// state is a configuration: the one there is, or the one that a transaction will leave.
+type state struct {
+	networks map[string]*network  // by name
+	ports    map[string]*endpoint // by name
 }
 
 // New opens the state and takes over what an earlier daemon kept. Run starts the workers, Restore brings the ports back.
@@ -91,7 +96,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
-		networks: make(map[string]*network), ports: make(map[string]*endpoint), byID: make(map[packet.PortID]*endpoint),
+		state: state{make(map[string]*network), make(map[string]*endpoint)}, byID: make(map[packet.PortID]*endpoint),
 	}
 }
 

@@ -32,6 +32,9 @@ func (b *Backend) DeleteFDB(_ context.Context, r api.FDBRequest) error {
 			return nil
 		}
 	}
+	if r.IfExists {
+		return nil
+	}
 	return missing("MAC", r.MAC)
 }
 

@@ -1,0 +1,45 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+
+	"vswitch/internal/api"
+)
+
+// Operate carries out one operation by the path of its verb.
+func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationResult, err error) {
+	r = api.OperationResult{Op: o.Op, Object: o.Object()}
+	switch request := o.Request.(type) {
+	case *api.NetworkRequest:
+		n, e := c.AddNetwork(ctx, *request)
+		r.Network, err = &n, e
+	case *api.PortRequest:
+		p, e := c.AddPort(ctx, *request)
+		r.Port, err = &p, e
+	case *api.DeleteRequest:
+		if o.Op == api.OpDelNetwork {
+			err = c.DeleteNetwork(ctx, request.Name, request.Force)
+		} else {
+			err = c.DeletePort(ctx, request.Name)
+		}
+		var refused *api.Error
+		if request.IfExists && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
+			r.Unchanged, err = true, nil
+		}
+	case *api.FDBRequest:
+		if o.Op == api.OpAddFDB {
+			err = c.AddFDB(ctx, *request)
+		} else {
+			err = c.DeleteFDB(ctx, *request)
+		}
+	default:
+		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
+	}
+	return r, err
+}
+
+// Transact carries out several operations: all, or none and then the error says which one failed.
+func (c *Client) Transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error) {
+	return get[api.TransactionResult](ctx, c, "POST", "/v1/transaction", nil, t)
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Transaction is a list of operations of which all are carried out, as if one after the other, or none.
+type Transaction struct {
+	Operations []Operation `json:"operations"`
+	DryRun     bool        `json:"dry_run,omitempty"` // find out whether it can be done, and do nothing
+}
+
+// Names of operations: the verbs that change the configuration.
+const (
+	OpAddNetwork = "add-network"
+	OpDelNetwork = "del-network"
+	OpAddPort    = "add-port"
+	OpDelPort    = "del-port"
+	OpAddFDB     = "add-fdb"
+	OpDelFDB     = "del-fdb"
+)
+
+// MaxOperations is how many operations a transaction can have.
+const MaxOperations = 10000
+
+// Operation is one verb and what it is asked. Its JSON is that of the request with one more key, "op".
+type Operation struct {
+	Op      string
+	Request any // a pointer to the type that requests has for Op
+}
+
+// requests are the operations that there are, and what each takes.
+var requests = map[string]func() any{
+	OpAddNetwork: func() any { return new(NetworkRequest) },
+	OpDelNetwork: func() any { return new(DeleteRequest) },
+	OpAddPort:    func() any { return new(PortRequest) },
+	OpDelPort:    func() any { return new(DeleteRequest) },
+	OpAddFDB:     func() any { return new(FDBRequest) },
+	OpDelFDB:     func() any { return new(FDBRequest) },
+}
+
+// Operations returns the names of all operations, sorted.
+func Operations() []string { return slices.Sorted(maps.Keys(requests)) }
+
+// DeleteRequest names what is to be deleted in a transaction.
+type DeleteRequest struct {
+	Name     string `json:"name"`
+	Force    bool   `json:"force,omitempty"`     // del-network: its ports too
+	IfExists bool   `json:"if_exists,omitempty"` // that there is none is no error
+}
+
+// TransactionResult tells what a transaction did or, with DryRun, would do.
+type TransactionResult struct {
+	DryRun  bool              `json:"dry_run,omitempty"`
+	Results []OperationResult `json:"results"` // in the order of the operations
+}
+
+// OperationResult tells what an operation did.
+type OperationResult struct {
+	Op        string   `json:"op"`
+	Object    string   `json:"object"`              // name of the network or port, or the MAC address
+	Unchanged bool     `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
+	Network   *Network `json:"network,omitempty"`   // of add-network
+	Port      *Port    `json:"port,omitempty"`      // of add-port
+}
+
+// Object returns the name of what the operation is about.
+func (o *Operation) Object() string {
+	switch r := o.Request.(type) {
+	case *NetworkRequest:
+		return r.Name
+	case *PortRequest:
+		return r.Name
+	case *DeleteRequest:
+		return r.Name
+	case *FDBRequest:
+		return r.MAC
+	}
+	return ""
+}
+
+// MarshalJSON writes the request with the key "op".
+func (o Operation) MarshalJSON() ([]byte, error) {
+	op, err := json.Marshal(o.Op)
+	if err != nil {
+		return nil, err
+	}
+	request, err := json.Marshal(o.Request)
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte(`{"op":`), op...)
+	if rest := bytes.TrimPrefix(request, []byte("{")); len(rest) > 1 {
+		out = append(out, ',')
+		return append(out, rest...), nil
+	}
+	return append(out, '}'), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. It refuses unknown operations and keys; errors of its own are *Error.
+func (o *Operation) UnmarshalJSON(b []byte) error {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(b, &keys); err != nil {
+		return Errorf(CodeInvalid, "an operation is no JSON object: %.200s", err)
+	}
+	if err := json.Unmarshal(keys["op"], &o.Op); err != nil {
+		return Errorf(CodeInvalid, `an operation lacks its "op": use %s`, strings.Join(Operations(), ", "))
+	}
+	request, ok := requests[o.Op]
+	if !ok {
+		return Errorf(CodeInvalid, "%.40q can't be in a transaction, which has verbs that change the configuration only: use %s",
+			o.Op, strings.Join(Operations(), ", "))
+	}
+	delete(keys, "op")
+	rest, err := json.Marshal(keys)
+	if err != nil {
+		return err
+	}
+	o.Request = request()
+	d := json.NewDecoder(bytes.NewReader(rest))
+	d.DisallowUnknownFields()
+	if err := d.Decode(o.Request); err != nil {
+		return Errorf(CodeInvalid, "operation %s: %.200s", o.Op, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}

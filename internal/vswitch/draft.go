@@ -1,0 +1,278 @@
+package vswitch
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+	"vswitch/internal/link"
+)
+
+// draft is the configuration as a transaction will leave it, with what it takes to get there. Its operations look at the system
+// and change the draft alone. Ports that are not there yet are endpoints without a device. Callers hold verb.
+type draft struct {
+	state
+	s       *Switch
+	all     []api.Operation
+	undo    []func()         // gives back to pools of addresses, or takes from them again
+	made    map[string]int   // id of a new port -> its operation's number
+	forget  []api.FDBRequest // learned MACs to be forgotten
+	results []outcome        // of the operations so far
+}
+
+// draft plans the operations in their order. It changes nothing but pools of addresses, which cancel gives back.
+func (s *Switch) draft(operations []api.Operation) (*draft, error) {
+	if len(operations) > api.MaxOperations {
+		return nil, invalid("a transaction of %d operations: at most %d", len(operations), api.MaxOperations)
+	}
+	d := &draft{s: s, state: state{maps.Clone(s.networks), maps.Clone(s.ports)}, all: operations, made: make(map[string]int)}
+	for i := range operations {
+		if err := d.operate(&operations[i]); err != nil {
+			d.cancel()
+			return nil, fmt.Errorf("%w; nothing was changed", d.blameNumber(i, plainly(err)))
+		}
+	}
+	return d, nil
+}
+
+// blame says which operation failed: the one that made the port with that id.
+func (d *draft) blame(id string, err error) error { return d.blameNumber(d.made[id], err) }
+
+func (d *draft) blameNumber(i int, err error) error {
+	o := &d.all[i]
+	return fmt.Errorf("operation %d of %d (%s %.70s): %w", i+1, len(d.all), o.Op, o.Object(), err)
+}
+
+// cancel gives back what the draft has of the pools.
+func (d *draft) cancel() {
+	for _, f := range slices.Backward(d.undo) {
+		f()
+	}
+	d.undo = nil
+}
+
+// operate adds an operation to the draft.
+func (d *draft) operate(o *api.Operation) error {
+	var x outcome
+	var err error
+	switch r := o.Request.(type) {
+	case *api.NetworkRequest:
+		x, err = d.addNetwork(r)
+	case *api.PortRequest:
+		x, err = d.addPort(r)
+	case *api.DeleteRequest:
+		if o.Op == api.OpDelNetwork {
+			x, err = d.deleteNetwork(r)
+		} else {
+			x, err = d.deletePort(r)
+		}
+	case *api.FDBRequest:
+		if o.Op == api.OpAddFDB {
+			err = d.addFDB(r)
+		} else {
+			x, err = d.deleteFDB(r)
+		}
+	default:
+		err = invalid("%.40q is no operation", o.Op)
+	}
+	d.results = append(d.results, x)
+	return err
+}
+
+func (d *draft) addNetwork(r *api.NetworkRequest) (outcome, error) {
+	if n := d.networks[r.Name]; n != nil {
+		if r.MayExist {
+			return outcome{unchanged: true, network: n}, nil
+		}
+		return outcome{}, networkExists(r.Name)
+	}
+	if err := checkNetworkRequest(r); err != nil {
+		return outcome{}, err
+	}
+	conf, err := d.s.configure(&d.state, r)
+	if err != nil {
+		return outcome{}, err
+	}
+	n, err := newNetwork(conf)
+	if err != nil {
+		return outcome{}, err
+	}
+	d.networks[n.Name] = n
+	return outcome{network: n}, nil
+}
+
+func (d *draft) deleteNetwork(r *api.DeleteRequest) (outcome, error) {
+	n := d.networks[r.Name]
+	if n == nil {
+		return outcome{unchanged: true}, unless(r.IfExists, noNetwork(r.Name))
+	}
+	var ports []*endpoint
+	for _, e := range d.ports {
+		if e.net == n {
+			ports = append(ports, e)
+		}
+	}
+	if len(ports) > 0 && !r.Force {
+		return outcome{}, networkInUse(r.Name, len(ports))
+	}
+	for _, e := range ports {
+		d.drop(e)
+	}
+	delete(d.networks, r.Name)
+	return outcome{}, nil
+}
+
+// unless returns err unless it is forgiven.
+func unless(forgiven bool, err error) error {
+	if forgiven {
+		return nil
+	}
+	return err
+}
+
+func (d *draft) addPort(r *api.PortRequest) (outcome, error) {
+	if e := d.ports[r.Name]; e != nil {
+		if r.MayExist && e.port.Network == r.Network {
+			return outcome{unchanged: true, port: &e.port}, nil
+		}
+		return outcome{}, portExists(&e.port)
+	}
+	n := d.networks[r.Network]
+	if n == nil {
+		return outcome{}, noNetwork(r.Network)
+	}
+	p, target, err := d.s.plan(&d.state, n, r)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer target.Close()
+	if err := d.checkIfName(p, target); err != nil {
+		return outcome{}, err
+	}
+	if err := d.assign(n, p, r); err != nil {
+		return outcome{}, err
+	}
+	d.undo = append(d.undo, func() { n.pools.Return(p.IPs) })
+	d.ports[p.Name] = &endpoint{port: *p, net: n, ns: target.ID()}
+	d.made[p.ID] = len(d.results)
+	return outcome{port: p}, nil
+}
+
+// checkIfName refuses an interface name that is taken in the namespace, and will be: it may be a port's that goes.
+func (d *draft) checkIfName(p *api.Port, ns *link.Namespace) error {
+	for _, e := range d.ports {
+		if e.ns == ns.ID() && e.port.IfName == p.IfName {
+			return link.TakenError(p.IfName, ns)
+		}
+	}
+	st, err := link.Lookup(ns, p.IfName)
+	if err != nil {
+		return nil // it is free, or attaching will say what is wrong
+	}
+	for _, e := range d.s.ports {
+		if e.ns == ns.ID() && e.index == st.Index {
+			return nil // goes, or the draft would have it
+		}
+	}
+	return link.TakenError(p.IfName, ns)
+}
+
+func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
+	e := d.ports[r.Name]
+	if e == nil {
+		return outcome{unchanged: true}, unless(r.IfExists, noPort(r.Name))
+	}
+	d.drop(e)
+	return outcome{}, nil
+}
+
+// drop takes the port out of the draft. Its addresses and names are free for later operations.
+func (d *draft) drop(e *endpoint) {
+	delete(d.ports, e.port.Name)
+	name, ips, pools := e.port.Name, e.port.IPs, e.net.pools
+	if d.s.live(e) == nil {
+		pools.Return(ips) // nobody has seen them
+	} else {
+		pools.Release(name, ips, time.Now())
+	}
+	d.undo = append(d.undo, func() { _ = pools.Restore(name, ips) }) // an error: it did not have them
+}
+
+// live returns the endpoint of the same port as it is at work; nil when it is a new one.
+func (s *Switch) live(e *endpoint) *endpoint {
+	if l := s.ports[e.port.Name]; l != nil && l.port.ID == e.port.ID {
+		return l
+	}
+	return nil
+}
+
+func (d *draft) addFDB(r *api.FDBRequest) error {
+	n, row, err := d.fdbRow(r)
+	if err != nil {
+		return err
+	}
+	e := d.ports[r.Port]
+	switch owner := d.ownerOf(n, row); {
+	case e == nil:
+		return noPort(r.Port)
+	case e.net != n:
+		return notOnNetwork(&e.port, n)
+	case owner == e:
+		return nil
+	case owner != nil:
+		return api.Errorf(api.CodeConflict, "%s in VLAN %d of network %s is behind port %s already; delete that entry first", row.MAC, row.VLAN, n.Name, owner.port.Name)
+	}
+	d.setStatic(e, append(slices.Clone(e.port.StaticFDB), row))
+	return nil
+}
+
+func (d *draft) deleteFDB(r *api.FDBRequest) (outcome, error) {
+	n, row, err := d.fdbRow(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	if e := d.ownerOf(n, row); e != nil {
+		d.setStatic(e, slices.DeleteFunc(slices.Clone(e.port.StaticFDB), func(x api.StaticMAC) bool { return x == row }))
+		return outcome{}, nil
+	}
+	for _, x := range n.line.Bridge.FDB().Entries() {
+		if x.VLAN == row.VLAN && macString(x.MAC) == row.MAC && !x.Static {
+			d.forget = append(d.forget, *r)
+			return outcome{}, nil
+		}
+	}
+	return outcome{unchanged: true}, unless(r.IfExists, noEntry(n, row))
+}
+
+// fdbRow checks a request.
+func (d *draft) fdbRow(r *api.FDBRequest) (*network, api.StaticMAC, error) {
+	n := d.networks[r.Network]
+	if n == nil {
+		return nil, api.StaticMAC{}, noNetwork(r.Network)
+	}
+	if r.VLAN > 4094 {
+		return nil, api.StaticMAC{}, invalid("VLAN %d: use 1 to 4094, or 0 for the untagged VLAN", r.VLAN)
+	}
+	mac, err := ipam.ParseMAC(r.MAC)
+	return n, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}, err
+}
+
+// ownerOf returns the port behind which the MAC is placed, or nil.
+func (d *draft) ownerOf(n *network, row api.StaticMAC) *endpoint {
+	for _, e := range d.ports {
+		if e.net == n && slices.Contains(e.port.StaticFDB, row) {
+			return e
+		}
+	}
+	return nil
+}
+
+// setStatic changes the static entries of a port.
+func (d *draft) setStatic(e *endpoint, rows []api.StaticMAC) {
+	c := *e
+	c.port.StaticFDB = rows
+	d.ports[e.port.Name] = &c
+}

@@ -26,6 +26,7 @@ var Kinds = []Kind{
 	{Name: "vswitch", About: "vswitchd with TAP ports", Daemon: true, build: (*Lab).buildTAP},
 	{Name: "vswitch-veth", About: "vswitchd with veth ports", Daemon: true, build: (*Lab).buildVethPorts},
 	{Name: "vswitch-nocoalesce", About: "vswitchd without its egress coalescer", Daemon: true, Args: []string{"--coalesce=off"}, build: (*Lab).buildTAP},
+	{Name: "vswitch-halt", About: "vswitchd that lets idle cores halt", Daemon: true, Args: []string{"--keep-awake=off"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nospin", About: "vswitchd that sleeps at once", Daemon: true, Args: []string{"--spin=0"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nocache", About: "vswitchd that decides every frame anew", Daemon: true, Args: []string{"--flow-cache=off"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-workers2", About: "vswitchd with two workers", Daemon: true, Args: []string{"--workers", "2"}, build: (*Lab).buildTAP},

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vswitch/ctl/server"
+	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
 	"vswitch/internal/vswitch"
 )
@@ -43,6 +44,7 @@ type usageError struct{ error }
 type options struct {
 	socket, stateDir, fdstore string
 	flowCache, coalesce       onOff
+	keepAwake                 string
 	workers, maxFlows, queue  int
 	spin                      time.Duration
 	logLevel, logFormat       string
@@ -76,6 +78,7 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	f.Var(&o.flowCache, "flow-cache", "replay decisions: on or off (each frame is decided anew)")
 	f.IntVar(&o.maxFlows, "max-flows", 0, "cached flows of a worker (0: 262144)")
 	f.DurationVar(&o.spin, "spin", 50*time.Microsecond, "longest time to poll before sleeping; 0: never poll")
+	f.StringVar(&o.keepAwake, "keep-awake", "auto", "let no idle core halt while polling pays: on, off, or auto (in a virtual machine)")
 	f.Var(&o.coalesce, "coalesce", "merge frames of a flow before they leave: on or off")
 	f.IntVar(&o.queue, "txqueuelen", 0, "frames that wait in the kernel for us, of each TAP (0: 8192)")
 	f.StringVar(&o.fdstore, "fdstore", "auto", "who keeps our devices open over a restart: auto, systemd, keeper or none")
@@ -118,6 +121,15 @@ func run(ctx context.Context, o *options) error {
 		StateDir: stateDir, Socket: o.socket, FDStore: o.fdstore,
 		Workers: o.workers, MaxFlows: o.maxFlows, MaxSpin: o.spin, TxQueueLen: o.queue,
 		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce),
+	}
+	switch o.keepAwake {
+	case "on":
+		cfg.KeepAwake = true
+	case "auto":
+		cfg.KeepAwake = datapath.KeepAwakePays()
+	case "off":
+	default:
+		return usageError{fmt.Errorf("--keep-awake %.40q: use on, off or auto", o.keepAwake)}
 	}
 	if cfg.MaxSpin <= 0 {
 		cfg.MaxSpin = -1

@@ -28,6 +28,7 @@ type Config struct {
 	MaxFlows   int           // limit of a worker's flow table; default flow.MaxFlows
 	NoCache    bool          // decide each frame anew: for debugging, and as a baseline
 	NoCoalesce bool          // write each frame as it came
+	KeepAwake  bool          // ask the kernel to let no idle core halt while polling pays
 	MaxSpin    time.Duration // longest time to poll before sleeping; negative: never poll; default 50 us
 
 	// Clock returns a time in nanoseconds that never goes back; default the time since New. For tests of what ages.

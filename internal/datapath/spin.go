@@ -30,6 +30,7 @@ func (w *Worker) wait() (int, error) {
 	n, err := w.epollWait(0)
 	if n != 0 || err != nil {
 		w.now = w.dp.Now()
+		w.awake.rest(w.now)
 		return n, err
 	}
 	s := &w.spin
@@ -40,12 +41,24 @@ func (w *Worker) wait() (int, error) {
 		}
 	}
 	w.stats.Sleeps++
-	n, err = w.epollWait(-1)
+	n, err = w.sleep()
 	w.now = w.dp.Now()
-	if s.max > 0 {
-		s.woke(w.now - start)
+	if s.max > 0 && s.woke(w.now-start) {
+		w.awake.lost()
 	}
 	return n, err
+}
+
+// sleep waits for events. Cores are not kept awake for longer than a moment of it.
+func (w *Worker) sleep() (int, error) {
+	if w.awake.held {
+		n, err := w.epollWait(wakefulTime / 1e6)
+		if n != 0 || err != nil {
+			return n, err
+		}
+		w.awake.set(false)
+	}
+	return w.epollWait(-1)
 }
 
 // poll looks for events until the window has passed since start.
@@ -56,6 +69,7 @@ func (w *Worker) poll(start int64) (int, error) {
 		w.now = w.dp.Now()
 		if n != 0 || err != nil {
 			w.stats.SpinWins++
+			w.awake.won(w.now)
 			s.won(w.now - start)
 			return n, err
 		}
@@ -79,17 +93,18 @@ func (s *spinner) won(took int64) {
 	}
 }
 
-// woke adjusts the window after a sleep that ended so long after the last turn. A quarter more than max is granted: waking up
-// takes its time.
-func (s *spinner) woke(gap int64) {
+// woke adjusts the window after a sleep that ended so long after the last turn, and tells whether that was too long for
+// polling to pay. A quarter more than max is granted: waking up takes its time.
+func (s *spinner) woke(gap int64) (long bool) {
 	if gap <= s.max+s.max/4 {
 		s.misses = 0
 		s.window = min(max(2*s.window, startSpin), s.max)
-		return
+		return false
 	}
 	if s.misses++; s.misses >= 3 {
 		s.window = 0
 	} else {
 		s.window /= 2
 	}
+	return true
 }

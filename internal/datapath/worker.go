@@ -49,6 +49,7 @@ type Worker struct {
 	verdict flow.Verdict
 	co      coalescer
 	spin    spinner
+	awake   awake
 	batch   int // most frames that one port gave in the turn before; bulk counts as fullBatch
 	dirty   []*slot
 	stats   WorkerCounters
@@ -64,7 +65,7 @@ type WorkerCounters struct {
 }
 
 func newWorker(d *Datapath, id int) (*Worker, error) {
-	w := &Worker{id: id, dp: d, table: flow.NewTable(d.cfg.MaxFlows)}
+	w := &Worker{id: id, dp: d, table: flow.NewTable(d.cfg.MaxFlows), awake: awake{fd: -1}}
 	w.spin.max = int64(d.cfg.MaxSpin)
 	var err error
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -77,6 +78,9 @@ func newWorker(d *Datapath, id int) (*Worker, error) {
 	// Off the Go heap: the collector has nothing to scan, and the pages are there before the first frame.
 	w.memory, err = unix.Mmap(-1, 0, poolBuffers*packet.BufSize, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err == nil {
+		w.awake, err = newAwake(d.cfg.KeepAwake)
+	}
 	if err == nil {
 		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.mail.fd, &unix.EpollEvent{Events: unix.EPOLLIN})
 	}
@@ -98,6 +102,7 @@ func newWorker(d *Datapath, id int) (*Worker, error) {
 func (w *Worker) close() {
 	unix.Close(w.epoll)
 	unix.Close(w.mail.fd)
+	w.awake.close()
 	if w.memory != nil {
 		unix.Munmap(w.memory)
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	Workers    int
 	MaxFlows   int
 	MaxSpin    time.Duration // negative: never
+	KeepAwake  bool          // let no idle core halt while polling pays
 	TxQueueLen int           // of TAPs, frames
 	NoCache    bool
 	NoCoalesce bool
@@ -119,7 +120,7 @@ func (s *Switch) openState() (err error) {
 func (s *Switch) makePath() (err error) {
 	s.path, err = datapath.New(datapath.Config{
 		Workers: s.cfg.Workers, MaxFlows: s.cfg.MaxFlows, MaxSpin: s.cfg.MaxSpin,
-		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, OnGone: s.tellGone,
+		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, KeepAwake: s.cfg.KeepAwake, OnGone: s.tellGone,
 	}, s.line)
 	if err != nil {
 		return err

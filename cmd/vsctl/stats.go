@@ -17,7 +17,8 @@ func (a *app) stats() *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Counters of ports and workers",
 		Long: `Prints the counters of ports and of workers. RX is what came from a container, TX what went to it; packets count the segments of
-super-frames, frames count reads and writes. KERNEL-RX and KERNEL-TX are packets that the kernel dropped on the way to and from us.`,
+super-frames, frames count reads and writes. DROPS are all losses; KERNEL-RX and KERNEL-TX are those of them that the kernel counted on
+the way to and from us. Ports that were deleted are counted together.`,
 		Example: `  vsctl stats
   vsctl stats -o json`,
 		Args:              arguments(),
@@ -28,6 +29,9 @@ super-frames, frames count reads and writes. KERNEL-RX and KERNEL-TX are packets
 				return err
 			}
 			return a.print(s, func() {
+				if s.Deleted.RxPackets+s.Deleted.TxPackets > 0 {
+					s.Ports = append(s.Ports, s.Deleted)
+				}
 				a.portStats(s.Ports)
 				fmt.Fprintln(a.out)
 				a.workerStats(s.Workers)

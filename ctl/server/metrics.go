@@ -99,7 +99,7 @@ var workerCounters = []counter[api.WorkerStats]{
 }
 
 var (
-	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets dropped by the switch.", []string{"port", "reason"}, nil)
+	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets lost, by the switch or by the kernel on the way to or from it.", []string{"port", "reason"}, nil)
 	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
 	startDesc = prometheus.NewDesc("vswitch_start_time_seconds", "When the daemon started, in seconds since 1970.", nil, nil)
 )

@@ -57,8 +57,8 @@ type PortStats struct {
 	TxBytes         uint64            `json:"tx_bytes"`
 	TxFrames        uint64            `json:"tx_frames"` // writes, after coalescing
 	Drops           map[string]uint64 `json:"drops,omitempty"`
-	KernelRxDropped uint64            `json:"kernel_rx_dropped"` // frames from the container that the kernel dropped before we read them (ring full)
-	KernelTxDropped uint64            `json:"kernel_tx_dropped"` // frames we wrote that the device dropped
+	KernelRxDropped uint64            `json:"kernel_rx_dropped"` // frames from the container that the kernel dropped before we read them; also in Drops
+	KernelTxDropped uint64            `json:"kernel_tx_dropped"` // frames it took from us and dropped; also in Drops
 }
 
 // WorkerStats are a worker's counters.
@@ -78,8 +78,12 @@ type WorkerStats struct {
 // Stats is the answer of `stats`.
 type Stats struct {
 	Ports   []PortStats   `json:"ports"`
+	Deleted PortStats     `json:"deleted"` // sum of the ports that are no more, called DeletedPorts
 	Workers []WorkerStats `json:"workers"`
 }
+
+// DeletedPorts stands for a port's name where ports that are no more are counted together. No port can have it.
+const DeletedPorts = "(deleted)"
 
 // Drop is one row of `drops`.
 type Drop struct {

@@ -79,7 +79,8 @@ type Counters struct {
 	_                            [64]byte // keeps workers off each other's cache lines
 }
 
-func (c *Counters) add(o *Counters) {
+// Add adds the counts of another.
+func (c *Counters) Add(o *Counters) {
 	c.RxFrames += o.RxFrames
 	c.RxPackets += o.RxPackets
 	c.RxBytes += o.RxBytes
@@ -88,6 +89,17 @@ func (c *Counters) add(o *Counters) {
 	c.TxBytes += o.TxBytes
 	for i := range c.Drops {
 		c.Drops[i] += o.Drops[i]
+	}
+}
+
+// unread counts a frame that could not be read and is lost all the same.
+func (c *Counters) unread(err error) {
+	c.RxFrames++
+	c.RxPackets++
+	if err == port.ErrOversize {
+		c.Drops[packet.DropOversize]++
+	} else {
+		c.Drops[packet.DropBadVnet]++
 	}
 }
 
@@ -224,8 +236,8 @@ func (d *Datapath) SetMTU(id packet.PortID, mtu int) {
 }
 
 // Remove unpublishes the port and waits until every worker has passed the end of a turn, so that none can read or write it any
-// more: its owner may close it now, and not before. It returns the port's counters. The caller has taken the port out of the
-// configuration before.
+// more: its owner may close it now, and not before. What waits in the port's queue is counted as dropped. It returns the
+// port's counters. The caller has taken the port out of the configuration before.
 func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 	d.mu.Lock()
 	s := d.lookup(id)
@@ -243,7 +255,38 @@ func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 	d.mu.Lock()
 	d.free = append(d.free, uint16(id.Slot()))
 	d.mu.Unlock()
-	return s.sum(), nil
+	c := s.sum()
+	c.drain(s.port)
+	return c, nil
+}
+
+// drainTime bounds how long a port's queue is emptied when the port is removed: its container may go on sending.
+const drainTime = 50 * time.Millisecond
+
+// drain reads and counts what waits in a port's queue and goes nowhere any more. Nobody else reads the port.
+func (c *Counters) drain(p port.Port) {
+	f := packet.NewFrame(make([]byte, packet.BufSize))
+	for deadline := time.Now().Add(drainTime); time.Now().Before(deadline); {
+		f.Reset()
+		switch err := p.Read(f); err {
+		case nil:
+			r := f.Parse()
+			if r == packet.DropNone {
+				r = packet.DropPortDown
+			} else {
+				f.Segs = 1
+			}
+			c.RxFrames++
+			c.RxPackets += uint64(f.Segs)
+			c.RxBytes += uint64(f.WireBytes())
+			c.Drops[r] += uint64(f.Segs)
+		case port.ErrRefused, port.ErrOversize:
+			c.unread(err)
+		case port.ErrDown: // said once; what came before is still there
+		default:
+			return
+		}
+	}
 }
 
 // Quiesce returns when every worker has passed the end of a turn: nothing that was unpublished before is in use any more.
@@ -267,7 +310,7 @@ func (d *Datapath) Inject(id packet.PortID, frame []byte) {
 func (s *slot) sum() Counters {
 	var t Counters
 	for i := range s.counters {
-		t.add(&s.counters[i])
+		t.Add(&s.counters[i])
 	}
 	return t
 }
@@ -284,7 +327,7 @@ func (d *Datapath) PortCounters() map[packet.PortID]Counters {
 	for i, w := range d.workers {
 		w.call(func() { // no more than the sums: frames wait meanwhile
 			for j, s := range slots {
-				sums[j].add(&s.counters[i])
+				sums[j].Add(&s.counters[i])
 			}
 		})
 	}

@@ -202,10 +202,8 @@ func (w *Worker) service(id packet.PortID) {
 	}
 	w.batch = max(w.batch, n)
 	switch err {
-	case port.ErrRefused: // a frame that could not be read is lost all the same
-		c.RxFrames++
-		c.RxPackets++
-		c.Drops[packet.DropBadVnet]++
+	case port.ErrRefused, port.ErrOversize:
+		c.unread(err)
 	case port.ErrGone:
 		w.unwatch(s) // or it would wake us for ever
 		if w.dp.cfg.OnGone != nil {

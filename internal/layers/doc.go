@@ -1,2 +1,2 @@
-// Package layers holds the test that imports point down only.
+// Package layers holds the tests of the house as a whole: imports point down only, and docs/limits.md tells the truth.
 package layers

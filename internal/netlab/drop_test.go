@@ -96,6 +96,8 @@ var dropCases = []dropCase{
 // The reasons that no frame can bring about as things are.
 var unreachable = map[packet.DropReason]string{
 	packet.DropInternal: "it would be a bug",
+	packet.DropKernelRx: "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",
+	packet.DropKernelTx: "likewise",
 }
 
 // Every reason has a frame that is lost for it and for nothing else: it is counted once for each packet, and nobody gets it.

@@ -39,6 +39,10 @@ const (
 	DropEgressRefused
 	DropInternal
 
+	// Counted by the kernel, and read from it when somebody asks.
+	DropKernelRx
+	DropKernelTx
+
 	// DropReasons is their number.
 	DropReasons
 )
@@ -55,7 +59,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropBadTCP:        {"bad_tcp_header", "TCP header cut off or its data offset is wrong"},
 	DropBadUDP:        {"bad_udp_header", "UDP header cut off or its length is wrong"},
 	DropBadICMP:       {"bad_icmp_header", "ICMP header cut off"},
-	DropPortDown:      {"port_down", "the ingress port is not up, or belongs to no network"},
+	DropPortDown:      {"port_down", "the ingress port is not up or being deleted, or belongs to no network"},
 	DropBadSourceMAC:  {"bad_source_mac", "the source MAC is zero or a group address"},
 	DropVLANNotMember: {"vlan_not_member", "the ingress port carries no such VLAN; give it --vlan or --trunk"},
 	DropReservedGroup: {"reserved_group", "01-80-C2-00-00-0x is for the link itself and never forwarded (IEEE 802.1Q 8.6.3)"},
@@ -69,6 +73,8 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropEgressFull:    {"egress_full", "the egress could not take more"},
 	DropEgressRefused: {"egress_refused", "the kernel refused the frame at the egress"},
 	DropInternal:      {"internal", "the switch could not decide; please report this"},
+	DropKernelRx:      {"kernel_rx_dropped", "the kernel's queue between container and switch was full (--txqueuelen)"},
+	DropKernelTx:      {"kernel_tx_dropped", "handed over, but the container's kernel dropped it on the interface: no use for it, or no room"},
 }
 
 // String returns the reason's name, as in counters.

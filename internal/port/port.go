@@ -14,8 +14,8 @@ type Port interface {
 	// EPOLLERR or EPOLLHUP means that the device died.
 	FD() int
 	// Read puts one frame with its vnet header into f, without blocking. It may instead lend memory of its own until the
-	// next Read (Frame.Lend). Errors: ErrAgain when there is none now, ErrGone when the device died; any other is counted
-	// and the port is read again in the next turn. It does not call Parse.
+	// next Read (Frame.Lend). Errors: ErrAgain when there is none now, ErrGone when the device died; ErrRefused and
+	// ErrOversize when a frame was there and is lost; any other means none. It does not call Parse.
 	Read(f *packet.Frame) error
 	// Write copies or sends the frame before it returns, without blocking, and leaves f alone. Safe for concurrent use.
 	// Errors: ErrFull, ErrDown, ErrGone, ErrRefused; all mean that the frame is lost.
@@ -32,6 +32,9 @@ var (
 	ErrDown    = errors.New("device is down")
 	ErrFull    = errors.New("device can take no more now")
 	ErrRefused = errors.New("device refused the frame")
+
+	// ErrOversize is Read's only: the frame was longer than packet.MaxFrame.
+	ErrOversize = errors.New("frame is too long")
 )
 
 // Offload names work on a frame that a port leaves to its device.
@@ -57,8 +60,9 @@ type Flusher interface {
 	Flush() error
 }
 
-// Counters is implemented by ports whose device counts losses of its own: frames it dropped before we could read them, and
-// frames it took from us and dropped.
+// Counters is implemented by ports that know of losses beside what Write returns.
 type Counters interface {
-	KernelDrops() (rx, tx uint64, err error)
+	// KernelDrops returns rx, how many frames were dropped before we could read them, and counted, how many of the writes that
+	// failed are in the device's own counter too: who reads that must not count them twice.
+	KernelDrops() (rx, counted uint64, err error)
 }

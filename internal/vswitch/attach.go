@@ -127,9 +127,12 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 func (s *Switch) unplug(e *endpoint) {
 	s.line.Unbind(e.id)
 	e.net.line.Bridge.RemovePort(e.id)
-	if _, err := s.path.Remove(e.id); err != nil {
+	c, err := s.path.Remove(e.id)
+	if err != nil {
 		s.log.Warn("remove a port from the data plane", "port", e.port.Name, "err", err)
 	}
+	s.addKernelDrops(e, &c)
+	s.bequeath(&c)
 }
 
 // detach removes the port's device:

@@ -27,6 +27,7 @@ type device struct {
 	drop    string // veth: what keeps the kernel's stack off
 	offload port.Offload
 	port    port.Port
+	before  uint64 // frames to the container that the device had dropped when we took it over
 
 	mu     sync.RWMutex // held by looks at the file descriptors, which hold no lock of the Switch
 	closed bool         // guarded by mu; the descriptors' numbers may be another's

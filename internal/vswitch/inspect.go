@@ -14,12 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/api"
-	"vswitch/internal/datapath"
 	"vswitch/internal/flow"
-	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
-	"vswitch/internal/port"
 )
 
 // Flows lists the cached decisions, those of one port or all.
@@ -69,97 +66,6 @@ func (s *Switch) nameOf() func(packet.PortID) string {
 		}
 		return fmt.Sprintf("port%d", id.Slot())
 	}
-}
-
-// Stats returns the counters of ports and workers.
-func (s *Switch) Stats(context.Context) (api.Stats, error) {
-	counters := s.path.PortCounters()
-	st := api.Stats{Ports: []api.PortStats{}, Workers: []api.WorkerStats{}}
-	for _, e := range s.endpoints() {
-		c := counters[e.id]
-		p := api.PortStats{
-			Port: e.port.Name, Network: e.port.Network,
-			RxPackets: c.RxPackets, RxBytes: c.RxBytes, RxFrames: c.RxFrames,
-			TxPackets: c.TxPackets, TxBytes: c.TxBytes, TxFrames: c.TxFrames, Drops: map[string]uint64{},
-		}
-		for r, n := range c.Drops {
-			if n != 0 {
-				p.Drops[packet.DropReason(r).String()] = n
-			}
-		}
-		p.KernelRxDropped, p.KernelTxDropped = s.kernelDrops(&e)
-		st.Ports = append(st.Ports, p)
-	}
-	ports := make([]int, s.path.Workers())
-	for _, e := range s.endpoints() {
-		if w := s.path.WorkerOf(e.id); w >= 0 {
-			ports[w]++
-		}
-	}
-	for i, c := range s.path.WorkerCounters() {
-		st.Workers = append(st.Workers, workerStats(i, ports[i], c))
-	}
-	return st, nil
-}
-
-func workerStats(i, ports int, c datapath.WorkerCounters) api.WorkerStats {
-	return api.WorkerStats{
-		Worker: i, Ports: ports, Turns: c.Turns, Sleeps: c.Sleeps, SpinWins: c.SpinWins,
-		FlowHits: c.FlowHits, FlowMisses: c.FlowMisses, FlowInvalid: c.FlowInvalid, FlowEntries: c.Flows, Coalesced: c.Coalesced,
-	}
-}
-
-// kernelDrops returns what the kernel dropped on its side: frames that we did not read in time, and frames we wrote. A TAP
-// whose namespace died meanwhile has none.
-func (s *Switch) kernelDrops(e *endpoint) (rx, tx uint64) {
-	d := e.dev
-	if d == nil {
-		return 0, 0
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.closed {
-		return 0, 0
-	}
-	if c, ok := d.port.(port.Counters); ok {
-		rx, tx, _ = c.KernelDrops()
-		return rx, tx
-	}
-	ns, st, err := link.WhereIs(d.fd)
-	if err != nil {
-		return 0, 0
-	}
-	defer ns.Close()
-	// The device's tx is our rx.
-	tx, rx, _ = link.KernelDrops(ns, st.Index)
-	return rx, tx
-}
-
-// Drops lists what was dropped, by port and reason, most first.
-func (s *Switch) Drops(context.Context) ([]api.Drop, error) {
-	counters := s.path.PortCounters()
-	out := []api.Drop{}
-	for _, e := range s.endpoints() {
-		c := counters[e.id]
-		for r, n := range c.Drops {
-			if n != 0 {
-				reason := packet.DropReason(r)
-				out = append(out, api.Drop{Port: e.port.Name, Reason: reason.String(), Packets: n, Sentence: reason.Sentence()})
-			}
-		}
-		if rx, tx := s.kernelDrops(&e); rx+tx > 0 {
-			if rx > 0 {
-				out = append(out, api.Drop{Port: e.port.Name, Reason: "kernel_rx_dropped", Packets: rx,
-					Sentence: "the queue between container and switch was full (see --txqueuelen)"})
-			}
-			if tx > 0 {
-				out = append(out, api.Drop{Port: e.port.Name, Reason: "kernel_tx_dropped", Packets: tx,
-					Sentence: "the container's interface dropped what the switch wrote"})
-			}
-		}
-	}
-	slices.SortStableFunc(out, func(a, b api.Drop) int { return cmp.Compare(b.Packets, a.Packets) })
-	return out, nil
 }
 
 // Show returns everything at a glance.

@@ -195,6 +195,7 @@ func (s *Switch) adopt(n *network, p *api.Port, held map[string]int) (*endpoint,
 	if err != nil {
 		return nil, err
 	}
+	_, dev.before = s.deviceDrops(dev)
 	return s.plug(n, p, dev)
 }
 
@@ -210,6 +211,7 @@ func (s *Switch) reopen(ctx context.Context, n *network, p *api.Port) (*endpoint
 		return nil, err
 	}
 	dev := newTAP(p, t)
+	_, dev.before = s.deviceDrops(dev)
 	if err = s.keep(dev); err == nil {
 		var e *endpoint
 		if e, err = s.plug(n, p, dev); err == nil {

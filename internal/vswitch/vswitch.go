@@ -73,6 +73,7 @@ type Switch struct {
 	mu    sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
 	state              // changes only with verb held too
 	byID  map[packet.PortID]*endpoint
+	past  datapath.Counters // of ports that are no more
 }
 
 // state is a configuration: the one there is, or the one that a transaction will leave.

@@ -151,7 +151,7 @@ func (p *Port) Offload() port.Offload {
 }
 
 // KernelDrops implements port.Counters: rx are the frames that Inject could not queue.
-func (p *Port) KernelDrops() (rx, tx uint64, err error) {
+func (p *Port) KernelDrops() (rx, counted uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.drops, 0, nil

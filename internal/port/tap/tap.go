@@ -2,6 +2,7 @@
 package tap
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,7 @@ import (
 var (
 	_ port.Port      = (*Tap)(nil)
 	_ port.Offloader = (*Tap)(nil)
+	_ port.Counters  = (*Tap)(nil)
 )
 
 // Tap reads and writes the frames of a TAP device whose vnet header has packet.VnetLen bytes (TUNSETVNETHDRSZ).
@@ -22,6 +24,7 @@ type Tap struct {
 	name    string
 	fd      int
 	offload port.Offload
+	lost    atomic.Uint64 // writes that the device counted as dropped
 }
 
 // New makes a port of an attached, non-blocking TAP fd, which it owns from then on. offload is what the device was set to.
@@ -71,8 +74,12 @@ func (t *Tap) Write(f *packet.Frame) error {
 			return nil
 		case unix.EINTR:
 		case unix.EIO: // IFF_UP is clear (tun_get_user in drivers/net/tun.c)
+			t.lost.Add(1)
 			return port.ErrDown
-		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+		case unix.ENOMEM:
+			t.lost.Add(1)
+			return port.ErrFull
+		case unix.EAGAIN, unix.ENOBUFS:
 			return port.ErrFull
 		case unix.EBADFD, unix.ENODEV, unix.EBADF:
 			return port.ErrGone
@@ -81,6 +88,9 @@ func (t *Tap) Write(f *packet.Frame) error {
 		}
 	}
 }
+
+// KernelDrops implements port.Counters. What the queue had no room for is in the device's counters only.
+func (t *Tap) KernelDrops() (rx, counted uint64, err error) { return 0, t.lost.Load(), nil }
 
 // Close closes the fd. The device is persistent and stays.
 func (t *Tap) Close() error {

@@ -36,7 +36,8 @@ type Veth struct {
 	fd    int
 	short bool // the socket's vnet headers have shortVnetLen bytes
 	deaf  atomic.Bool
-	drops atomic.Uint64
+	drops atomic.Uint64 // frames that the kernel's counter told of so far
+	lost  atomic.Uint64 // writes that the device counted as dropped
 
 	// What recvmsg works on; Read's alone.
 	msg     unix.Msghdr
@@ -93,7 +94,10 @@ func (v *Veth) Read(f *packet.Frame) error {
 		n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(v.fd), uintptr(unsafe.Pointer(&v.msg)), 0)
 		switch errno {
 		case 0:
-			if int(n)+missing < packet.VnetLen || v.msg.Flags&unix.MSG_TRUNC != 0 {
+			if v.msg.Flags&unix.MSG_TRUNC != 0 { // BIG TCP, which the container may have switched on
+				return port.ErrOversize
+			}
+			if int(n)+missing < packet.VnetLen {
 				return port.ErrRefused
 			}
 			f.SetRead(int(n) + missing)
@@ -178,7 +182,10 @@ func (v *Veth) Write(f *packet.Frame) error {
 		case unix.EINTR:
 		case unix.ENETDOWN:
 			return port.ErrDown
-		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+		case unix.ENOBUFS: // what the device's transmit function said (net_xmit_errno in linux/netdevice.h)
+			v.lost.Add(1)
+			return port.ErrFull
+		case unix.EAGAIN, unix.ENOMEM:
 			return port.ErrFull
 		case unix.ENXIO, unix.ENODEV, unix.EBADF:
 			return port.ErrGone
@@ -196,14 +203,14 @@ func (v *Veth) writeShort(b []byte) unix.Errno {
 	return errno
 }
 
-// KernelDrops returns how many frames found the socket's receive buffer full. The kernel's counter starts anew with each
-// look at it, so only this port may look (PACKET_STATISTICS in packet(7)).
-func (v *Veth) KernelDrops() (rx, tx uint64, err error) {
+// KernelDrops implements port.Counters: rx are the frames that found the socket's receive buffer full. The kernel's counter
+// starts anew with each look at it, so only this port may look (PACKET_STATISTICS in packet(7)).
+func (v *Veth) KernelDrops() (rx, counted uint64, err error) {
 	s, err := unix.GetsockoptTpacketStats(v.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return 0, 0, fmt.Errorf("port %s: read the statistics of its packet socket: %w", v.name, err)
 	}
-	return v.drops.Add(uint64(s.Drops)), 0, nil
+	return v.drops.Add(uint64(s.Drops)), v.lost.Load(), nil
 }
 
 // Close closes the socket; the pair stays. It is idempotent.

@@ -28,19 +28,20 @@ var named = regexp.MustCompile(`^(max|min|default|Max|Min|Default)[A-Z]|(Time|Ti
 
 // notLimits are constants of such names that limit nothing, or nothing that anybody can reach.
 var notLimits = map[string]string{
-	"flow.MaxActions":     "of a decision; the pipeline never makes more",
-	"flow.MaxRefs":        "likewise",
-	"flow.maxProbe":       "where a table grows; its limit is MaxFlows",
-	"flow.minBuckets":     "where a table starts to grow",
-	"flow.touchInterval":  "how exactly an entry's last use is known",
-	"switch.minBuckets":   "where a table starts to grow",
-	"switch.maxShapes":    "how far equal lists are looked for",
-	"ipam.minRoute4":      "which routes of the host are too wide to mean an address plan",
-	"ipam.minRoute6":      "likewise",
-	"datapath.minGap":     "tunes polling",
-	"datapath.minTCPSize": "what is merged, not what is carried",
-	"link.minMTU6":        "vswitch.minMTUIPv6 at the place where addresses are set",
-	"fdstore.maxMessage":  "follows from maxFDs and maxName",
+	"flow.MaxActions":      "of a decision; the pipeline never makes more",
+	"flow.MaxRefs":         "likewise",
+	"flow.maxProbe":        "where a table grows; its limit is MaxFlows",
+	"flow.minBuckets":      "where a table starts to grow",
+	"flow.touchInterval":   "how exactly an entry's last use is known",
+	"switch.minBuckets":    "where a table starts to grow",
+	"switch.maxShapes":     "how far equal lists are looked for",
+	"ipam.minRoute4":       "which routes of the host are too wide to mean an address plan",
+	"ipam.minRoute6":       "likewise",
+	"datapath.minGap":      "tunes polling",
+	"datapath.wakefulTime": "likewise",
+	"datapath.minTCPSize":  "what is merged, not what is carried",
+	"link.minMTU6":         "vswitch.minMTUIPv6 at the place where addresses are set",
+	"fdstore.maxMessage":   "follows from maxFDs and maxName",
 }
 
 // limitRow is a line of one of the page's tables of limits.

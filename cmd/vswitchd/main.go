@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -19,23 +22,37 @@ import (
 	"vswitch/ctl/server"
 	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
+	"vswitch/internal/logsink"
+	"vswitch/internal/machine"
 	"vswitch/internal/vswitch"
 )
 
-func main() {
+// farewell is how long the end waits for the reader of the log.
+const farewell = time.Second
+
+func main() { os.Exit(start()) }
+
+// start runs the command line and returns the exit code.
+func start() int {
+	// The first two of these ask other daemons for something; a log that nobody reads any more is no reason to end.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the daemon at once: it can be killed at any time
-	cmd := command()
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "vswitchd: %v\n", err)
-		var u usageError
-		if errors.As(err, &u) {
-			fmt.Fprintln(os.Stderr, "try 'vswitchd --help'")
-			os.Exit(2)
-		}
-		os.Exit(1)
+	o := &options{flowCache: true, coalesce: true}
+	o.log = openLog(o)
+	defer o.log.Close(farewell)
+	err := command(o).ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
+	fmt.Fprintf(o.log, "vswitchd: %v\n", err)
+	var u usageError
+	if errors.As(err, &u) {
+		fmt.Fprintln(o.log, "try 'vswitchd --help'")
+		return 2
+	}
+	return 1
 }
 
 type usageError struct{ error }
@@ -43,16 +60,18 @@ type usageError struct{ error }
 // options are the flags.
 type options struct {
 	socket, stateDir, fdstore string
+	roSocket, roGroup         string
 	flowCache, coalesce       onOff
 	keepAwake                 string
 	workers, maxFlows, queue  int
 	spin                      time.Duration
 	logLevel, logFormat       string
 	teardown                  bool
+
+	log *logsink.Sink // where the log goes
 }
 
-func command() *cobra.Command {
-	o := options{flowCache: true, coalesce: true}
+func command(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vswitchd",
 		Short: "userspace virtual switch for containers",
@@ -66,12 +85,14 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), &o) },
+		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.socket, "socket", "/run/vswitch/vswitchd.sock", "control socket")
+	f.StringVar(&o.roSocket, "ro-socket", "", "second socket, for those who may look but change nothing (none by default)")
+	f.StringVar(&o.roGroup, "ro-group", "", "group that may use the read-only socket, instead of everybody")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/vswitch", "directory of the state that outlives the daemon")
 	f.BoolVar(&o.teardown, "teardown", false, "remove everything that the state knows, and exit")
 	f.IntVar(&o.workers, "workers", 0, "threads that move frames; 0: one less than cores, 4 at most")
@@ -106,9 +127,12 @@ func keeperCommand() *cobra.Command {
 }
 
 func run(ctx context.Context, o *options) error {
-	log, err := logger(o)
+	log, err := logger(o, o.log)
 	if err != nil {
 		return usageError{err}
+	}
+	if o.roGroup != "" && o.roSocket == "" {
+		return usageError{errors.New("--ro-group is for --ro-socket, which is missing")}
 	}
 	stateDir, err := filepath.Abs(o.stateDir)
 	if err != nil {
@@ -120,7 +144,7 @@ func run(ctx context.Context, o *options) error {
 	cfg := vswitch.Config{
 		StateDir: stateDir, Socket: o.socket, FDStore: o.fdstore,
 		Workers: o.workers, MaxFlows: o.maxFlows, MaxSpin: o.spin, TxQueueLen: o.queue,
-		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce),
+		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce), LogLost: o.log.Lost,
 	}
 	switch o.keepAwake {
 	case "on":
@@ -137,10 +161,11 @@ func run(ctx context.Context, o *options) error {
 	if o.teardown {
 		return vswitch.Teardown(ctx, cfg, log)
 	}
-	return serve(ctx, cfg, log)
+	return serve(ctx, cfg, o, log)
 }
 
-func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
+func serve(ctx context.Context, cfg vswitch.Config, o *options, log *slog.Logger) error {
+	limitMemory(log)
 	events := new(server.Events)
 	sw, err := vswitch.New(cfg, events, log)
 	if err != nil {
@@ -153,16 +178,25 @@ func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer l.Close()
+	var ro net.Listener
+	if o.roSocket != "" {
+		if ro, err = server.ListenReadOnly(o.roSocket, o.roGroup); err != nil {
+			return err
+		}
+		defer ro.Close()
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return sw.Run(ctx) })
+	run, stop := context.WithCancel(context.WithoutCancel(ctx)) // frames flow until the last request is answered
+	g.Go(func() error { return sw.Run(run) })
 	g.Go(func() error {
-		defer l.Close()
+		defer stop()
 		if err := sw.Restore(ctx); err != nil {
 			return err
 		}
 		log.Info("ready", "socket", cfg.Socket, "version", vswitch.Version)
 		notify(log, "READY=1")
-		return server.New(sw, events, log).Serve(ctx, l)
+		return control(ctx, server.New(sw, events, log), l, ro)
 	})
 	g.Go(func() error {
 		<-ctx.Done()
@@ -174,26 +208,31 @@ func serve(ctx context.Context, cfg vswitch.Config, log *slog.Logger) error {
 	return err
 }
 
+// control serves the control socket and, if there is one, the read-only one.
+func control(ctx context.Context, s *server.Server, l, ro net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.Serve(ctx, l) })
+	if ro != nil {
+		g.Go(func() error { return s.ServeReadOnly(ctx, ro) })
+	}
+	return g.Wait()
+}
+
+// limitMemory has the collector work harder near the limit of our cgroup, beyond which the kernel kills us. The rest is for what
+// isn't the collector's: stacks, the kernel's sockets, pages of the state file. GOMEMLIMIT in the environment has precedence.
+func limitMemory(log *slog.Logger) {
+	limit := machine.MemoryLimit() / 10 * 9
+	if os.Getenv("GOMEMLIMIT") == "" && limit < math.MaxInt64/10*8 {
+		debug.SetMemoryLimit(limit)
+		log.Info("memory is limited by the cgroup", "bytes", limit)
+	}
+}
+
 // notify tells the service manager, if there is one.
 func notify(log *slog.Logger, state string) {
 	if err := fdstore.Notify(state); err != nil {
 		log.Warn("notify the service manager", "state", state, "err", err)
 	}
-}
-
-func logger(o *options) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", o.logLevel)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch o.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
-	}
-	return nil, fmt.Errorf("--log-format %q: use text or json", o.logFormat)
 }
 
 // onOff is a flag that says on or off.

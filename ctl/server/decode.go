@@ -13,27 +13,41 @@ import (
 	"vswitch/internal/api"
 )
 
+// maxHead is how much of a body the log quotes.
+const maxHead = 300
+
 // buffer reads the whole body of r, within its limits of size and time, so that nothing after it waits for the client. That goes for
-// requests that need no body too: net/http would read it after the answer, without a limit of time.
-func buffer(w http.ResponseWriter, r *http.Request) error {
+// requests that need no body too: net/http would read it after the answer, without a limit of time. Of one that says that it is too
+// large nothing is read.
+func (a *answer) buffer(r *http.Request, limit int64) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		r.Body = http.NoBody
 		return nil
 	}
-	conn := http.NewResponseController(w)
+	conn := http.NewResponseController(a.ResponseWriter)
+	if r.ContentLength > limit {
+		conn.SetReadDeadline(time.Now())
+		a.Header().Set("Connection", "close")
+		return tooLarge(limit)
+	}
 	conn.SetReadDeadline(time.Now().Add(bodyTime)) // a ResponseWriter without deadlines (in tests) has no limit
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
+	body, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, r.Body, limit))
+	var over *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
-		return api.Errorf(api.CodeTooLarge, "the body is over %d bytes, which is the limit: send less", maxBody)
+	case errors.As(err, &over):
+		return tooLarge(limit)
 	case err != nil:
-		w.Header().Set("Connection", "close")
+		a.Header().Set("Connection", "close")
 		return api.Errorf(api.CodeInvalid, "the body could not be read: %.200s", err)
 	}
 	conn.SetReadDeadline(time.Time{})
+	a.head = string(body[:min(len(body), maxHead)])
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
+}
+
+func tooLarge(limit int64) error {
+	return api.Errorf(api.CodeTooLarge, "the body is over %d bytes, which is the limit: send less", limit)
 }
 
 // decode reads the body of r, which buffer has read, into v.

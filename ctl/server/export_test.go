@@ -3,8 +3,14 @@ package server
 // Unmarshal is the decoder of request bodies.
 var Unmarshal = unmarshal
 
-// MaxClients is the limit of connections, Refused that of those that wait for their 503 above it.
-const MaxClients, Refused = maxClients, maxRefused
+// Limits of the connections of a socket.
+const (
+	MaxClients = maxClients
+	MaxPerUser = maxPerUser
+	MaxStreams = maxStreams
+	ForRoot    = forRoot
+	Refused    = maxRefused
+)
 
 // Routes lists method and path of all routes.
 func (s *Server) Routes() (list [][2]string) {

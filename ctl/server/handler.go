@@ -20,15 +20,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.recovered(answer, r, p)
 		}
 		s.metrics.count(r.Method, answer.status)
-		s.record(r, answer.status, time.Since(start))
+		s.record(r, answer, time.Since(start))
 	}()
-	if err := buffer(answer, r); err != nil {
-		s.problem(answer, r, err)
+	c := clientOf(r)
+	if c != nil && c.refusal != "" {
+		http.NewResponseController(w).SetReadDeadline(time.Now()) // its body, if it has one, stays unread
+		w.Header().Set("Connection", "close")
+		s.problem(answer, r, api.Errorf(api.CodeUnavailable, "%s", c.refusal))
 		return
 	}
-	if c, ok := r.Context().Value(clientKey{}).(*client); ok && c.over {
-		w.Header().Set("Connection", "close")
-		s.problem(answer, r, api.Errorf(api.CodeUnavailable, "%d clients are connected, which is the limit: try again later", maxClients))
+	if err := answer.buffer(r, c.bodyLimit()); err != nil {
+		s.problem(answer, r, err)
 		return
 	}
 	s.handler.ServeHTTP(answer, r)
@@ -46,20 +48,27 @@ func (s *Server) recovered(w *answer, r *http.Request, p any) {
 	s.problem(w, r, api.Errorf(api.CodeInternal, "the daemon failed on this request: its log says where"))
 }
 
-// record logs a request: those that change something with who asked for it, the others for debugging.
-func (s *Server) record(r *http.Request, status int, took time.Duration) {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", status, "took", took)
+// record logs a request: one that would change something with who asked for what and what came of it, the others for debugging.
+func (s *Server) record(r *http.Request, a *answer, took time.Duration) {
+	if a.change == "" {
+		s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", a.status, "took", took)
 		return
 	}
-	p := PeerOf(r.Context())
-	s.log.Info("request", "method", r.Method, "path", r.URL.Path, "status", status, "took", took, "uid", p.UID, "pid", p.PID)
+	what := []any{"verb", a.change, "method", r.Method, "path", r.URL.RequestURI(), "body", a.head, "status", a.status, "took", took,
+		"peer", PeerOf(r.Context())}
+	if a.err != nil {
+		what = append(what, "err", a.err)
+	}
+	s.log.Info("change", what...)
 }
 
-// answer is a ResponseWriter that remembers its status.
+// answer is a ResponseWriter that remembers what the log tells of a request.
 type answer struct {
 	http.ResponseWriter
-	status int // 0 while nothing is written
+	status int    // 0 while nothing is written
+	change string // what the request would change; "" for a look
+	head   string // how its body begins
+	err    error  // what it was refused for
 }
 
 // WriteHeader sends the status.

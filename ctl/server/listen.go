@@ -21,6 +21,22 @@ const socketGroup = "vswitch"
 // A socket left over by a dead daemon is replaced; one that answers, or a file that is no socket, is an error. The socket appears with
 // its final mode: it is made in a private folder beside its place and moved. Closing the listener removes it, unless it was replaced.
 func Listen(path string) (net.Listener, error) {
+	group := socketGroup
+	if _, err := user.LookupGroup(group); err != nil {
+		group = ""
+	}
+	return listen(path, group, 0o660)
+}
+
+// ListenReadOnly is Listen for a socket that everybody may use, or only the group if there is one given.
+func ListenReadOnly(path, group string) (net.Listener, error) {
+	if group == "" {
+		return listen(path, "", 0o666)
+	}
+	return listen(path, group, 0o660)
+}
+
+func listen(path, group string, mode fs.FileMode) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the control socket's folder: %w", err)
 	}
@@ -38,7 +54,7 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on the control socket %s: %w", path, err)
 	}
 	l.SetUnlinkOnClose(false)
-	if err := install(born, path); err != nil {
+	if err := install(born, path, group, mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the control socket %s: %w", path, err), l.Close())
 	}
 	self, err := os.Lstat(path)
@@ -72,17 +88,21 @@ func checkFree(path string) error {
 }
 
 // install gives the socket its mode and group and moves it to its place.
-func install(born, path string) error {
-	if g, err := user.LookupGroup(socketGroup); err == nil && os.Geteuid() == 0 {
+func install(born, path, group string, mode fs.FileMode) error {
+	if group != "" && os.Geteuid() == 0 {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return fmt.Errorf("%w: make the group or name another one", err)
+		}
 		gid, err := strconv.Atoi(g.Gid)
 		if err != nil {
-			return fmt.Errorf("group %s: %w", socketGroup, err)
+			return fmt.Errorf("group %s: %w", group, err)
 		}
 		if err := os.Chown(born, 0, gid); err != nil {
 			return err
 		}
 	}
-	if err := os.Chmod(born, 0o660); err != nil {
+	if err := os.Chmod(born, mode); err != nil {
 		return err
 	}
 	return os.Rename(born, path)

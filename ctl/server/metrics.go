@@ -20,25 +20,32 @@ const scrapeTime = 5 * time.Second
 // metrics answers /metrics. The switch's counters are read when they are scraped; nothing is kept between two scrapes.
 type metrics struct {
 	backend  Inspector
-	clients  atomic.Int64 // connections to the control socket
+	clients  atomic.Int64 // connections to the control sockets that have a place
 	requests *prometheus.CounterVec
+	evicted  prometheus.Counter // connections that were closed to make room
+	refused  prometheus.Counter // those that found no place
 	handler  http.Handler
 }
 
 func newMetrics(b Inspector) *metrics {
 	m := &metrics{backend: b, requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vswitch_api_requests_total", Help: "Requests answered on the control socket.",
-	}, []string{"method", "status"})}
+	}, []string{"method", "status"}),
+		evicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "vswitch_api_evicted_total",
+			Help: "Connections that were closed to make room for others, while they waited for their client."}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "vswitch_api_refused_total",
+			Help: "Connections for which there was no room."}),
+	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vswitch_api_clients", Help: "Connections to the control socket."},
+	registry.MustRegister(m, m.requests, m.evicted, m.refused, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vswitch_api_clients", Help: "Connections to the control sockets."},
 			func() float64 { return float64(m.clients.Load()) }))
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
 }
 
 func (m *metrics) serve(w http.ResponseWriter, r *http.Request) {
-	setWriteDeadline(w)
+	setWriteDeadline(w, clientOf(r).answerTime())
 	m.handler.ServeHTTP(w, r)
 }
 
@@ -101,6 +108,7 @@ var workerCounters = []counter[api.WorkerStats]{
 var (
 	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets lost, by the switch or by the kernel on the way to or from it.", []string{"port", "reason"}, nil)
 	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
+	lostDesc  = prometheus.NewDesc("vswitch_log_lost_total", "Lines of the log that its reader was too slow for.", nil, nil)
 	startDesc = prometheus.NewDesc("vswitch_start_time_seconds", "When the daemon started, in seconds since 1970.", nil, nil)
 )
 
@@ -115,6 +123,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- dropsDesc
 	out <- buildDesc
 	out <- startDesc
+	out <- lostDesc
 }
 
 // Collect reads the counters from the backend. One that fails makes the scrape fail, which Prometheus shows.
@@ -142,6 +151,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	} else {
 		send(out, buildDesc, gauge, 1, d.Version, d.Go, d.Kernel)
 		send(out, startDesc, gauge, float64(d.Started.UnixMilli())/1000)
+		send(out, lostDesc, total, float64(d.LogLost))
 	}
 }
 

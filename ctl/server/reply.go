@@ -18,7 +18,7 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, value any) {
 		status, value = http.StatusCreated, c.value
 		w.Header().Set("Location", c.location)
 	}
-	setWriteDeadline(w)
+	setWriteDeadline(w, clientOf(r).answerTime())
 	if value == nil {
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -40,7 +40,10 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil { // an Error has nothing that cannot be encoded
 		panic(err)
 	}
-	setWriteDeadline(w)
+	if a, ok := w.(*answer); ok {
+		a.err = e
+	}
+	setWriteDeadline(w, clientOf(r).answerTime())
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(e.Status)
 	w.Write(body)
@@ -75,8 +78,8 @@ func encode(v any) ([]byte, error) {
 }
 
 // setWriteDeadline starts the time that the client has to take the answer. A ResponseWriter without deadlines (in tests) has no limit.
-func setWriteDeadline(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+func setWriteDeadline(w http.ResponseWriter, within time.Duration) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within))
 }
 
 // list makes a nil slice an empty one, so that JSON says [] and not null.

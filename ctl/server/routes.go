@@ -13,6 +13,7 @@ import (
 type route struct {
 	method, path string
 	doc          string
+	looks        bool             // it changes nothing, although it is no GET
 	query        []string         // names of parameters that it understands
 	verb         verb             // answers with a value, or
 	raw          http.HandlerFunc // writes its answer itself
@@ -46,13 +47,13 @@ func (s *Server) table() []route {
 		{method: "POST", path: "/v1/transaction", doc: "carry out several verbs, all or none", verb: s.transact},
 		{method: "GET", path: "/v1/flows", doc: "list cached flows", query: []string{"port"}, verb: s.flows},
 		{method: "POST", path: "/v1/flows/flush", doc: "forget cached flows", verb: s.flushFlows},
-		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", verb: s.trace},
+		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", looks: true, verb: s.trace},
 		{method: "GET", path: "/v1/stats", doc: "counters of ports and workers", verb: s.stats},
 		{method: "GET", path: "/v1/drops", doc: "dropped frames by port and reason", verb: s.drops},
 		{method: "GET", path: "/v1/events", doc: "server-sent events", query: []string{"since", "follow"}, raw: s.stream},
 		{method: "GET", path: "/v1/show", doc: "daemon, networks and ports at a glance", verb: s.show},
 		{method: "GET", path: "/v1/version", doc: "the daemon and what it uses of the kernel", verb: s.daemon},
-		{method: "GET", path: "/metrics", doc: "metrics for Prometheus", raw: s.metrics.serve},
+		{method: "GET", path: "/metrics", doc: "metrics for Prometheus", raw: s.scrape},
 	}
 }
 
@@ -114,6 +115,13 @@ func (s *Server) choose(routes []route, w http.ResponseWriter, r *http.Request) 
 
 // run checks the query and calls the route.
 func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
+	c := clientOf(r)
+	if change := route.method != http.MethodGet && !route.looks; change && c.looksOnly() {
+		s.problem(w, r, api.Errorf(api.CodeReadOnly, "this socket answers looks only: to %s, use the control socket", route.doc))
+		return
+	} else if a, ok := w.(*answer); ok && change {
+		a.change = route.doc
+	}
 	if err := checkQuery(r, route.query); err != nil {
 		s.problem(w, r, err)
 		return
@@ -122,12 +130,44 @@ func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
 		route.raw(w, r)
 		return
 	}
-	value, err := route.verb(r)
+	done, err := s.look(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	defer done()
+	var value any
+	c.during(func() { value, err = route.verb(r) })
 	if err != nil {
 		s.problem(w, r, err)
 		return
 	}
 	s.reply(w, r, value)
+}
+
+// look waits for its turn on the read-only socket, where few requests are answered at a time: those who may only look shall not
+// keep the daemon busy, nor its memory full with answers that they don't take.
+func (s *Server) look(r *http.Request) (done func(), err error) {
+	if !clientOf(r).looksOnly() {
+		return func() {}, nil
+	}
+	select {
+	case s.looks <- struct{}{}:
+		return func() { <-s.looks }, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// scrape answers /metrics.
+func (s *Server) scrape(w http.ResponseWriter, r *http.Request) {
+	done, err := s.look(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	defer done()
+	s.metrics.serve(w, r)
 }
 
 // checkQuery refuses parameters that the route does not understand: a misspelt one must not be ignored.

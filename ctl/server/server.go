@@ -10,16 +10,17 @@ import (
 	"time"
 )
 
-// Limits of the server. docs/api.md states them.
+// Limits of a request. docs/api.md states them.
 const (
 	maxBody    = 1 << 20          // bytes of a request's body
+	maxLook    = 64 << 10         // bytes of it on the read-only socket
 	maxDepth   = 32               // nested arrays and objects in it
 	maxHeader  = 16 << 10         // bytes of a request's header
-	maxClients = 64               // connections served at a time
-	maxRefused = 64               // connections above it that wait for their 503
+	maxLooks   = 4                // requests answered at a time on the read-only socket
 	headerTime = 5 * time.Second  // to receive a header
 	bodyTime   = 10 * time.Second // to receive a body
 	writeTime  = 10 * time.Second // to send an answer, or one event
+	lookTime   = 2 * time.Second  // to send an answer on the read-only socket
 	idleTime   = 30 * time.Second // between two requests of a connection
 	drainTime  = 10 * time.Second // for requests in flight when the server stops
 )
@@ -32,11 +33,12 @@ type Server struct {
 	routes  []route
 	handler http.Handler
 	metrics *metrics
+	looks   chan struct{} // holds one for each request that is answered on the read-only socket
 }
 
 // New makes a server. It listens nowhere yet: see Serve and Handler.
 func New(b Backend, events *Events, log *slog.Logger) *Server {
-	s := &Server{backend: b, events: events, log: log.With("component", "ctl")}
+	s := &Server{backend: b, events: events, log: log.With("component", "ctl"), looks: make(chan struct{}, maxLooks)}
 	s.metrics = newMetrics(b)
 	s.routes = s.table()
 	s.handler = s.mux()
@@ -49,6 +51,16 @@ type servingKey struct{}
 // Serve answers requests on l until ctx ends; then it closes l, ends the event streams, lets requests in flight finish for up to 10 s
 // and returns. What is not done by then is cancelled and cut off, and the error says so. A failing listener is an error too.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.listen(ctx, &clients{Listener: l, meter: s.metrics, open: make(map[*client]struct{})})
+}
+
+// ServeReadOnly is Serve for those who may look only: a request that would change something is refused. It may run beside Serve;
+// its clients have limits of their own, so that they take no place from those who may do more.
+func (s *Server) ServeReadOnly(ctx context.Context, l net.Listener) error {
+	return s.listen(ctx, &clients{Listener: l, readOnly: true, meter: s.metrics, open: make(map[*client]struct{})})
+}
+
+func (s *Server) listen(ctx context.Context, l *clients) error {
 	base, cancel := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx))
 	defer cancel()
 	hs := &http.Server{
@@ -61,7 +73,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnContext:       connContext,
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(&limiter{Listener: l, clients: &s.metrics.clients}) }()
+	go func() { failed <- hs.Serve(l) }()
 	select {
 	case err := <-failed:
 		return errors.Join(fmt.Errorf("serve the control socket: %w", err), hs.Close())
@@ -69,7 +81,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	drain, stop := context.WithTimeout(base, drainTime)
 	defer stop()
+	drained := make(chan struct{})
+	go l.hangUp(drained)
 	err := hs.Shutdown(drain)
+	close(drained)
 	<-failed
 	if err != nil {
 		cancel()

@@ -21,9 +21,17 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
+	if follow && r.Method != http.MethodHead {
+		end, err := clientOf(r).stream()
+		if err != nil {
+			s.problem(w, r, err)
+			return
+		}
+		defer end()
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	setWriteDeadline(w)
+	setWriteDeadline(w, writeTime)
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return
@@ -55,7 +63,7 @@ func sendEvent(w http.ResponseWriter, e api.Event) error {
 	if err != nil {
 		return err
 	}
-	setWriteDeadline(w)
+	setWriteDeadline(w, writeTime)
 	_, err = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n", e.Seq, oneLine(e.Type), body)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 // Codes of errors: stable, for programs. Each goes with one HTTP status.
 const (
 	CodeInvalid     = "invalid"            // 400 the request is malformed or contradicts itself
+	CodeReadOnly    = "read_only"          // 403 the socket answers looks only
 	CodeNotFound    = "not_found"          // 404 no such network, port, entry or path
 	CodeConflict    = "conflict"           // 409 name, address or interface taken; object in use
 	CodeExhausted   = "exhausted"          // 409 no address, pool or slot left
@@ -37,6 +38,7 @@ var codes = map[string]struct {
 	title  string
 }{
 	CodeInvalid:     {400, "invalid request"},
+	CodeReadOnly:    {403, "read-only socket"},
 	CodeNotFound:    {404, "not found"},
 	CodeConflict:    {409, "conflict"},
 	CodeExhausted:   {409, "exhausted"},

@@ -111,6 +111,7 @@ type Daemon struct {
 	PID        int               `json:"pid"`
 	Started    time.Time         `json:"started"`
 	StateDir   string            `json:"state_dir"`
+	LogLost    uint64            `json:"log_lost"` // lines that its reader was too slow for
 	Workers    int               `json:"workers"`
 	FDStore    string            `json:"fdstore"`  // systemd, keeper, none
 	Features   map[string]string `json:"features"` // e.g. "uso": "yes", "veth-drop": "tcx"

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,8 @@ type Daemon struct {
 	Client *ctl.Client
 	Env    []string   // added to the environment at each start, as "NAME=VALUE"
 	Files  []*os.File // given to it as systemd gives what it stores: LISTEN_FDS and LISTEN_PID
+	Before []string   // a program with its arguments that starts it, by exec, like "prlimit --nofile=64"
+	Stderr *os.File   // where it logs, instead of the file that Log reads
 
 	lab     *Lab
 	bin     string
@@ -97,14 +100,18 @@ func (d *Daemon) launch(flags []string) error {
 		return err
 	}
 	defer log.Close()
-	args := append([]string{"--state-dir", d.State, "--socket", d.Socket}, d.flags...)
-	cmd := exec.Command(filepath.Join(d.bin, "vswitchd"), append(args, flags...)...)
+	args := append(slices.Clone(d.Before), filepath.Join(d.bin, "vswitchd"), "--state-dir", d.State, "--socket", d.Socket)
+	args = append(append(args, d.flags...), flags...)
+	cmd := exec.Command(args[0], args[1:]...)
 	if len(d.Files) > 0 {
 		args := append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`}, cmd.Args...)
 		cmd = exec.Command("sh", args...)
 		cmd.ExtraFiles = d.Files
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	if d.Stderr != nil {
+		cmd.Stderr = d.Stderr
+	}
 	cmd.Env = append(os.Environ(), d.Env...)
 	if len(d.Files) > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprint("LISTEN_FDS=", len(d.Files)))

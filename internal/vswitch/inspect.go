@@ -93,7 +93,12 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 	if s.cfg.MaxSpin >= 0 {
 		spin = s.cfg.MaxSpin.String()
 	}
+	lost := uint64(0)
+	if s.cfg.LogLost != nil {
+		lost = s.cfg.LogLost()
+	}
 	return api.Daemon{
+		LogLost: lost,
 		Version: Version, APIVersion: api.Version, Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]),
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
 		Features: s.features(),

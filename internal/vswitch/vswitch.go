@@ -43,6 +43,7 @@ type Config struct {
 	TxQueueLen int           // of TAPs, frames
 	NoCache    bool
 	NoCoalesce bool
+	LogLost    func() uint64 // lines of the log that were lost; nil: none
 }
 
 // Publisher takes note of events. It never blocks.

@@ -1,0 +1,2 @@
+// Package machine tells what the machine allows this process: memory and open files.
+package machine

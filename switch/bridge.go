@@ -18,6 +18,9 @@ type PortConf struct {
 	Isolated bool // exchanges nothing with the network's other isolated ports
 	MTU      int  // bytes at L3
 	MACLimit int  // MACs learned on it; 0 is the network's limit per port
+
+	Guard *Guard      // what its frames are held against; nil: nothing
+	Storm flow.Meters // which its floods pass; of this port alone
 }
 
 // Bridge is one network as a learning switch: its configuration and its FDB.

@@ -26,7 +26,8 @@ The namespace is a name below /run/netns, a path, the network namespace of a pro
 		Example: `  vsctl add-port net1 web --netns web
   vsctl add-port net1 db --pid 4711 --ip 10.0.0.9 --alias database
   vsctl add-port net1 db2 --netns container:db --ifname eth1 --default-route=no
-  vsctl add-port lab fw --netns fw --trunk 10,20-30 --native 10 --no-ip`,
+  vsctl add-port lab fw --netns fw --trunk 10,20-30 --native 10 --no-ip
+  vsctl add-port net1 guest --netns guest --source-guard --storm broadcast=100 --storm unknown=1000`,
 		Args:              arguments("NETWORK", "PORT"),
 		ValidArgsFunction: a.complete(networkNames),
 		PreRunE:           func(cmd *cobra.Command, _ []string) error { return r.check(cmd) },

@@ -42,6 +42,8 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.Func("native", "VLAN of a trunk's untagged frames, as `ID` (default such frames are refused)", vlanID(&r.native))
 	f.BoolVar(&r.Isolated, "isolated", false, "reach no other isolated port")
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs from it (default 1024)")
+	f.BoolVar(&r.SourceGuard, "source-guard", false, "drop what it sends from others' addresses, or as a router or DHCP server")
+	f.Func("storm", "floods that it may send, as `KIND=PPS`: broadcast, multicast or unknown, packets per second; repeatable", stormMeter(&r.Storm))
 	f.Func("route", "a route in the namespace, as `PREFIX=IP`; repeatable", each(&r.Routes, route))
 	f.StringVar(&r.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE` (default auto)")
 	f.IntVar(&r.Metric, "metric", 0, "metric of its routes, as `N`")
@@ -52,6 +54,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	must(cmd.RegisterFlagCompletionFunc("netns", a.completeNetns))
 	must(cmd.RegisterFlagCompletionFunc("type", fixed(portTypes)))
 	must(cmd.RegisterFlagCompletionFunc("mac", fixed([]string{"random", "from-ip"})))
+	must(cmd.RegisterFlagCompletionFunc("storm", completeStorm))
 	must(cmd.RegisterFlagCompletionFunc("default-route", fixed(defaultRoutes)))
 }
 

@@ -126,8 +126,9 @@ func (a *app) showPort(indent string, p api.Port) {
 		a.field(indent, "Default route", p.DefaultRoute)
 	}
 	a.field(indent, "Metric", number(p.Metric))
-	a.field(indent, "Options", options(map[string]bool{"isolated": p.Isolated, "no-config": p.NoConfig, "stage": p.Stage}))
+	a.field(indent, "Options", options(map[string]bool{"isolated": p.Isolated, "no-config": p.NoConfig, "stage": p.Stage, "source-guard": p.SourceGuard}))
 	a.field(indent, "MAC limit", number(p.MACLimit))
+	a.field(indent, "Storm meters", storm(p))
 	a.field(indent, "Aliases", strings.Join(p.Aliases, ", "))
 	a.field(indent, "Labels", pairs(p.Labels))
 	a.field(indent, "Worker", fmt.Sprint(p.Status.Worker))

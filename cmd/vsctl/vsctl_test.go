@@ -301,7 +301,8 @@ func TestRequests(t *testing.T) {
 		`add-network n --subnet 10.5.0.0/16 --subnet fd00:5::/64 --gateway 10.5.0.9 --ip-range 10.5.1.0/24 --mtu 1400 --internal --icc=false ` +
 			`--router blue --masquerade off --driver bridge --age 60 --mac-limit 9 --label a=b --label c=d=e --may-exist`,
 		`add-port n p --pid 77 --ifname lan0 --type veth --mac random --ip 10.5.0.7 --ip fd00:5::7 --alias x --alias y --vlan 12 --isolated ` +
-			`--mac-limit 4 --route 0.0.0.0/0=10.5.0.9 --default-route no --metric 50 --no-config --label k=v --mtu 1300 --may-exist`,
+			`--mac-limit 4 --route 0.0.0.0/0=10.5.0.9 --default-route no --metric 50 --no-config --label k=v --mtu 1300 --may-exist ` +
+			`--source-guard --storm broadcast=100 --storm unknown=off --storm multicast=7`,
 	} {
 		if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
 			t.Error(stderr)

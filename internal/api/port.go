@@ -8,6 +8,13 @@ const (
 	PortVeth = "veth"
 )
 
+// Kinds of floods that a port can have a storm meter for.
+const (
+	StormBroadcast = "broadcast"
+	StormMulticast = "multicast"
+	StormUnknown   = "unknown" // unicast to addresses that nobody has been seen behind
+)
+
 // States of a port.
 const (
 	StateUp           = "up"           // its device is in place and carried by the switch
@@ -35,6 +42,8 @@ type Port struct {
 	Native       *uint16           `json:"native,omitempty"` // trunk: VLAN of untagged frames; nil: untagged frames are refused
 	Isolated     bool              `json:"isolated,omitempty"`
 	MACLimit     int               `json:"mac_limit,omitempty"`
+	SourceGuard  bool              `json:"source_guard,omitempty"`  // what it sends must be from its own addresses
+	Storm        map[string]int    `json:"storm,omitempty"`         // floods that it may send, packets per second by kind
 	NoConfig     bool              `json:"no_config,omitempty"`     // the interface is left unaddressed and down
 	DefaultRoute string            `json:"default_route,omitempty"` // auto, no
 	Metric       int               `json:"metric,omitempty"`        // of the routes we add; 0 is the kernel's default
@@ -101,6 +110,8 @@ type PortRequest struct {
 	Native       *uint16           `json:"native,omitempty"`
 	Isolated     bool              `json:"isolated,omitempty"`
 	MACLimit     int               `json:"mac_limit,omitempty"`
+	SourceGuard  bool              `json:"source_guard,omitempty"`
+	Storm        map[string]int    `json:"storm,omitempty"` // 0: no meter
 	NoConfig     bool              `json:"no_config,omitempty"`
 	DefaultRoute string            `json:"default_route,omitempty"`
 	Metric       int               `json:"metric,omitempty"`
@@ -124,6 +135,8 @@ type PortChange struct {
 	NoNative      bool               `json:"no_native,omitempty"` // of a trunk: untagged frames are refused
 	Isolated      *bool              `json:"isolated,omitempty"`
 	MACLimit      *int               `json:"mac_limit,omitempty"`
+	SourceGuard   *bool              `json:"source_guard,omitempty"`
+	Storm         map[string]int     `json:"storm,omitempty"` // by kind; 0 takes the meter away
 	DefaultRoute  *string            `json:"default_route,omitempty"`
 	Metric        *int               `json:"metric,omitempty"`
 	AddRoutes     []Route            `json:"add_routes,omitempty"` // one to a prefix that the port has a route to replaces that one

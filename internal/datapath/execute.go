@@ -31,6 +31,11 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 			f.PopVLAN()
 		case flow.OpSetVLAN:
 			f.SetVLAN(a.VLAN)
+		case flow.OpMeter:
+			if !a.Meter.Take(w.now, f.Segs) {
+				w.drop(in, a.Meter.Kind.Reason(), f.Segs)
+				return
+			}
 		}
 	}
 }

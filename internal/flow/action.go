@@ -12,14 +12,16 @@ const (
 	OpPushVLAN    // insert an 802.1Q tag with id VLAN, priority 0
 	OpPopVLAN     // remove the outermost tag
 	OpSetVLAN     // rewrite the id of the outermost tag to VLAN
+	OpMeter       // go on if Meter lets the frame pass, else drop it
 )
 
 // Action is one step of a decision. A frame with no output among its actions is dropped, and its Verdict says why.
 type Action struct {
-	Op   Op
-	VLAN uint16
-	Port packet.PortID
-	Set  *FloodSet
+	Op    Op
+	VLAN  uint16
+	Port  packet.PortID
+	Set   *FloodSet
+	Meter *Meter // the ingress port's own
 }
 
 // TagOp says what a member of a flood set does to the tag of a frame of the set's VLAN.

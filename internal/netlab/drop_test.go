@@ -3,6 +3,7 @@ package netlab_test
 import (
 	"testing"
 
+	"vswitch/internal/flow"
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
@@ -80,6 +81,25 @@ var dropCases = []dropCase{
 	{reason: packet.DropOverMTU, frame: udp(packettest.Size(1473))},
 	{reason: packet.DropOverMTU, frame: udp(packettest.Size(1001)), prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { c2.Set(netlab.MTU(1000)) }},
 	{reason: packet.DropOverMTU, frame: udp(packettest.GSO(1473), packettest.Size(10000)), packets: 7},
+	{reason: packet.DropStormBroadcast, frame: udp(packettest.To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 9)), prepare: exhaust(flow.StormBroadcast)},
+	{reason: packet.DropStormMulticast, frame: udp(packettest.To("01:00:5e:00:00:07", "224.0.0.7", 9)), prepare: exhaust(flow.StormMulticast)},
+	{reason: packet.DropStormUnknown, frame: udp(packettest.To("02:99:00:00:00:01", "10.0.0.99", 9)), prepare: exhaust(flow.StormUnknown)},
+	{reason: packet.DropSourceMAC, frame: udp(packettest.From("02:99:00:00:00:01", "10.0.0.1", 1)), prepare: guard},
+	{reason: packet.DropSourceIP, frame: udp(packettest.From("02:00:00:00:00:01", "10.0.0.9", 1), packettest.GSO(100), packettest.Size(450)), packets: 5, prepare: guard},
+	{reason: packet.DropARPSpoof, prepare: guard, frame: func(c1, c2 *netlab.Port) *packet.Frame {
+		return packettest.ARPReply(packettest.From(hw(c1), c2.IP4.String(), 0), c2.To(0))
+	}},
+	{reason: packet.DropNDSpoof, prepare: guard, frame: func(c1, c2 *netlab.Port) *packet.Frame {
+		return packettest.ND(136, c2.IP6.String(), nil, c1.From6(0), c2.To6(0))
+	}},
+	{reason: packet.DropDHCPServer, prepare: guard, frame: func(c1, c2 *netlab.Port) *packet.Frame { return packettest.UDP(c1.From(67), c2.To(68)) }},
+	{reason: packet.DropRA, prepare: guard, frame: func(c1, c2 *netlab.Port) *packet.Frame {
+		return packettest.ND(134, "", nil, c1.From6(0), c2.To6(0), packettest.Size(8))
+	}},
+	{reason: packet.DropRedirect, prepare: guard, frame: func(c1, c2 *netlab.Port) *packet.Frame {
+		return packettest.ICMP(5, c1.From(0), c2.To(0), packettest.Size(28))
+	}},
+	{reason: packet.DropHidden, prepare: guard, frame: udp(packettest.VLAN(0, 0, 0, 0))},
 	{reason: packet.DropEgressGone, frame: udp(), at: "c2", prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { c2.Kill() }},
 	{reason: packet.DropEgressDown, frame: udp(packettest.GSO(1000), packettest.Size(9000)), packets: 9, at: "c2",
 		prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { c2.SetDown(true) }},
@@ -91,6 +111,18 @@ var dropCases = []dropCase{
 	}},
 	{reason: packet.DropEgressRefused, frame: udp(packettest.GSO(100), packettest.Size(450)), packets: 5, at: "c2",
 		prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { c2.SetOffload(port.OffloadTSO4) }},
+}
+
+// guard is what a port is prepared with whose frame its source guard refuses.
+func guard(_ *netlab.Lab, c1, _ *netlab.Port) { c1.Set(netlab.Guard()) }
+
+// exhaust gives c1 a meter for the kind of storm that lets nothing more pass.
+func exhaust(kind flow.StormKind) func(lab *netlab.Lab, c1, c2 *netlab.Port) {
+	return func(lab *netlab.Lab, c1, _ *netlab.Port) {
+		m := flow.NewMeter(kind, flow.MinRate)
+		m.Take(lab.Now(), 1000)
+		c1.Set(netlab.Meter(m))
+	}
 }
 
 // The reasons that no frame can bring about as things are.

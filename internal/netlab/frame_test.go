@@ -3,11 +3,13 @@ package netlab_test
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/datapath"
+	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 	"vswitch/internal/pipeline"
@@ -65,7 +67,8 @@ const (
 	macOut = "02:00:00:00:00:02"
 )
 
-func newPath(t testing.TB, cfg datapath.Config, outs int) *path {
+// newPath makes ports that know each other; conf, unless nil, changes that of the ingress.
+func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.PortConf)) *path {
 	line := pipeline.New()
 	cfg.Workers = 1
 	d, err := datapath.New(cfg, line)
@@ -86,7 +89,11 @@ func newPath(t testing.TB, cfg datapath.Config, outs int) *path {
 		if err != nil {
 			t.Fatal(err)
 		}
-		net.Bridge.SetPort(l2switch.PortConf{ID: id, Name: n.name, MTU: 1500})
+		c := l2switch.PortConf{ID: id, Name: n.name, MTU: 1500}
+		if i == 0 && conf != nil {
+			conf(&c)
+		}
+		net.Bridge.SetPort(c)
 		line.Bind(id, net)
 		if i == 0 {
 			p.in = n
@@ -121,11 +128,21 @@ type way struct {
 	vary  bool
 	frame func(i int) *packet.Frame
 	wrote int // for each 64 frames
+	conf  func(*l2switch.PortConf)
 }
 
 func udp64(o ...packettest.Option) *packet.Frame {
 	return packettest.UDP(append([]packettest.Option{packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2),
 		packettest.Size(18), packettest.Partial()}, o...)...)
+}
+
+// storm gives the ingress a broadcast meter; guarded a guard that lets it send as 10.0.0.1.
+func storm(rate int) func(*l2switch.PortConf) {
+	return func(c *l2switch.PortConf) { c.Storm[flow.StormBroadcast] = flow.NewMeter(flow.StormBroadcast, rate) }
+}
+
+func guarded(c *l2switch.PortConf) {
+	c.Guard = l2switch.NewGuard([6]byte{2, 0, 0, 0, 0, 1}, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, 1})})
 }
 
 var ways = []way{
@@ -152,6 +169,19 @@ var ways = []way{
 	{name: "unknown unicast to 4", outs: 4, wrote: 256, frame: func(int) *packet.Frame {
 		return udp64(packettest.To("02:99:00:00:00:01", "10.0.0.99", 2))
 	}},
+	{name: "flood to 4 within its storm meter", outs: 4, wrote: 256, conf: storm(flow.MaxRate), frame: func(int) *packet.Frame {
+		return udp64(packettest.To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 2))
+	}},
+	{name: "flood above its storm meter", outs: 4, conf: storm(1), frame: func(int) *packet.Frame {
+		return udp64(packettest.To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 2))
+	}},
+	{name: "guarded hit", cfg: datapath.Config{NoCoalesce: true}, outs: 1, conf: guarded, frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "guarded miss", cfg: datapath.Config{NoCoalesce: true, MaxFlows: 1024}, outs: 1, vary: true, conf: guarded,
+		frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "guarded ARP", cfg: datapath.Config{NoCoalesce: true}, outs: 1, conf: guarded, wrote: 64, frame: func(int) *packet.Frame {
+		return packettest.ARPReply(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2))
+	}},
+	{name: "drop by the guard", outs: 1, conf: guarded, frame: func(int) *packet.Frame { return udp64(packettest.From(macIn, "10.0.0.9", 1)) }},
 	{name: "drop by the pipeline", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.VLAN(9)) }},
 	{name: "drop by the parser", outs: 1, frame: func(int) *packet.Frame {
 		return packettest.Raw(0x0800, packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2), packettest.Size(30))
@@ -167,7 +197,7 @@ func (w *way) batch() int {
 }
 
 func (w *way) path(t testing.TB) *path {
-	p := newPath(t, w.cfg, w.outs)
+	p := newPath(t, w.cfg, w.outs, w.conf)
 	for i := range 64 {
 		p.in.frames = append(p.in.frames, w.frame(i))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/datapath"
+	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 	"vswitch/internal/pipeline"
@@ -45,6 +46,8 @@ type portConf struct {
 	isolated bool
 	mtu      int
 	macLimit int
+	guard    bool
+	storm    flow.Meters
 	offload  port.Offload
 	mem      []mem.Option
 }
@@ -78,6 +81,25 @@ func MTU(n int) PortOption { return func(c *portConf) { c.mtu = n } }
 
 // MACLimit sets how many addresses are learned on it.
 func MACLimit(n int) PortOption { return func(c *portConf) { c.macLimit = n } }
+
+// Guard pins it to its own addresses, by a source guard.
+func Guard() PortOption { return func(c *portConf) { c.guard = true } }
+
+// NoGuard undoes Guard.
+func NoGuard() PortOption { return func(c *portConf) { c.guard = false } }
+
+// Storm gives it a new storm meter of this many packets per second; 0: none.
+func Storm(kind flow.StormKind, rate int) PortOption {
+	return func(c *portConf) {
+		c.storm[kind] = nil
+		if rate > 0 {
+			c.storm[kind] = flow.NewMeter(kind, rate)
+		}
+	}
+}
+
+// Meter gives it this storm meter, for it alone.
+func Meter(m *flow.Meter) PortOption { return func(c *portConf) { c.storm[m.Kind] = m } }
 
 // Offload says what its device does with frames; all unless set. Only when the port is made.
 func Offload(o port.Offload) PortOption { return func(c *portConf) { c.offload = o } }
@@ -126,8 +148,12 @@ func (p *Port) configure() {
 		p.lab.t.Fatalf("netlab: port %s: %v", p.Name, err)
 	}
 	p.lab.path.SetMTU(p.id, c.mtu)
+	var guard *l2switch.Guard
+	if c.guard {
+		guard = l2switch.NewGuard(p.MAC, []netip.Addr{p.IP4, p.IP6})
+	}
 	p.net.Bridge.SetPort(l2switch.PortConf{
-		ID: p.id, Name: p.Name, Member: member, Isolated: c.isolated, MTU: c.mtu, MACLimit: c.macLimit,
+		ID: p.id, Name: p.Name, Member: member, Isolated: c.isolated, MTU: c.mtu, MACLimit: c.macLimit, Guard: guard, Storm: c.storm,
 	})
 }
 
@@ -271,6 +297,9 @@ func (p *Port) expectNothing(t TB) {
 		p.in = nil
 	}
 }
+
+// Guarded tells whether it has a source guard.
+func (p *Port) Guarded() bool { return p.conf.guard }
 
 // Counters returns the port's counters.
 func (p *Port) Counters() datapath.Counters {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"vswitch/internal/flow"
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
@@ -99,7 +100,7 @@ func (w *twins) membership() []netlab.PortOption {
 // change changes the configuration.
 func (w *twins) change() {
 	n := len(w.labs[0].Ports())
-	what := w.r.IntN(11)
+	what := w.r.IntN(14)
 	mac := [6]byte{2, 0, 0, 0, 1, byte(w.r.IntN(8))}
 	vlan := []uint16{0, 10, 11}[w.r.IntN(3)]
 	name := w.pick()
@@ -131,6 +132,13 @@ func (w *twins) change() {
 	case what == 9:
 		limit := w.r.IntN(4)
 		w.both(fmt.Sprint("MAC limit ", limit, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(netlab.MACLimit(limit)) })
+	case what == 10:
+		on := w.r.IntN(3) > 0
+		o := map[bool]netlab.PortOption{true: netlab.Guard(), false: netlab.NoGuard()}[on]
+		w.both(fmt.Sprint("guard ", on, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(o) })
+	case what == 11:
+		kind, rate := flow.StormKind(w.r.IntN(3)), []int{0, 1, 2, 3}[w.r.IntN(4)]
+		w.both(fmt.Sprint("storm ", kind, rate, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(netlab.Storm(kind, rate)) })
 	default:
 		// Use is told to entries once a second: a clock that moves by whole seconds shows the same ages in both.
 		d := time.Duration(1+w.r.IntN(4)) * time.Second
@@ -147,6 +155,9 @@ func (w *twins) send() sending {
 	}
 	name := w.pick()
 	s := sending{name, w.frame(name)}
+	if p := w.labs[0].Find(name); p.Guarded() && w.r.IntN(8) > 0 {
+		s.f = w.guardedFrame(p)
+	}
 	if w.recent = append(w.recent, s); len(w.recent) > 5 {
 		w.recent = w.recent[1:]
 	}
@@ -206,9 +217,12 @@ func (w *twins) step() {
 		w.change()
 		return
 	}
-	s := w.send()
+	w.exchange(w.send(), 1+w.r.IntN(3))
+}
+
+// exchange sends a frame n times into both labs and compares.
+func (w *twins) exchange(s sending, n int) {
 	f, name := s.f, s.name
-	n := 1 + w.r.IntN(3)
 	g := f.Clone()
 	if g.Parse() == packet.DropNone {
 		w.log = append(w.log, fmt.Sprintf("%s sends %d x %s->%s %+v", name, n, g.Ethernet().Src(), g.Ethernet().Dst(), g.Key.VLAN))

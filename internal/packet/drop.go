@@ -25,12 +25,27 @@ const (
 	DropVLANNotMember
 	DropReservedGroup
 
+	// Source guard.
+	DropSourceMAC
+	DropSourceIP
+	DropARPSpoof
+	DropNDSpoof
+	DropDHCPServer
+	DropRA
+	DropRedirect
+	DropHidden
+
 	// Decision.
 	DropSamePort
 	DropNoReceiver
 	DropIsolated
 	DropICCOff
 	DropOverMTU
+
+	// Storm meters.
+	DropStormBroadcast
+	DropStormMulticast
+	DropStormUnknown
 
 	// Output.
 	DropEgressGone
@@ -63,11 +78,24 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropBadSourceMAC:  {"bad_source_mac", "the source MAC is zero or a group address"},
 	DropVLANNotMember: {"vlan_not_member", "the ingress port carries no such VLAN; give it --vlan or --trunk"},
 	DropReservedGroup: {"reserved_group", "01-80-C2-00-00-0x is for the link itself and never forwarded (IEEE 802.1Q 8.6.3)"},
+	DropSourceMAC:     {"source_mac", "source guard: the source MAC is not the port's"},
+	DropSourceIP:      {"source_ip", "source guard: the source address is not one of the port's"},
+	DropARPSpoof:      {"arp_spoof", "source guard: an ARP packet claims a MAC or address that is not the port's"},
+	DropNDSpoof:       {"nd_spoof", "source guard: a neighbor discovery message claims a MAC or address that is not the port's"},
+	DropDHCPServer:    {"dhcp_server", "source guard: only DHCP servers and relays send this"},
+	DropRA:            {"ra", "source guard: a router advertisement from a port that is no router"},
+	DropRedirect:      {"redirect", "source guard: an ICMP redirect from a port that is no router"},
+	DropHidden:        {"hidden", "source guard: tags, headers or a fragment too short hide what the frame is"},
 	DropSamePort:      {"same_port", "the destination is behind the ingress port itself"},
 	DropNoReceiver:    {"no_receiver", "no other port carries this VLAN"},
 	DropIsolated:      {"isolated", "both ports are isolated"},
 	DropICCOff:        {"icc_off", "the network forbids traffic between its ports (--icc=false)"},
 	DropOverMTU:       {"over_mtu", "larger than the MTU of the ingress or egress port"},
+
+	DropStormBroadcast: {"storm_broadcast", "more broadcasts than the port's storm meter allows"},
+	DropStormMulticast: {"storm_multicast", "more multicasts than the port's storm meter allows"},
+	DropStormUnknown:   {"storm_unknown", "more frames to unknown destinations than the port's storm meter allows"},
+
 	DropEgressGone:    {"egress_gone", "the egress port is no more"},
 	DropEgressDown:    {"egress_down", "the egress interface is down"},
 	DropEgressFull:    {"egress_full", "the egress could not take more"},

@@ -2,6 +2,7 @@ package packettest
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"vswitch/internal/packet"
 )
@@ -63,6 +64,30 @@ func icmp(type4, type6 uint8, options []Option) *packet.Frame {
 	return s.transport(proto, binary.BigEndian.AppendUint16(b, s.icmpSeq))
 }
 
+// ICMP builds a message of ICMP or ICMPv6. Its second word is what Echo says, the payload follows.
+func ICMP(kind uint8, options ...Option) *packet.Frame { return icmp(kind, kind, options) }
+
+// ND builds a message of Neighbor Discovery (RFC 4861 4) of the type. Its target, unless empty, and the options are given.
+func ND(kind uint8, target string, lla []NDOption, options ...Option) *packet.Frame {
+	var b []byte
+	if target != "" {
+		b = netip.MustParseAddr(target).AsSlice()
+	}
+	for _, o := range lla {
+		b = append(b, o...)
+	}
+	return ICMP(kind, append([]Option{TTL(255), Payload(b)}, options...)...)
+}
+
+// NDOption is an option of Neighbor Discovery (RFC 4861 4.6).
+type NDOption []byte
+
+// SourceLLA and TargetLLA are the link-layer address options.
+func SourceLLA(mac string) NDOption { return append(NDOption{1, 1}, parseMAC(mac)...) }
+
+// TargetLLA is SourceLLA's twin.
+func TargetLLA(mac string) NDOption { return append(NDOption{2, 1}, parseMAC(mac)...) }
+
 // IP builds a datagram of any protocol, without a header of its own above IP.
 func IP(proto uint8, options ...Option) *packet.Frame {
 	s := newSpec(options)
@@ -89,7 +114,11 @@ func Raw(etherType uint16, options ...Option) *packet.Frame {
 }
 
 func (s *spec) arp(op byte, target []byte) *packet.Frame {
-	b := append([]byte{0, 1, 8, 0, 6, 4, 0, op}, s.srcMAC...)
+	sender := s.senderMAC
+	if sender == nil {
+		sender = s.srcMAC
+	}
+	b := append([]byte{0, 1, 8, 0, 6, 4, 0, op}, sender...)
 	b = append(b, s.src.AsSlice()...)
 	b = append(b, target...)
 	return s.ethernet(0x0806, append(b, s.dst.AsSlice()...), nil)

@@ -26,6 +26,7 @@ type spec struct {
 	urgent             uint16
 	tcpOptions         []byte
 	icmpID, icmpSeq    uint16
+	senderMAC          net.HardwareAddr // nil: srcMAC
 	payload            []byte
 	trailer            int
 	gsoSize            int
@@ -138,6 +139,12 @@ func Timestamps(value, echo uint32) Option {
 
 // Echo sets the identifier and sequence number of an ICMP echo.
 func Echo(id, seq uint16) Option { return func(s *spec) { s.icmpID, s.icmpSeq = id, seq } }
+
+// Sender sets the sender's MAC address in an ARP packet; that of From unless set.
+func Sender(mac string) Option {
+	m := parseMAC(mac)
+	return func(s *spec) { s.senderMAC = m }
+}
 
 // Payload sets the payload.
 func Payload[B []byte | string](b B) Option { return func(s *spec) { s.payload = []byte(b) } }

@@ -37,7 +37,7 @@ func (p *Pipeline) Classify(f *packet.Frame, now int64, v *flow.Verdict) {
 // added the actions.
 func (p *Pipeline) walk(f *packet.Frame, now int64, v *flow.Verdict, t *Trace) {
 	w := walk{p: p, f: f, now: now, v: v, trace: t}
-	_ = w.admit() && //     1  port up? VLAN rules, source
+	_ = w.admit() && //     1  port up? VLAN rules, source guard
 		w.learn() && //     2  (VLAN, MAC) -> port
 		w.split() && //     3  ours, others', or both
 		w.track() && //     4  connection of the tuple
@@ -91,7 +91,7 @@ func (w *walk) admit() bool {
 	if w.trace != nil {
 		w.trace.step(stage, "port %s of network %s, %s", w.in.Name, w.net.Name, vlanText(w.vlan))
 	}
-	return true
+	return w.guard(stage)
 }
 
 // learn notes behind which port the source is. The flow leans on that, and its use keeps the entry from ageing.
@@ -220,6 +220,7 @@ func (w *walk) output() bool {
 	priority := tagged && k.VLAN&packet.VLANMask == 0
 	v.MaxL3 = int32(w.in.MTU)
 	if w.out == nil {
+		w.meter()
 		if priority && w.vlan == 0 {
 			v.Add(flow.Action{Op: flow.OpPopVLAN})
 		} else if priority {
@@ -239,6 +240,7 @@ func (w *walk) output() bool {
 		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
 	}
 	v.Cacheable = !w.absent && w.trace == nil && !neverCached(w.f)
+	w.guardAgain()
 	if w.trace != nil {
 		w.trace.output(w)
 	}

@@ -22,6 +22,8 @@ type FlowSpec struct {
 	SrcMAC, DstMAC       net.HardwareAddr
 	SrcIP, DstIP         netip.Addr       // ARP: the sender's and the target's
 	SenderMAC, TargetMAC net.HardwareAddr // ARP
+	NDTarget             netip.Addr       // Neighbor Discovery: target and link-layer address options, none unless given
+	NDSource, NDTargetLL net.HardwareAddr
 
 	kind  frameKind
 	nums  [numbers]uint32
@@ -83,6 +85,9 @@ func senderMAC(s *FlowSpec) *net.HardwareAddr { return &s.SenderMAC }
 func targetMAC(s *FlowSpec) *net.HardwareAddr { return &s.TargetMAC }
 func srcIP(s *FlowSpec) *netip.Addr           { return &s.SrcIP }
 func dstIP(s *FlowSpec) *netip.Addr           { return &s.DstIP }
+func ndTarget(s *FlowSpec) *netip.Addr        { return &s.NDTarget }
+func ndSource(s *FlowSpec) *net.HardwareAddr  { return &s.NDSource }
+func ndTLL(s *FlowSpec) *net.HardwareAddr     { return &s.NDTargetLL }
 
 // fields is the grammar, in the order in which String writes it.
 var fields = []field{
@@ -113,7 +118,10 @@ var fields = []field{
 	{name: "icmp_code", num: icmpCode, max: 255, eth: packet.EtherTypeIPv4, proto: packet.ProtoICMP},
 	{name: "icmpv6_type", num: icmpType, max: 255, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},
 	{name: "icmpv6_code", num: icmpCode, max: 255, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},
-	{name: "icmp_id", num: icmpID, max: 65535, eth: anyIP}, // of an echo
+	{name: "nd_target", ip: ndTarget, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},
+	{name: "nd_sll", mac: ndSource, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6}, // source link-layer address
+	{name: "nd_tll", mac: ndTLL, eth: packet.EtherTypeIPv6, proto: packet.ProtoICMPv6},    // target link-layer address
+	{name: "icmp_id", num: icmpID, max: 65535, eth: anyIP},                                // of an echo
 	{name: "tcp_flags", num: tcpFlags, max: 255, eth: anyIP, proto: packet.ProtoTCP},
 	{name: "arp_op", num: arpOp, max: 65535, eth: packet.EtherTypeARP},
 	{name: "arp_spa", ip: srcIP, eth: packet.EtherTypeARP},
@@ -270,6 +278,8 @@ func (s *FlowSpec) settle(seen map[string]string) error {
 			return invalid("%s needs a protocol that has ports: tcp, udp or sctp", by)
 		case f.num == icmpID && !s.isEcho():
 			return invalid("%s goes with an echo of icmp or icmp6 only", by)
+		case strings.HasPrefix(f.name, "nd_") && !s.isND():
+			return invalid("%s goes with Neighbor Discovery only: icmpv6_type=133 to 137", by)
 		}
 	}
 	return s.settleTags(seen)
@@ -319,6 +329,12 @@ func (s *FlowSpec) isEcho() bool {
 	default:
 		return !s.has(icmpType) || t == 128 || t == 129
 	}
+}
+
+// isND tells whether the frame is a message of Neighbor Discovery (RFC 4861 4).
+func (s *FlowSpec) isND() bool {
+	t := s.nums[icmpType]
+	return s.kind.eth == packet.EtherTypeIPv6 && s.kind.isICMP() && t >= 133 && t <= 137
 }
 
 func (s *FlowSpec) has(n number) bool { return s.given>>n&1 != 0 }

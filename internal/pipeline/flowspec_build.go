@@ -78,6 +78,9 @@ func (s *FlowSpec) fillIP() {
 	if !k.hasProto {
 		k.proto, k.hasProto = 253, true // for experiments (RFC 3692)
 	}
+	if s.isND() {
+		s.putDefault(ipTTL, 255) // or nobody heeds it
+	}
 	s.putDefault(ipTTL, 64)
 	if k.hasPorts() {
 		s.putDefault(srcPort, 0)
@@ -246,9 +249,38 @@ func (s *FlowSpec) transport() []byte {
 		return append(ports, 3, 0, 0, 0, 0, 0, 0, 0)
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		b := []byte{byte(s.nums[icmpType]), byte(s.nums[icmpCode]), 0, 0}
-		return append(binary.BigEndian.AppendUint16(b, uint16(s.nums[icmpID])), 0, 0)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(s.nums[icmpID])), 0, 0)
+		if s.isND() {
+			b = s.appendND(b)
+		}
+		return b
 	}
 	return nil
+}
+
+// appendND appends what follows the first two words of a message of Neighbor Discovery (RFC 4861 4): RA two words more, NS and
+// NA a target, redirects a target and a destination; then options.
+func (s *FlowSpec) appendND(b []byte) []byte {
+	kind := s.nums[icmpType]
+	target := netip.IPv6Unspecified()
+	if s.NDTarget.IsValid() {
+		target = s.NDTarget
+	}
+	switch kind {
+	case 134:
+		b = append(b, make([]byte, 8)...)
+	case 135, 136:
+		b = append(b, target.AsSlice()...)
+	case 137:
+		b = append(append(b, target.AsSlice()...), target.AsSlice()...)
+	}
+	if s.NDSource != nil {
+		b = append(append(b, 1, 1), s.NDSource...)
+	}
+	if s.NDTargetLL != nil {
+		b = append(append(b, 2, 1), s.NDTargetLL...)
+	}
+	return b
 }
 
 // finishIP makes lengths and checksums.

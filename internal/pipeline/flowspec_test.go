@@ -32,7 +32,7 @@ func TestFlowSpecCanonical(t *testing.T) {
 		{"echo v6", "in_port=c1,icmp6,icmp_id=7," + macs,
 			"in_port=c1,icmp6," + macs + "ipv6_src=::,ipv6_dst=::,ip_ttl=64,icmpv6_type=128,icmpv6_code=0,icmp_id=7,len=62"},
 		{"icmpv6_type alone is IPv6", "in_port=c1,icmpv6_type=135," + macs,
-			"in_port=c1,icmp6," + macs + "ipv6_src=::,ipv6_dst=::,ip_ttl=64,icmpv6_type=135,icmpv6_code=0,len=62"},
+			"in_port=c1,icmp6," + macs + "ipv6_src=::,ipv6_dst=::,ip_ttl=255,icmpv6_type=135,icmpv6_code=0,len=78"},
 		{"arp", "in_port=c1,arp,arp_tpa=10.0.0.3,eth_src=02:00:00:00:00:01",
 			"in_port=c1,arp,eth_src=02:00:00:00:00:01,eth_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_spa=0.0.0.0,arp_tpa=10.0.0.3," +
 				"arp_sha=02:00:00:00:00:01,arp_tha=00:00:00:00:00:00,len=42"},

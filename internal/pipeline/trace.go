@@ -83,6 +83,8 @@ func ActionText(a *flow.Action, name func(packet.PortID) string) string {
 		return "pop_vlan"
 	case flow.OpSetVLAN:
 		return fmt.Sprintf("set_vlan:%d", a.VLAN)
+	case flow.OpMeter:
+		return fmt.Sprintf("meter(%s,pps=%d)", a.Meter.Kind, a.Meter.Rate)
 	}
 	return "none"
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"vswitch/internal/flow"
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
@@ -72,6 +73,42 @@ var traceCases = []traceCase{
 		"in_port=c2,tcp,eth_src=02:00:00:00:00:01,ip_dst=10.0.0.1",
 		"in_port=c1,tcp,eth_src=02:77:00:00:00:01,ip_dst=10.0.0.2",
 		"in_port=c1,tcp,eth_dst=02:77:00:00:00:01",
+	}},
+	{"guard", func(t *testing.T) *netlab.Lab {
+		lab := web(t)
+		lab.Find("c1").Set(netlab.Guard())
+		lab.Find("trunk").Set(netlab.Guard())
+		return lab
+	}, []string{
+		"in_port=c1,tcp,ip_src=10.0.0.1,ip_dst=10.0.0.2",
+		"in_port=c1,tcp,ip_src=10.0.0.9,ip_dst=10.0.0.2",
+		"in_port=c1,tcp6,ipv6_src=fd00::1,ipv6_dst=fd00::2",
+		"in_port=c1,tcp6,ipv6_src=fe80::ff:fe00:2,ipv6_dst=fd00::2",
+		"in_port=c1,tcp,eth_src=02:00:00:00:00:02,ip_src=10.0.0.1,ip_dst=10.0.0.2",
+		"in_port=trunk,tcp,vlan_vid=10,vlan_inner=0,ip_src=10.0.0.3,eth_dst=02:00:00:00:00:03",
+		"in_port=c1,arp,arp_spa=10.0.0.1,arp_tpa=10.0.0.2",
+		"in_port=c1,arp,arp_op=reply,arp_spa=10.0.0.2,arp_tpa=10.0.0.1,eth_dst=02:00:00:00:00:02",
+		"in_port=c1,icmp6,ipv6_src=fd00::1,ipv6_dst=fd00::2,icmpv6_type=136,nd_target=fd00::1,nd_tll=02:00:00:00:00:01",
+		"in_port=c1,icmp6,ipv6_src=fd00::1,ipv6_dst=fd00::2,icmpv6_type=136,nd_target=fd00::1,nd_tll=02:00:00:00:00:02",
+		"in_port=c1,icmp6,ipv6_src=::,ipv6_dst=ff02::1:ff00:2,icmpv6_type=135,nd_target=fd00::2",
+		"in_port=c1,icmp6,ipv6_src=fe80::ff:fe00:1,ipv6_dst=ff02::1,icmpv6_type=134",
+		"in_port=c1,icmp6,ipv6_src=fe80::ff:fe00:1,ipv6_dst=fd00::2,icmpv6_type=137",
+		"in_port=c1,udp,ip_src=0.0.0.0,udp_src=68,ip_dst=255.255.255.255,udp_dst=67",
+		"in_port=c1,udp,ip_src=10.0.0.1,udp_src=67,ip_dst=10.0.0.2,udp_dst=68",
+		"in_port=c2,udp,ip_src=10.0.0.2,udp_src=67,ip_dst=10.0.0.1,udp_dst=68",
+	}},
+	{"storm", func(t *testing.T) *netlab.Lab {
+		lab := web(t)
+		for kind := range flow.StormKinds {
+			lab.Find("c1").Set(netlab.Storm(kind, 100*int(kind+1)))
+		}
+		return lab
+	}, []string{
+		"in_port=c1,arp,arp_tpa=10.0.0.9",
+		"in_port=c1,udp,ip_dst=224.0.0.251",
+		"in_port=c1,tcp,eth_dst=02:99:00:00:00:01",
+		"in_port=c1,tcp,ip_dst=10.0.0.2",
+		"in_port=c2,arp,arp_tpa=10.0.0.9",
 	}},
 	{"drops", func(t *testing.T) *netlab.Lab {
 		lab := web(t, netlab.MTU(1400), netlab.Isolated())

@@ -116,9 +116,9 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}
-	n.line.Bridge.SetPort(l2switch.PortConf{
-		ID: e.id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit,
-	})
+	conf := l2switch.PortConf{ID: e.id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit}
+	protect(&conf, nil, p)
+	n.line.Bridge.SetPort(conf)
 	s.line.Bind(e.id, n.line)
 	return e, nil
 }

@@ -72,6 +72,9 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 	if r.MACLimit < 0 {
 		return invalid("MAC limit %d: use 1 or more, or 0 for the network's", r.MACLimit)
 	}
+	if err := checkStorm(r.Storm); err != nil {
+		return err
+	}
 	if _, err := l2switch.NewMembership(r.VLAN, r.Trunk, r.Native); err != nil {
 		return err
 	}

@@ -231,7 +231,7 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 	p := &api.Port{
 		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
 		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
-		Isolated: r.Isolated, MACLimit: r.MACLimit, NoConfig: r.NoConfig, DefaultRoute: cmp.Or(r.DefaultRoute, "auto"),
+		Isolated: r.Isolated, MACLimit: r.MACLimit, SourceGuard: r.SourceGuard, Storm: meters(nil, r.Storm), NoConfig: r.NoConfig, DefaultRoute: cmp.Or(r.DefaultRoute, "auto"),
 		Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Labels: r.Labels,
 	}
 	if r.Stage {

@@ -15,6 +15,7 @@ import (
 
 	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
+	"vswitch/internal/flow"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
@@ -170,10 +171,11 @@ func (s *Switch) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// sweep ages the tables.
+// sweep ages the tables and looks at the storm meters.
 func (s *Switch) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
+	var known map[*flow.Meter]*storm
 	for {
 		select {
 		case <-ctx.Done():
@@ -186,6 +188,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 			n.line.Bridge.FDB().Sweep(now)
 		}
 		s.mu.RUnlock()
+		known = s.tellStorms(known)
 	}
 }
 

@@ -112,6 +112,9 @@ func (a *app) showPort(indent string, p api.Port) {
 	if p.Status.Error != "" {
 		state += ": " + p.Status.Error
 	}
+	if p.Status.Slow {
+		state += fmt.Sprintf(", slow: on worker %d, apart from others", p.Status.Worker)
+	}
 	a.field(indent, "State", state)
 	a.field(indent, "Interface", fmt.Sprintf("%s (%s)", p.IfName, p.Type))
 	a.field(indent, "Namespace", netns(p))

@@ -18,7 +18,8 @@ func (a *app) stats() *cobra.Command {
 		Short:   "Counters of ports and workers",
 		Long: `Prints the counters of ports and of workers. RX is what came from a container, TX what went to it; packets count the segments of
 super-frames, frames count reads and writes. DROPS are all losses; KERNEL-RX and KERNEL-TX are those of them that the kernel counted on
-the way to and from us. Ports that were deleted are counted together.`,
+the way to and from us. Ports that were deleted are counted together.
+A port marked "slow" takes long to be written to: a worker marked so serves it apart from others.`,
 		Example: `  vsctl stats
   vsctl stats -o json`,
 		Args:              arguments(),
@@ -50,15 +51,23 @@ func (a *app) portStats(list []api.PortStats) {
 		row := []string{p.Port, p.Network}
 		rows = append(rows, counts(row, p.RxPackets, p.RxBytes, p.RxFrames, p.TxPackets, p.TxBytes, p.TxFrames, dropped,
 			p.KernelRxDropped, p.KernelTxDropped))
+		rows[len(rows)-1] = append(rows[len(rows)-1], workerName(p.Worker, p.Slow))
 	}
 	a.table([]string{"PORT", "NETWORK", "RX-PACKETS", "RX-BYTES", "RX-FRAMES", "TX-PACKETS", "TX-BYTES", "TX-FRAMES", "DROPS",
-		"KERNEL-RX", "KERNEL-TX"}, rows)
+		"KERNEL-RX", "KERNEL-TX", "WORKER"}, rows)
+}
+
+func workerName(n int, slow bool) string {
+	if slow {
+		return strconv.Itoa(n) + " (slow)"
+	}
+	return strconv.Itoa(n)
 }
 
 func (a *app) workerStats(list []api.WorkerStats) {
 	var rows [][]string
 	for _, w := range list {
-		row := []string{strconv.Itoa(w.Worker), strconv.Itoa(w.Ports)}
+		row := []string{workerName(w.Worker, w.Quarantine), strconv.Itoa(w.Ports)}
 		rows = append(rows, counts(row, w.Turns, w.Sleeps, w.SpinWins, w.FlowHits, w.FlowMisses, w.FlowInvalid, uint64(w.FlowEntries),
 			w.Coalesced))
 	}

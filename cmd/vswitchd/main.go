@@ -166,14 +166,15 @@ func run(ctx context.Context, o *options) error {
 
 func serve(ctx context.Context, cfg vswitch.Config, o *options, log *slog.Logger) error {
 	limitMemory(log)
+	// Each worker keeps one P to itself while it is busy; control and the collector need the others.
+	procs := runtime.GOMAXPROCS(0)
+	cfg.OnWorkers = func(n int) { runtime.GOMAXPROCS(max(procs, n+2)) }
 	events := new(server.Events)
 	sw, err := vswitch.New(cfg, events, log)
 	if err != nil {
 		return err
 	}
 	defer sw.Close()
-	// Each worker keeps one P to itself while it is busy; control and the collector need the others.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), sw.Workers()+2))
 	l, err := server.Listen(cfg.Socket) // clients wait for their answers until the ports are back
 	if err != nil {
 		return err

@@ -89,6 +89,8 @@ var portCounters = []counter[api.PortStats]{
 		func(p api.PortStats) uint64 { return p.KernelRxDropped }),
 	port("kernel_tx_dropped_total", "Packets to the container that the device dropped.",
 		func(p api.PortStats) uint64 { return p.KernelTxDropped }),
+	port("moved_total", "Times the port was moved to a worker for slow ports.",
+		func(p api.PortStats) uint64 { return uint64(p.Moved) }),
 }
 
 const total, gauge = prometheus.CounterValue, prometheus.GaugeValue

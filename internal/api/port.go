@@ -68,6 +68,7 @@ type PortStatus struct {
 	Error    string `json:"error,omitempty"`
 	Ifindex  int    `json:"ifindex,omitempty"`
 	Worker   int    `json:"worker"`
+	Slow     bool   `json:"slow,omitempty"`     // writes to it take long: it is on a worker for slow ports
 	Offloads string `json:"offloads,omitempty"` // what was probed, e.g. "csum tso4 tso6 uso"
 	HostIf   string `json:"host_if,omitempty"`  // veth: our end's name in the private namespace
 }

@@ -50,6 +50,9 @@ type Trace struct {
 type PortStats struct {
 	Port            string            `json:"port"`
 	Network         string            `json:"network"`
+	Worker          int               `json:"worker"`          // that serves it now
+	Slow            bool              `json:"slow,omitempty"`  // it is one for slow ports
+	Moved           int               `json:"moved,omitempty"` // times the port was moved to such a worker
 	RxPackets       uint64            `json:"rx_packets"`
 	RxBytes         uint64            `json:"rx_bytes"`
 	RxFrames        uint64            `json:"rx_frames"` // reads: super-frames count once
@@ -65,6 +68,7 @@ type PortStats struct {
 type WorkerStats struct {
 	Worker      int    `json:"worker"`
 	Ports       int    `json:"ports"`
+	Quarantine  bool   `json:"quarantine,omitempty"` // it serves slow ports, and runs while there are any
 	Turns       uint64 `json:"turns"`
 	Sleeps      uint64 `json:"sleeps"`
 	SpinWins    uint64 `json:"spin_wins"`

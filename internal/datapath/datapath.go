@@ -34,8 +34,15 @@ type Config struct {
 	// Clock returns a time in nanoseconds that never goes back; default the time since New. For tests of what ages.
 	Clock func() int64
 
+	// SlowHold is how long a slow port has to be fast before it goes back to the other ports' workers; default 30 s.
+	SlowHold time.Duration
+
 	// OnGone is called when a port's device died. It runs on the worker: it must return at once and call nothing of Datapath.
 	OnGone func(packet.PortID)
+	// OnNotice is called when a port was moved or given up, on a goroutine of Run; the next notice waits for it.
+	OnNotice func(Notice)
+	// OnWorkers is called with the number of workers that run whenever it changes. It must call nothing of Datapath.
+	OnWorkers func(int)
 }
 
 const maxSlots = 1 << 16
@@ -50,13 +57,16 @@ var ErrNoSlot = errors.New("no free slot for another port")
 type Datapath struct {
 	cfg        Config
 	classifier Classifier
-	workers    []*Worker
+	workers    []*Worker // those of Config.Workers, then those for slow ports
+	notices    chan Notice
+	failures   map[packet.PortID]*failure     // tend's own
 	slots      [maxSlots]atomic.Pointer[slot] // read by workers; written under mu
 
 	mu          sync.Mutex
 	generations [maxSlots]uint16 // guarded by mu; of the slot's latest use
 	free        []uint16         // guarded by mu; slots given back
 	used        int              // guarded by mu; slots ever used, slot 0 never is
+	running     int              // guarded by mu; workers that run
 }
 
 // slot is a published port. Its counters belong each to one worker.
@@ -66,41 +76,20 @@ type slot struct {
 	offload  port.Offload
 	flusher  port.Flusher
 	mtu      atomic.Int32
-	worker   *Worker
-	counters []Counters // by worker
-}
-
-// Counters of a port, of one worker or summed. Rx is what came in from the device. Packets and bytes count a super-frame as
-// its segments, frames count reads and writes.
-type Counters struct {
-	RxFrames, RxPackets, RxBytes uint64
-	TxFrames, TxPackets, TxBytes uint64
-	Drops                        [packet.DropReasons]uint64
-	_                            [64]byte // keeps workers off each other's cache lines
-}
-
-// Add adds the counts of another.
-func (c *Counters) Add(o *Counters) {
-	c.RxFrames += o.RxFrames
-	c.RxPackets += o.RxPackets
-	c.RxBytes += o.RxBytes
-	c.TxFrames += o.TxFrames
-	c.TxPackets += o.TxPackets
-	c.TxBytes += o.TxBytes
-	for i := range c.Drops {
-		c.Drops[i] += o.Drops[i]
-	}
-}
-
-// unread counts a frame that could not be read and is lost all the same.
-func (c *Counters) unread(err error) {
-	c.RxFrames++
-	c.RxPackets++
-	if err == port.ErrOversize {
-		c.Drops[packet.DropOversize]++
-	} else {
-		c.Drops[packet.DropBadVnet]++
-	}
+	flags    atomic.Uint32            // zero for most: see handover.go
+	handover atomic.Pointer[handover] // nil when any worker may write
+	floods   atomic.Int32             // from it that are under way
+	worker   atomic.Pointer[Worker]   // that reads it; written under mu
+	serial   bool                     // a port.Serial
+	watched  bool                     // guarded by mu; its worker waits for its frames
+	moves    int                      // guarded by mu; to workers for slow ports
+	fault    error                    // guarded by mu; why it is not read for now
+	stumbles int                      // reads in a row that failed; the worker's own
+	move     int                      // its last move; of the worker for slow ports
+	lastSlow int64                    // when it last was; of the worker for slow ports
+	hold     int64                    // nanoseconds it has to be fast; of the same
+	counters []Counters               // by worker
+	paces    []pace                   // by worker
 }
 
 // New makes a Datapath with its workers; Run starts them.
@@ -118,8 +107,14 @@ func New(cfg Config, c Classifier) (*Datapath, error) {
 		start := time.Now()
 		cfg.Clock = func() int64 { return int64(time.Since(start)) }
 	}
-	d := &Datapath{cfg: cfg, classifier: c, used: 1}
-	for i := range cfg.Workers {
+	if cfg.SlowHold == 0 {
+		cfg.SlowHold = defaultHold
+	}
+	d := &Datapath{
+		cfg: cfg, classifier: c, used: 1,
+		notices: make(chan Notice, maxNotices), failures: make(map[packet.PortID]*failure),
+	}
+	for i := range cfg.Workers + maxQuarantine {
 		w, err := newWorker(d, i)
 		if err != nil {
 			d.Close()
@@ -133,22 +128,20 @@ func New(cfg Config, c Classifier) (*Datapath, error) {
 // Run serves until ctx ends or a worker fails, and all workers have returned. The ports stay open.
 func (d *Datapath) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range d.workers {
+	d.mu.Lock()
+	d.running = d.cfg.Workers
+	d.tellWorkers()
+	d.mu.Unlock()
+	for _, w := range d.workers[:d.cfg.Workers] {
 		g.Go(w.run)
 	}
-	g.Go(func() error {
-		<-ctx.Done()
-		for _, w := range d.workers {
-			w.post(func() { w.stopping = true })
-		}
-		return nil
-	})
+	g.Go(func() error { return d.tend(ctx, g) })
 	return g.Wait()
 }
 
 // Turn lets each worker serve what is there, on the caller's thread: for tests and benchmarks, in place of Run.
 func (d *Datapath) Turn() error {
-	for _, w := range d.workers {
+	for _, w := range d.workers[:d.cfg.Workers] {
 		n, err := w.epollWait(0)
 		if err != nil {
 			return fmt.Errorf("worker %d: look for frames: %w", w.id, err)
@@ -166,13 +159,18 @@ func (d *Datapath) Close() {
 		w.close()
 	}
 	d.workers = nil
+	for n := range d.used {
+		if s := d.slots[n].Load(); s != nil && s.handover.Load() != nil {
+			s.handover.Load().close()
+		}
+	}
 }
 
 // Now returns the datapath's monotonic clock in nanoseconds.
 func (d *Datapath) Now() int64 { return d.cfg.Clock() }
 
-// Workers returns their number.
-func (d *Datapath) Workers() int { return len(d.workers) }
+// Workers returns their number, without those for slow ports.
+func (d *Datapath) Workers() int { return d.cfg.Workers }
 
 // lookup returns the port with that id, or nil when the slot is empty or used by another port by now.
 func (d *Datapath) lookup(id packet.PortID) *slot {
@@ -200,19 +198,26 @@ func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 		return 0, ErrNoSlot
 	}
 	d.generations[n]++
-	s := &slot{id: packet.MakePortID(n, d.generations[n]), port: p, counters: make([]Counters, len(d.workers))}
+	s := &slot{
+		id: packet.MakePortID(n, d.generations[n]), port: p,
+		counters: make([]Counters, len(d.workers)), paces: make([]pace, len(d.workers)),
+	}
 	s.mtu.Store(int32(mtu))
 	if o, ok := p.(port.Offloader); ok {
 		s.offload = o.Offload()
 	}
 	s.flusher, _ = p.(port.Flusher)
-	s.worker = d.workers[0]
-	for _, w := range d.workers {
-		if w.ports < s.worker.ports {
-			s.worker = w
+	w := fewest(d.workers[:d.cfg.Workers])
+	s.worker.Store(w)
+	if _, s.serial = p.(port.Serial); s.serial {
+		h, err := d.newHandover(w)
+		if err != nil {
+			d.free = append(d.free, n)
+			return 0, fmt.Errorf("add port %s: %w", p.Name(), err)
 		}
+		h.begin(s)
 	}
-	s.worker.ports++
+	w.ports++
 	d.slots[n].Store(s)
 	return s.id, nil
 }
@@ -225,7 +230,11 @@ func (d *Datapath) Start(id packet.PortID) error {
 	if s == nil {
 		return fmt.Errorf("start port %#x: no such port", uint32(id))
 	}
-	return s.worker.watch(s)
+	if err := s.worker.Load().watch(s); err != nil {
+		return err
+	}
+	s.watched = true
+	return nil
 }
 
 // SetMTU changes what may leave by the port.
@@ -246,11 +255,23 @@ func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 		return Counters{}, fmt.Errorf("remove port %#x: no such port", uint32(id))
 	}
 	d.slots[id.Slot()].Store(nil)
-	s.worker.ports--
-	s.worker.unwatch(s)
+	w := s.worker.Load()
+	w.ports--
+	w.unwatch(s)
 	d.mu.Unlock()
 
+	h := s.handover.Load() // it stays: nobody finds the port any more to move it
+	if h != nil {
+		h.end(s)
+	}
 	d.Quiesce()
+	if h != nil {
+		h.abandon(s)
+		h.close()
+	}
+	if w.quarantine() {
+		d.tell(Notice{Kind: portLeft})
+	}
 
 	d.mu.Lock()
 	d.free = append(d.free, uint16(id.Slot()))
@@ -258,35 +279,6 @@ func (d *Datapath) Remove(id packet.PortID) (Counters, error) {
 	c := s.sum()
 	c.drain(s.port)
 	return c, nil
-}
-
-// drainTime bounds how long a port's queue is emptied when the port is removed: its container may go on sending.
-const drainTime = 50 * time.Millisecond
-
-// drain reads and counts what waits in a port's queue and goes nowhere any more. Nobody else reads the port.
-func (c *Counters) drain(p port.Port) {
-	f := packet.NewFrame(make([]byte, packet.BufSize))
-	for deadline := time.Now().Add(drainTime); time.Now().Before(deadline); {
-		f.Reset()
-		switch err := p.Read(f); err {
-		case nil:
-			r := f.Parse()
-			if r == packet.DropNone {
-				r = packet.DropPortDown
-			} else {
-				f.Segs = 1
-			}
-			c.RxFrames++
-			c.RxPackets += uint64(f.Segs)
-			c.RxBytes += uint64(f.WireBytes())
-			c.Drops[r] += uint64(f.Segs)
-		case port.ErrRefused, port.ErrOversize:
-			c.unread(err)
-		case port.ErrDown: // said once; what came before is still there
-		default:
-			return
-		}
-	}
 }
 
 // Quiesce returns when every worker has passed the end of a turn: nothing that was unpublished before is in use any more.
@@ -304,91 +296,6 @@ func (d *Datapath) Inject(id packet.PortID, frame []byte) {
 		return
 	}
 	frame = append([]byte(nil), frame...)
-	s.worker.post(func() { s.worker.inject(id, frame) })
-}
-
-func (s *slot) sum() Counters {
-	var t Counters
-	for i := range s.counters {
-		t.Add(&s.counters[i])
-	}
-	return t
-}
-
-// PortCounters returns the counters of each port, as they were at the end of some turn.
-func (d *Datapath) PortCounters() map[packet.PortID]Counters {
-	var slots []*slot
-	for n := range d.Slots() {
-		if s := d.slots[n].Load(); s != nil {
-			slots = append(slots, s)
-		}
-	}
-	sums := make([]Counters, len(slots))
-	for i, w := range d.workers {
-		w.call(func() { // no more than the sums: frames wait meanwhile
-			for j, s := range slots {
-				sums[j].Add(&s.counters[i])
-			}
-		})
-	}
-	all := make(map[packet.PortID]Counters, len(slots))
-	for j, s := range slots {
-		all[s.id] = sums[j]
-	}
-	return all
-}
-
-// Slots returns how many slots of the table were ever used.
-func (d *Datapath) Slots() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.used
-}
-
-// WorkerOf returns the number of the worker that reads the port; -1 when there is no such port.
-func (d *Datapath) WorkerOf(id packet.PortID) int {
-	if s := d.lookup(id); s != nil {
-		return s.worker.id
-	}
-	return -1
-}
-
-// WorkerCounters returns each worker's counters, as they were at the end of some turn.
-func (d *Datapath) WorkerCounters() []WorkerCounters {
-	var all []WorkerCounters
-	for _, w := range d.workers {
-		w.call(func() {
-			w.stats.Flows = w.table.Len()
-			all = append(all, w.stats)
-		})
-	}
-	return all
-}
-
-// Flows returns copies of the cached flows for which keep is true, by worker.
-func (d *Datapath) Flows(keep func(*flow.Flow) bool) [][]flow.Flow {
-	all := make([][]flow.Flow, len(d.workers))
-	for i, w := range d.workers {
-		w.call(func() {
-			for f := range w.table.All {
-				if keep(f) {
-					all[i] = append(all[i], *f)
-				}
-			}
-		})
-	}
-	return all
-}
-
-// FlushFlows empties the flow tables and returns how many flows they held.
-func (d *Datapath) FlushFlows() int {
-	n := 0
-	for _, w := range d.workers {
-		w.call(func() {
-			n += w.table.Len()
-			w.table.Flush()
-			w.last = nil
-		})
-	}
-	return n
+	w := s.worker.Load()
+	w.post(func() { w.inject(id, frame) })
 }

@@ -61,55 +61,17 @@ func (w *Worker) output(id packet.PortID, in *slot, f *packet.Frame, last bool) 
 	}
 }
 
-// flood writes the frame to every member of the set but the ingress: first to those who want it as it is, tagged or not, then,
-// changed once, to the others. Floods bypass the coalescer, after what is open from the same sender.
-func (w *Worker) flood(set *flow.FloodSet, in *slot, f *packet.Frame) {
-	w.co.flushSender(f)
-	as, other := flow.Untagged, flow.Tagged
-	if f.Key.VLAN != 0 {
-		as, other = other, as
-	}
-	sent, others := w.floodTo(set, as, in, f)
-	if others {
-		if other == flow.Tagged {
-			f.PushVLAN(set.VLAN)
-		} else {
-			f.PopVLAN()
-		}
-		also, _ := w.floodTo(set, other, in, f)
-		sent = sent || also
-	}
-	if !sent {
-		w.drop(in, packet.DropNoReceiver, f.Segs)
-	}
-}
-
-func (w *Worker) floodTo(set *flow.FloodSet, tag flow.TagOp, in *slot, f *packet.Frame) (sent, others bool) {
-	for i := range set.Members {
-		m := &set.Members[i]
-		if m.Port == in.id {
-			continue
-		}
-		if m.Tag != tag {
-			others = true
-			continue
-		}
-		s := w.dp.lookup(m.Port)
-		if s == nil {
-			continue // its removal is under way: it never was a receiver of this frame
-		}
-		sent = true
-		if f.L3Size > int(s.mtu.Load()) {
-			w.drop(s, packet.DropOverMTU, f.Segs)
-			continue
-		}
-		w.write(s, f)
-	}
-	return sent, others
-}
-
-// write hands the frame to the port, finished as far as the port's device does not finish it itself.
+// write hands the frame to the port, or to the worker that alone may write to it.
 func (w *Worker) write(s *slot, f *packet.Frame) {
+	if s.flags.Load() != 0 {
+		w.writeFlagged(s, f)
+		return
+	}
+	w.finish(s, f)
+}
+
+// finish writes the frame, finished as far as the port's device does not finish it itself.
+func (w *Worker) finish(s *slot, f *packet.Frame) {
 	if f.Vnet().NeedsCsum() || f.Flags&packet.FlagGSO != 0 {
 		if need := needs(f); need&^s.offload != 0 {
 			w.writeFinished(s, f)
@@ -150,7 +112,13 @@ func (w *Worker) writeFinished(s *slot, f *packet.Frame) {
 // put writes and counts.
 func (w *Worker) put(s *slot, f *packet.Frame) {
 	c := &s.counters[w.id]
-	switch s.port.Write(f) {
+	var err error
+	if w.sampler.left--; w.sampler.left > 0 {
+		err = s.port.Write(f)
+	} else {
+		err = w.timedWrite(s, f)
+	}
+	switch err {
 	case nil:
 		c.TxFrames++
 		c.TxPackets += uint64(f.Segs)
@@ -169,11 +137,14 @@ func (w *Worker) put(s *slot, f *packet.Frame) {
 	}
 }
 
-// flushPorts ends the turn for ports that batch their writes.
+// flushPorts ends the turn for ports that batch their writes, and for workers to whom frames were handed over.
 func (w *Worker) flushPorts() {
 	for i, s := range w.dirty {
 		_ = s.flusher.Flush() // what it could not send, the port counts itself
 		w.dirty[i] = nil
 	}
 	w.dirty = w.dirty[:0]
+	if len(w.wake) > 0 {
+		w.wakeOwners()
+	}
 }

@@ -33,10 +33,22 @@ func (w *Worker) post(fn func()) {
 	}
 	m.fns = append(m.fns, fn)
 	if len(m.fns) == 1 {
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		unix.Write(m.fd, one[:]) // can only fail with EAGAIN, when the worker is awake anyway
+		m.wake()
 	}
+}
+
+// wake ends the worker's sleep.
+func (m *mailbox) wake() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	unix.Write(m.fd, one[:]) // can only fail with EAGAIN, when the worker is awake anyway
+}
+
+// runs tells whether the worker serves its mail.
+func (w *Worker) runs() bool {
+	w.mail.mu.Lock()
+	defer w.mail.mu.Unlock()
+	return w.mail.running
 }
 
 // call is post that waits until fn has run.

@@ -3,13 +3,13 @@ package datapath
 import (
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
-	"vswitch/internal/port"
 )
 
 // A worker's turn:
@@ -18,6 +18,7 @@ import (
 //	mailbox   what others want of this worker's state (mailbox.go)
 //	serve     each readable port: read until drained or out of budget; for each frame:
 //	          parse, look up or classify, execute (execute.go); then flush the coalescer (coalesce.go)
+//	continue  floods that earlier turns began (flood.go), frames that other workers handed over (handover.go)
 const (
 	budgetFrames = 64
 	budgetBytes  = 256 << 10
@@ -52,12 +53,22 @@ type Worker struct {
 	awake   awake
 	batch   int // most frames that one port gave in the turn before; bulk counts as fullBatch
 	dirty   []*slot
+	floods  backlog
+	copies  int // members that floods were written to, ever: they count against budgets
+	sampler sampler
+	serial  []*slot       // ports that only this worker writes to
+	wake    []*Worker     // to whom frames were handed over in this turn
+	asleep  atomic.Bool   // to be woken by who hands a frame over
+	ended   chan struct{} // guarded by dp.mu; of a worker for slow ports that runs
 	stats   WorkerCounters
 	memory  []byte
 }
 
 // WorkerCounters are a worker's counters.
 type WorkerCounters struct {
+	ID                                int
+	Ports                             int
+	Quarantine                        bool // it serves slow ports
 	Turns, Sleeps, SpinWins           uint64
 	FlowHits, FlowMisses, FlowInvalid uint64
 	Coalesced                         uint64 // frames merged into one that was open
@@ -67,7 +78,12 @@ type WorkerCounters struct {
 func newWorker(d *Datapath, id int) (*Worker, error) {
 	w := &Worker{id: id, dp: d, table: flow.NewTable(d.cfg.MaxFlows), awake: awake{fd: -1}}
 	w.spin.max = int64(d.cfg.MaxSpin)
+	w.sampler.random = uint32(id) + 1
+	w.sampler.next()
 	var err error
+	if w.floods.ring, err = newRing(); err != nil {
+		return nil, err
+	}
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
@@ -76,10 +92,13 @@ func newWorker(d *Datapath, id int) (*Worker, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	// Off the Go heap: the collector has nothing to scan, and the pages are there before the first frame.
-	w.memory, err = unix.Mmap(-1, 0, poolBuffers*packet.BufSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
+	if w.quarantine() {
+		flags &^= unix.MAP_POPULATE // it may never run
+	}
+	w.memory, err = unix.Mmap(-1, 0, poolBuffers*packet.BufSize, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err == nil {
-		w.awake, err = newAwake(d.cfg.KeepAwake)
+		w.awake, err = newAwake(d.cfg.KeepAwake && !w.quarantine())
 	}
 	if err == nil {
 		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.mail.fd, &unix.EpollEvent{Events: unix.EPOLLIN})
@@ -106,16 +125,24 @@ func (w *Worker) close() {
 	if w.memory != nil {
 		unix.Munmap(w.memory)
 	}
+	w.floods.close()
 }
+
+// quarantine tells whether the worker is one for slow ports.
+func (w *Worker) quarantine() bool { return w.id >= w.dp.cfg.Workers }
 
 // run is the worker's thread. It returns when it was told to stop.
 func (w *Worker) run() error {
 	runtime.LockOSThread() // for good: the thread keeps its priority, and ends with the worker
-	prioritize()
+	if w.quarantine() {
+		prioritize(quarantineNice)
+	} else {
+		prioritize(0)
+	}
 	w.openMail()
 	defer w.closeMail()
 	for !w.stopping {
-		n, err := w.wait()
+		n, err := w.await()
 		if err != nil {
 			return fmt.Errorf("worker %d: wait for frames: %w", w.id, err)
 		}
@@ -132,11 +159,13 @@ func (w *Worker) turn(n int) {
 	for i := range n {
 		e := &w.events[i]
 		if id := packet.PortID(e.Fd); id != 0 {
-			w.service(id)
+			w.service(id, e.Events)
 		} else {
 			mail = true
 		}
 	}
+	w.continueFloods()
+	w.serveRings()
 	w.flushPorts()
 	if mail {
 		w.serveMail()
@@ -176,16 +205,21 @@ func (w *Worker) unwatch(s *slot) {
 	unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, s.port.FD(), nil)
 }
 
-// service reads a port until it is drained or its budget ends; what others sent meanwhile waits in its queue.
-func (w *Worker) service(id packet.PortID) {
+// service reads a port until it is drained or its budget ends; what others sent meanwhile waits in its queue. A flood counts as
+// its copies.
+func (w *Worker) service(id packet.PortID, events uint32) {
 	s := w.dp.lookup(id)
 	if s == nil {
 		return // removed since the wait; its DEL is under way
 	}
+	if s.floods.Load() > 0 {
+		return // its next frames come after what waits of it
+	}
 	c := &s.counters[w.id]
 	n, bytes := 0, 0
+	end := w.copies + budgetFrames
 	var err error
-	for n < budgetFrames && bytes < budgetBytes {
+	for w.copies+n < end && bytes < budgetBytes {
 		f := w.hot
 		f.Reset()
 		f.Key.InPort, f.Key.VNI, f.Key.Remote = id, 0, 0 // a tunnel's port sets its own
@@ -201,15 +235,7 @@ func (w *Worker) service(id packet.PortID) {
 		n = max(n, fullBatch)
 	}
 	w.batch = max(w.batch, n)
-	switch err {
-	case port.ErrRefused, port.ErrOversize:
-		c.unread(err)
-	case port.ErrGone:
-		w.unwatch(s) // or it would wake us for ever
-		if w.dp.cfg.OnGone != nil {
-			w.dp.cfg.OnGone(id)
-		}
-	}
+	w.settle(s, c, n, events, err)
 }
 
 // receive decides a frame and executes the decision.

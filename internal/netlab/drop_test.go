@@ -125,11 +125,12 @@ func exhaust(kind flow.StormKind) func(lab *netlab.Lab, c1, c2 *netlab.Port) {
 	}
 }
 
-// The reasons that no frame can bring about as things are.
+// The reasons that no single frame can bring about as things are.
 var unreachable = map[packet.DropReason]string{
-	packet.DropInternal: "it would be a bug",
-	packet.DropKernelRx: "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",
-	packet.DropKernelTx: "likewise",
+	packet.DropInternal:  "it would be a bug",
+	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",
+	packet.DropKernelTx:  "likewise",
+	packet.DropQueueFull: "it takes many: TestSerialQueueFull and TestFloodQueueFull of datapath",
 }
 
 // Every reason has a frame that is lost for it and for nothing else: it is counted once for each packet, and nobody gets it.

@@ -52,6 +52,7 @@ const (
 	DropEgressDown
 	DropEgressFull
 	DropEgressRefused
+	DropQueueFull
 	DropInternal
 
 	// Counted by the kernel, and read from it when somebody asks.
@@ -100,6 +101,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropEgressDown:    {"egress_down", "the egress interface is down"},
 	DropEgressFull:    {"egress_full", "the egress could not take more"},
 	DropEgressRefused: {"egress_refused", "the kernel refused the frame at the egress"},
+	DropQueueFull:     {"queue_full", "the switch's own queue was full: of a slow port, or of floods to large networks"},
 	DropInternal:      {"internal", "the switch could not decide; please report this"},
 	DropKernelRx:      {"kernel_rx_dropped", "the kernel's queue between container and switch was full (--txqueuelen)"},
 	DropKernelTx:      {"kernel_tx_dropped", "handed over, but the container's kernel dropped it on the interface: no use for it, or no room"},

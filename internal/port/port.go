@@ -17,8 +17,8 @@ type Port interface {
 	// next Read (Frame.Lend). Errors: ErrAgain when there is none now, ErrGone when the device died; ErrRefused and
 	// ErrOversize when a frame was there and is lost; any other means none. It does not call Parse.
 	Read(f *packet.Frame) error
-	// Write copies or sends the frame before it returns, without blocking, and leaves f alone. Safe for concurrent use.
-	// Errors: ErrFull, ErrDown, ErrGone, ErrRefused; all mean that the frame is lost.
+	// Write copies or sends the frame before it returns, without blocking, and leaves f alone. Safe for concurrent use, but
+	// for a Serial. Errors: ErrFull, ErrDown, ErrGone, ErrRefused; all mean that the frame is lost.
 	Write(f *packet.Frame) error
 	// Close releases the file descriptor; the device stays. It is idempotent, and is called only when no worker can be in
 	// Read or Write any more.
@@ -58,6 +58,12 @@ type Offloader interface {
 // wrote to the port in it.
 type Flusher interface {
 	Flush() error
+}
+
+// Serial is implemented by ports that can't bear several workers at once: rings in shared memory, streams, stacks in userspace.
+// Write is called by the one worker that also reads; others hand their frames over to it, through bounded queues.
+type Serial interface {
+	Serial()
 }
 
 // Counters is implemented by ports that know of losses beside what Write returns.

@@ -15,6 +15,7 @@ import (
 // counted are the counters of one port.
 type counted struct {
 	name, network string
+	state         datapath.PortState
 	datapath.Counters
 }
 
@@ -25,7 +26,7 @@ func (s *Switch) counters() (ports []counted, deleted counted) {
 	s.mu.RUnlock()
 	all := s.path.PortCounters()
 	for _, e := range s.endpoints() {
-		c := counted{name: e.port.Name, network: e.port.Network, Counters: all[e.id]}
+		c := counted{name: e.port.Name, network: e.port.Network, state: s.path.PortState(e.id), Counters: all[e.id]}
 		s.addKernelDrops(&e, &c.Counters)
 		ports = append(ports, c)
 	}
@@ -39,21 +40,15 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 	for _, c := range counters {
 		st.Ports = append(st.Ports, c.stats())
 	}
-	ports := make([]int, s.path.Workers())
-	for _, e := range s.endpoints() {
-		if w := s.path.WorkerOf(e.id); w >= 0 {
-			ports[w]++
-		}
-	}
-	for i, c := range s.path.WorkerCounters() {
-		st.Workers = append(st.Workers, workerStats(i, ports[i], c))
+	for _, c := range s.path.WorkerCounters() {
+		st.Workers = append(st.Workers, workerStats(c))
 	}
 	return st, nil
 }
 
 func (c *counted) stats() api.PortStats {
 	p := api.PortStats{
-		Port: c.name, Network: c.network,
+		Port: c.name, Network: c.network, Worker: c.state.Worker, Slow: c.state.Slow, Moved: c.state.Moves,
 		RxPackets: c.RxPackets, RxBytes: c.RxBytes, RxFrames: c.RxFrames,
 		TxPackets: c.TxPackets, TxBytes: c.TxBytes, TxFrames: c.TxFrames, Drops: map[string]uint64{},
 		KernelRxDropped: c.Drops[packet.DropKernelRx], KernelTxDropped: c.Drops[packet.DropKernelTx],
@@ -66,9 +61,9 @@ func (c *counted) stats() api.PortStats {
 	return p
 }
 
-func workerStats(i, ports int, c datapath.WorkerCounters) api.WorkerStats {
+func workerStats(c datapath.WorkerCounters) api.WorkerStats {
 	return api.WorkerStats{
-		Worker: i, Ports: ports, Turns: c.Turns, Sleeps: c.Sleeps, SpinWins: c.SpinWins,
+		Worker: c.ID, Ports: c.Ports, Quarantine: c.Quarantine, Turns: c.Turns, Sleeps: c.Sleeps, SpinWins: c.SpinWins,
 		FlowHits: c.FlowHits, FlowMisses: c.FlowMisses, FlowInvalid: c.FlowInvalid, FlowEntries: c.Flows, Coalesced: c.Coalesced,
 	}
 }

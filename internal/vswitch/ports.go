@@ -206,8 +206,11 @@ func noPort(name string) error {
 // describe adds the status.
 func (s *Switch) describe(e *endpoint) api.Port {
 	p := e.port
-	p.Status = api.PortStatus{State: api.StateUp, Error: e.err, Ifindex: e.index, Worker: s.path.WorkerOf(e.id)}
+	at := s.path.PortState(e.id)
+	p.Status = api.PortStatus{State: api.StateUp, Error: e.err, Ifindex: e.index, Worker: at.Worker, Slow: at.Slow}
 	switch {
+	case at.Err != nil:
+		p.Status.State, p.Status.Error = api.StateError, "it is not read for now: "+at.Err.Error()
 	case e.dev == nil:
 		p.Status.State = api.StateError
 	case p.Stage:

@@ -45,6 +45,7 @@ type Config struct {
 	NoCache    bool
 	NoCoalesce bool
 	LogLost    func() uint64 // lines of the log that were lost; nil: none
+	OnWorkers  func(int)     // called with the number of worker threads whenever it changes; may be nil
 }
 
 // Publisher takes note of events. It never blocks.
@@ -123,7 +124,8 @@ func (s *Switch) openState() (err error) {
 func (s *Switch) makePath() (err error) {
 	s.path, err = datapath.New(datapath.Config{
 		Workers: s.cfg.Workers, MaxFlows: s.cfg.MaxFlows, MaxSpin: s.cfg.MaxSpin,
-		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, KeepAwake: s.cfg.KeepAwake, OnGone: s.tellGone,
+		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, KeepAwake: s.cfg.KeepAwake,
+		OnGone: s.tellGone, OnNotice: s.notice, OnWorkers: s.cfg.OnWorkers,
 	}, s.line)
 	if err != nil {
 		return err
@@ -157,9 +159,6 @@ func (s *Switch) Close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Workers returns the number of worker threads.
-func (s *Switch) Workers() int { return s.path.Workers() }
 
 // Run serves frames, ages tables and looks after dead devices until ctx ends.
 func (s *Switch) Run(ctx context.Context) error {

@@ -1,0 +1,232 @@
+package datapath
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
+	"vswitch/internal/port/mem"
+)
+
+// slow is a port whose writes cost CPU time.
+type slow struct {
+	*mem.Port
+	cost atomic.Int64 // nanoseconds
+}
+
+func (s *slow) Write(f *packet.Frame) error {
+	var m sampler
+	for end := m.cpuTime() + s.cost.Load(); s.cost.Load() > 0 && m.cpuTime() < end; {
+	}
+	return s.Port.Write(f)
+}
+
+// byEtherType sends ARP to one port and all else to another.
+func byEtherType(arp, other *packet.PortID) Classifier {
+	return classifierFunc(func(f *packet.Frame, _ int64, v *flow.Verdict) {
+		v.MaxL3, v.Cacheable = 1500, true
+		id := *other
+		if f.Key.EtherType == packet.EtherTypeARP {
+			id = *arp
+		}
+		v.Add(flow.Action{Op: flow.OpOutput, Port: id})
+	})
+}
+
+// A port whose writes take long moves to a worker of its own, which the others do not wait for, and back when it is fast again.
+func TestSlowPortMovesAndComesBack(t *testing.T) {
+	var slowID, otherID packet.PortID
+	notices := make(chan Notice, 100)
+	var workers atomic.Int64
+	d := newTest(t, Config{
+		Workers: 1, MaxSpin: -1, NoCoalesce: true, SlowHold: time.Millisecond,
+		OnNotice: func(n Notice) { notices <- n }, OnWorkers: func(n int) { workers.Store(int64(n)) },
+	}, byEtherType(&otherID, &slowID))
+	p := &slow{Port: newPort(t, "slow", mem.Queue(1<<16))}
+	p.cost.Store(int64(200 * time.Microsecond))
+	healthy, in := newPort(t, "healthy"), newPort(t, "in")
+	slowID, otherID = add(t, d, p), add(t, d, healthy)
+	add(t, d, in)
+	running(t, d)
+	bulk, arp := packettest.UDP(), packettest.ARPRequest()
+	expect := func(kind NoticeKind) Notice {
+		t.Helper()
+		for {
+			select {
+			case n := <-notices:
+				if n.Kind != kind || n.Port != slowID {
+					t.Fatalf("notice %+v", n)
+				}
+				return n
+			default:
+				in.Inject(nil, bulk.Bytes())
+				d.Quiesce()
+			}
+		}
+	}
+	if n := expect(PortSlow); n.Worker < 1 || n.Cost < slow200/2 || d.WorkerOf(slowID) != n.Worker || workers.Load() != 2 {
+		t.Errorf("moved away: %+v, %d workers", n, workers.Load())
+	}
+	if s := d.PortState(slowID); !s.Slow || s.Moves != 1 {
+		t.Errorf("state %+v", s)
+	}
+	// It is read by its new worker, too.
+	p.Inject(nil, arp.Bytes())
+	if healthy.Next(10*time.Second) == nil {
+		t.Fatal("what the slow port sends is lost")
+	}
+	// While frames to it wait, those of others do not.
+	for range 300 {
+		in.Inject(nil, bulk.Bytes())
+	}
+	in.Inject(nil, arp.Bytes())
+	if healthy.Next(10*time.Second) == nil {
+		t.Fatal("a healthy port's frame is lost")
+	}
+	if h := d.lookup(slowID).handover.Load(); h.empty() {
+		t.Error("a healthy port's frame waited for 300 slow writes")
+	}
+	p.cost.Store(0)
+	if n := expect(PortFast); n.Worker != 0 || d.WorkerOf(slowID) != 0 || workers.Load() != 1 {
+		t.Errorf("moved back: %+v, %d workers", n, workers.Load())
+	}
+	if s := d.PortState(slowID); s.Slow || s.Moves != 1 {
+		t.Errorf("state %+v", s)
+	}
+	if all := d.WorkerCounters(); len(all) != 1 {
+		t.Errorf("workers %+v", all)
+	}
+	p.cost.Store(int64(slow200)) // and it all works again
+	expect(PortSlow)
+	if s := d.PortState(slowID); !s.Slow || s.Moves != 2 {
+		t.Errorf("state %+v", s)
+	}
+	if _, err := d.Remove(slowID); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the worker for slow ports ends", func() bool { return workers.Load() == 1 })
+}
+
+const slow200 = 200 * time.Microsecond
+
+// A port that is written to seldom among many that are fast is found, too, and the fast ones are not.
+func TestSlowPortAmongMany(t *testing.T) {
+	ids := make([]packet.PortID, 20)
+	notices := make(chan Notice, 100)
+	n := 0 // the worker's own
+	d := newTest(t, Config{Workers: 1, MaxSpin: -1, NoCache: true, NoCoalesce: true, OnNotice: func(n Notice) { notices <- n }},
+		classifierFunc(func(_ *packet.Frame, _ int64, v *flow.Verdict) {
+			v.Add(flow.Action{Op: flow.OpOutput, Port: ids[n%len(ids)]})
+			n++
+		}))
+	in := newPort(t, "in")
+	add(t, d, in)
+	for i := range ids {
+		p := &slow{Port: newPort(t, "out", mem.Queue(1<<16))}
+		if i == 7 {
+			p.cost.Store(int64(slow200))
+		}
+		ids[i] = add(t, d, p)
+	}
+	running(t, d)
+	f := packettest.UDP()
+	for len(notices) == 0 {
+		for range 20 {
+			in.Inject(nil, f.Bytes())
+		}
+		d.Quiesce()
+	}
+	if n := <-notices; n.Kind != PortSlow || n.Port != ids[7] {
+		t.Errorf("notice %+v; the slow port is %d", n, ids[7])
+	}
+	for _, id := range ids {
+		if s := d.PortState(id); s.Slow != (id == ids[7]) {
+			t.Errorf("port %d: %+v", id, s)
+		}
+	}
+}
+
+// While ports move between workers under traffic in both directions, and some are removed, each sender's frames keep their order
+// towards each receiver, and each frame is received or counted.
+func TestMovesKeepOrder(t *testing.T) {
+	const victims, senders, frames = 6, 4, 3000
+	ids := make([]packet.PortID, victims)
+	d := newTest(t, Config{Workers: 2, SlowHold: time.Hour}, classifierFunc(func(f *packet.Frame, _ int64, v *flow.Verdict) {
+		_, n := number(f)
+		v.Add(flow.Action{Op: flow.OpOutput, Port: ids[n%victims]})
+	}))
+	out := make([]*mem.Port, victims)
+	for i := range out {
+		out[i] = newPort(t, "out", mem.Queue(senders*frames))
+		ids[i] = add(t, d, out[i])
+	}
+	in := make([]*mem.Port, senders)
+	inIDs := make([]packet.PortID, senders)
+	for i := range in {
+		in[i] = newPort(t, "in")
+		inIDs[i] = add(t, d, in[i])
+	}
+	running(t, d)
+	var g sync.WaitGroup
+	var done atomic.Bool
+	for i, p := range in {
+		g.Go(func() {
+			for n := range frames {
+				f := numbered(i, n)
+				for p.Inject(f.Vnet(), f.Bytes()) != nil {
+					d.Quiesce()
+				}
+				if n%16 == 0 {
+					d.Quiesce()
+				}
+			}
+		})
+	}
+	var mover sync.WaitGroup
+	moved := 0
+	mover.Go(func() {
+		for !done.Load() {
+			for _, id := range append(inIDs, ids...) {
+				d.tell(Notice{Kind: PortSlow, Port: id})
+			}
+			waitFor(t, "moves", func() bool { return d.PortState(ids[victims-1]).Slow })
+			for _, id := range append(inIDs, ids...) {
+				d.tell(Notice{Kind: PortFast, Port: id, move: d.PortState(id).Moves})
+			}
+			for range 100 { // a queue may not run empty in time
+				if !d.PortState(ids[victims-1]).Slow {
+					moved++
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+	g.Wait()
+	done.Store(true)
+	mover.Wait()
+	waitFor(t, "all frames are dealt with", func() bool {
+		var sum uint64
+		for _, c := range d.PortCounters() {
+			sum += c.TxPackets + c.Drops[packet.DropQueueFull]
+		}
+		return sum == senders*frames
+	})
+	for i, p := range out {
+		last := [senders]int{-1, -1, -1, -1}
+		for _, f := range p.Sent() {
+			s, n := number(f)
+			if n <= last[s] || n%victims != i {
+				t.Fatalf("receiver %d got frame %d of sender %d after %d", i, n, s, last[s])
+			}
+			last[s] = n
+		}
+	}
+	if moved == 0 {
+		t.Error("no port moved there and back")
+	}
+}

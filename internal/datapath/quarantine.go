@@ -17,7 +17,7 @@ const (
 	maxQuarantine  = 4
 	quarantineNice = 10
 	defaultHold    = 30 * time.Second // how long a port is fast before it moves back; twice as long with each move
-	holdDoublings = 6
+	holdDoublings  = 6
 	emptyWait      = 100 * time.Millisecond // for the queues to run empty at a move back; then it is tried later
 )
 

@@ -255,29 +255,24 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 		w.execute(&w.verdict, in, f)
 		return
 	}
-	fl := w.last
-	var hash uint64
-	if fl == nil || fl.Key != f.Key {
-		hash = f.Key.Hash()
-		fl = w.table.Lookup(&f.Key, hash)
+	fl, stale := w.last, false
+	if fl == nil || !fl.Covers(&f.Key) || !fl.Valid() {
+		fl, stale = w.table.Lookup(&f.Key)
 	}
 	if fl != nil && f.Flags&fl.Slow == 0 && f.L3Size <= int(fl.MaxL3) {
-		if fl.Valid() {
-			w.last = fl
-			w.stats.FlowHits++
-			fl.Hit(w.now, f.Segs, bytes)
-			w.execute(&fl.Verdict, in, f)
-			return
-		}
+		w.last = fl
+		w.stats.FlowHits++
+		fl.Hit(w.now, f.Segs, bytes)
+		w.execute(&fl.Verdict, in, f)
+		return
+	}
+	if stale {
 		w.stats.FlowInvalid++
 	}
 	w.stats.FlowMisses++
 	w.decide(f)
-	if w.verdict.Cacheable && (fl != nil || w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
-		if hash == 0 {
-			hash = f.Key.Hash()
-		}
-		w.last = w.table.Insert(&f.Key, hash, &w.verdict, w.now)
+	if w.verdict.Cacheable && (stale || w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
+		w.last = w.table.Insert(&f.Key, &w.verdict, w.now)
 		w.last.Packets += uint64(f.Segs)
 		w.last.Bytes += uint64(bytes)
 	}

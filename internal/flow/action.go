@@ -59,16 +59,17 @@ type Verdict struct {
 	MaxL3     int32             // so is one whose L3Size is larger
 	Drop      packet.DropReason // when there is no output
 	Cacheable bool
+	L2        bool // depends on Key.L2 alone: right for all frames that share it
 	NActions  uint8
 	NRefs     uint8
-	Actions   [MaxActions]Action
 	Gens      [2]GenRef // network's and router's; a nil Gen holds always
 	Refs      [MaxRefs]Ref
+	Actions   [MaxActions]Action // last, since most decisions use but the first: a hit touches few cache lines
 }
 
 // Reset makes v the zero Verdict without touching what its counts say is unused.
 func (v *Verdict) Reset() {
-	v.Slow, v.MaxL3, v.Drop, v.Cacheable, v.NActions, v.NRefs = 0, 0, 0, false, 0, 0
+	v.Slow, v.MaxL3, v.Drop, v.Cacheable, v.L2, v.NActions, v.NRefs = 0, 0, 0, false, false, 0, 0
 	v.Gens = [2]GenRef{}
 }
 

@@ -4,7 +4,7 @@ import "vswitch/internal/packet"
 
 // Table is a worker's exact-match cache.
 //
-//	maps     packet.Key -> Flow
+//	maps     packet.Key -> Flow; a decision about L2 alone is under the key's L2 part, once for all flows between two MACs
 //	writes   its worker, in Insert; and reads, in Lookup. Nobody else touches it: it has no lock
 //	limit    Max flows; when it is full the next flow behind the new one's bucket goes; when there is no place near the bucket,
 //	         the one there that was unused longest
@@ -36,13 +36,21 @@ type bucket struct {
 
 // Flow is a cached decision with its counters.
 type Flow struct {
-	Key packet.Key
-	Verdict
-	Packets  uint64 // super-frames count as their segments
+	Key      packet.Key // of L2 alone when the Verdict is
+	Packets  uint64     // super-frames count as their segments
 	Bytes    uint64
 	LastUsed int64 // when the worker last used it, nanoseconds
 	touched  int64
 	hash     uint64
+	Verdict
+}
+
+// Covers tells whether the decision is about frames with that key.
+func (f *Flow) Covers(k *packet.Key) bool {
+	if f.L2 {
+		return k.SameL2(&f.Key)
+	}
+	return f.Key == *k
 }
 
 // touchInterval is how often at most a hit is told to the table entries below it, nanoseconds.
@@ -58,9 +66,28 @@ func (t *Table) Len() int { return t.live }
 
 func (t *Table) at(i uint32) *Flow { return &t.chunks[i/chunkSize][i%chunkSize] }
 
-// Lookup returns the flow with that key, or nil. It does not judge whether the flow is still valid. An empty bucket does not
-// end the search, since flows are removed at any place: a miss costs maxProbe looks, and is about to cost a decision anyway.
-func (t *Table) Lookup(k *packet.Key, hash uint64) *Flow {
+// Lookup returns a valid flow that covers the key, or nil and whether there was one that is not valid any more.
+func (t *Table) Lookup(k *packet.Key) (f *Flow, stale bool) {
+	l2 := k.L2()
+	if f = t.find(&l2, l2.Hash()); f != nil && f.L2 {
+		if f.Valid() {
+			return f, false
+		}
+		stale = true
+	}
+	if f = t.find(k, k.Hash()); f != nil && !f.L2 {
+		if f.Valid() {
+			return f, false
+		}
+		stale = true
+	}
+	return nil, stale
+}
+
+// find returns the flow stored under that key, or nil. An empty bucket does not end the search, since flows are removed at
+// any place: a miss costs maxProbe looks. It is about to cost a decision anyway, or it is that of an L2 key, which is shared by many
+// frames, so that the looks are at warm memory.
+func (t *Table) find(k *packet.Key, hash uint64) *Flow {
 	for i := range uint64(maxProbe) {
 		b := &t.buckets[(hash+i)&t.mask]
 		if b.hash == hash && b.flow != 0 {
@@ -83,9 +110,15 @@ func (f *Flow) Hit(now int64, packets, bytes int) {
 	}
 }
 
-// Insert caches v for k and returns the flow, replacing what was there.
-func (t *Table) Insert(k *packet.Key, hash uint64, v *Verdict, now int64) *Flow {
-	if f := t.Lookup(k, hash); f != nil {
+// Insert caches v for k, or for what it shares with others when v is about L2 alone, and returns the flow, replacing what was
+// there.
+func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
+	k := *key
+	if v.L2 {
+		k = key.L2()
+	}
+	hash := k.Hash()
+	if f := t.find(&k, hash); f != nil {
 		f.Verdict = *v
 		f.LastUsed, f.touched = now, now
 		return f
@@ -97,7 +130,7 @@ func (t *Table) Insert(k *packet.Key, hash uint64, v *Verdict, now int64) *Flow 
 	i := t.take()
 	*b = bucket{hash, i + 1}
 	f := t.at(i)
-	*f = Flow{Key: *k, Verdict: *v, LastUsed: now, touched: now, hash: hash}
+	*f = Flow{Key: k, Verdict: *v, LastUsed: now, touched: now, hash: hash}
 	return f
 }
 

@@ -43,6 +43,20 @@ var (
 	_ [unsafe.Sizeof(Key{}) - KeySize]byte
 )
 
+// L2 returns the key with everything above Ethernet zero: all frames of one EtherType between two MACs share it.
+func (k *Key) L2() Key {
+	return Key{
+		InPort: k.InPort, VNI: k.VNI, Remote: k.Remote, DstMAC: k.DstMAC, SrcMAC: k.SrcMAC,
+		VLAN: k.VLAN, Inner: k.Inner, EtherType: k.EtherType, Mark: k.Mark,
+	}
+}
+
+// SameL2 tells whether k.L2() is l2.
+func (k *Key) SameL2(l2 *Key) bool {
+	return k.InPort == l2.InPort && k.VNI == l2.VNI && k.Remote == l2.Remote && k.DstMAC == l2.DstMAC && k.SrcMAC == l2.SrcMAC &&
+		k.VLAN == l2.VLAN && k.Inner == l2.Inner && k.EtherType == l2.EtherType && k.Mark == l2.Mark
+}
+
 // SrcAddr and DstAddr return the addresses for people; not for the fast path. Invalid when the frame has none.
 func (k *Key) SrcAddr() netip.Addr { return k.addr(&k.Src) }
 

@@ -24,6 +24,7 @@ type walk struct {
 	outTag flow.TagOp
 	set    *flow.FloodSet
 	absent bool // the decision leans on something that is not there: never cached
+	deep   bool // the decision leans on more of the frame than Key.L2: a stage that looks there sets it
 	self   bool // what-if, where nothing is learned: the source would be found behind the ingress
 }
 
@@ -239,6 +240,7 @@ func (w *walk) output() bool {
 		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})
 		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
 	}
+	v.L2 = !w.deep
 	v.Cacheable = !w.absent && w.trace == nil && !neverCached(w.f)
 	w.guardAgain()
 	if w.trace != nil {

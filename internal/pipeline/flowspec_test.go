@@ -166,7 +166,7 @@ type fataler interface {
 
 func checkRoundTrip(t fataler, k *packet.Key) {
 	t.Helper()
-	text := pipeline.MatchText(k, func(packet.PortID) string { return "c1" })
+	text := pipeline.MatchText(k, false, func(packet.PortID) string { return "c1" })
 	s, err := pipeline.ParseFlow(text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)

@@ -146,8 +146,9 @@ func editDistance(a, b string) int {
 	return d[len(a)][len(b)]
 }
 
-// MatchText writes a cached flow's Key in the grammar of ParseFlow, so that it can be pasted into a trace.
-func MatchText(k *packet.Key, portName func(packet.PortID) string) string {
+// MatchText writes a cached flow's Key in the grammar of ParseFlow, so that it can be pasted into a trace. That of an L2 flow
+// ends with its EtherType.
+func MatchText(k *packet.Key, l2 bool, portName func(packet.PortID) string) string {
 	s := &FlowSpec{InPort: portName(k.InPort), SrcMAC: k.SrcMAC[:], DstMAC: k.DstMAC[:]}
 	s.kind.eth = k.EtherType
 	if k.EtherType == 0 {
@@ -161,6 +162,9 @@ func MatchText(k *packet.Key, portName func(packet.PortID) string) string {
 		s.put(vlanService, uint32(k.Inner&packet.VLANMask))
 	case k.Inner != 0:
 		s.put(vlanInner, uint32(k.Inner&packet.VLANMask))
+	}
+	if l2 {
+		return s.String()
 	}
 	s.SrcIP, s.DstIP = k.SrcAddr(), k.DstAddr()
 	switch {

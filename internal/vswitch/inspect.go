@@ -37,7 +37,7 @@ func (s *Switch) Flows(_ context.Context, portName string) ([]api.Flow, error) {
 		for i := range flows {
 			f := &flows[i]
 			out = append(out, api.Flow{
-				Worker: worker, InPort: name(f.Key.InPort), Match: pipeline.MatchText(&f.Key, name),
+				Worker: worker, InPort: name(f.Key.InPort), Match: pipeline.MatchText(&f.Key, f.L2, name),
 				Actions: pipeline.ActionsText(&f.Verdict, name), Packets: f.Packets, Bytes: f.Bytes,
 				Idle: int(time.Duration(now - f.LastUsed).Seconds()),
 			})

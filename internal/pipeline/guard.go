@@ -11,6 +11,7 @@ func (w *walk) guard(stage string) bool {
 	if g == nil {
 		return true
 	}
+	w.deep = true
 	if r := g.Check(w.f); r != packet.DropNone {
 		return w.drop(stage, r)
 	}

@@ -12,6 +12,15 @@ func (c *Client) AddNetwork(ctx context.Context, r api.NetworkRequest) (api.Netw
 	return get[api.Network](ctx, c, "POST", "/v1/networks", nil, r)
 }
 
+// SetNetwork changes a network and returns it as it is then.
+func (c *Client) SetNetwork(ctx context.Context, name string, r api.NetworkChange) (api.Network, error) {
+	path, err := named("/v1/networks", "network", name)
+	if err != nil {
+		return api.Network{}, err
+	}
+	return get[api.Network](ctx, c, "PATCH", path, nil, r)
+}
+
 // DeleteNetwork deletes a network. One that has ports is refused with api.CodeConflict, unless force deletes them too.
 func (c *Client) DeleteNetwork(ctx context.Context, name string, force bool) error {
 	var query url.Values

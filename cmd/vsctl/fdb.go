@@ -76,6 +76,7 @@ func (a *app) addFDB() *cobra.Command {
 		}, silent),
 	}
 	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
+	cmd.Flags().BoolVar(&r.MayExist, "may-exist", false, "do nothing if it is there already")
 	return cmd
 }
 

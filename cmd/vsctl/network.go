@@ -60,9 +60,12 @@ Prints its name and subnets.`,
 			r.ICC = &icc
 		}
 		return &r
-	}, func(done api.OperationResult) { a.line("%s %s", done.Network.Name, dash(subnets(*done.Network))) })
+	}, func(done api.OperationResult) { a.networkLine(*done.Network) })
 	return cmd
 }
+
+// networkLine prints what a verb made of a network.
+func (a *app) networkLine(n api.Network) { a.line("%s %s", n.Name, dash(subnets(n))) }
 
 func (a *app) delNetwork() *cobra.Command {
 	var r api.DeleteRequest

@@ -39,11 +39,13 @@ The namespace is a name below /run/netns, a path, the network namespace of a pro
 			r.Native = &r.native
 		}
 		return &r.PortRequest
-	}, func(done api.OperationResult) {
-		p := done.Port
-		a.line("%s %s %s %s", p.Name, dash(addresses(*p)), p.MAC, p.IfName)
-	})
+	}, func(done api.OperationResult) { a.portLine(*done.Port) })
 	return cmd
+}
+
+// portLine prints what a verb made of a port.
+func (a *app) portLine(p api.Port) {
+	a.line("%s %s %s %s", p.Name, dash(addresses(p)), p.MAC, p.IfName)
 }
 
 func (a *app) delPort() *cobra.Command {

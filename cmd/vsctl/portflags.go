@@ -39,7 +39,10 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.IntVar(&r.MTU, "mtu", 0, "MTU in `BYTES` (default the network's)")
 	f.Func("vlan", "access VLAN, as `ID` (default the untagged one)", vlanID(&r.VLAN))
 	f.Func("trunk", "tagged VLANs that it carries, as `LIST`: 10,20-30 or all", vlanList(&r.Trunk))
-	f.Func("native", "VLAN of a trunk's untagged frames, as `ID` (default such frames are refused)", vlanID(&r.native))
+	f.Func("native", "VLAN of a trunk's untagged frames, as `ID`; 0 is the untagged one (default such frames are refused)", func(s string) (err error) {
+		r.native, err = parseVLANOrUntagged(s)
+		return err
+	})
 	f.BoolVar(&r.Isolated, "isolated", false, "reach no other isolated port")
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs from it (default 1024)")
 	f.BoolVar(&r.SourceGuard, "source-guard", false, "drop what it sends from others' addresses, or as a router or DHCP server")
@@ -61,7 +64,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 // check refuses what no daemon could make sense of.
 func (r *portFlags) check(cmd *cobra.Command) error {
 	switch {
-	case r.native != 0 && len(r.Trunk) == 0:
+	case cmd.Flags().Changed("native") && len(r.Trunk) == 0:
 		return errors.New("--native needs --trunk")
 	case cmd.Flags().Changed("pid") && r.PID <= 0:
 		return fmt.Errorf("--pid is %d: give the id of a process", r.PID)
@@ -83,6 +86,14 @@ func vlanID(to *uint16) func(string) error {
 		*to, err = parseVLAN(s)
 		return err
 	}
+}
+
+// parseVLANOrUntagged reads the id of a VLAN, or 0 for the untagged one.
+func parseVLANOrUntagged(s string) (uint16, error) {
+	if s == "0" {
+		return 0, nil
+	}
+	return parseVLAN(s)
 }
 
 func parseVLAN(s string) (uint16, error) {

@@ -126,8 +126,8 @@ Several commands that change the configuration, with " -- " between them, are ca
 	root.AddGroup(&cobra.Group{ID: groupNetworks, Title: "Networks:"}, &cobra.Group{ID: groupPorts, Title: "Ports:"},
 		&cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupLook, Title: "Looking:"})
 	root.AddCommand(
-		a.addNetwork(), a.delNetwork(), a.listNetworks(),
-		a.addPort(), a.delPort(), a.listPorts(),
+		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
+		a.addPort(), a.setPort(), a.delPort(), a.connect(), a.disconnect(), a.listPorts(),
 		a.fdb(), a.addFDB(), a.delFDB(), a.flows(),
 		a.show(), a.trace(), a.stats(), a.drops(), a.events(),
 		a.version(), completion())

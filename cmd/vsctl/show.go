@@ -80,6 +80,11 @@ func (a *app) showAll(s api.Show) {
 	for _, n := range s.Networks {
 		a.showNetwork(n, s.Ports)
 	}
+	for _, p := range s.Ports {
+		if p.Network == "" {
+			a.showPort("", p)
+		}
+	}
 }
 
 // showNetwork prints a network and those of ports that are its own.

@@ -82,6 +82,13 @@ func TestGolden(t *testing.T) {
 		"help":                     "--help",
 		"help-add-port":            "add-port --help",
 		"help-add-network":         "add-network --help",
+		"help-set-network":         "set-network --help",
+		"help-set-port":            "set-port --help",
+		"set-network":              "set-network net1 --mtu 1400 --label a=b",
+		"set-port":                 "set-port web --mtu 1400 --ip 10.0.0.9",
+		"disconnect":               "disconnect web",
+		"disconnect-if-exists":     "disconnect db --if-exists",
+		"connect":                  "connect web lab --ip 10.0.0.9 --may-exist",
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := servertest.New()
@@ -201,6 +208,17 @@ func TestExitCodes(t *testing.T) {
 		{"no such network, never mind", "del-network net9 --if-exists", exitOK, ""},
 		{"no such MAC, never mind", "del-fdb net1 02:42:0a:00:00:64 --if-exists", exitOK, ""},
 		{"no such port", "del-port db", exitRefused, `vsctl: there is no port "db": list-ports shows them`},
+		{"connected already", "connect web net1", exitRefused, `there is a port "web" already`},
+		{"other network", "disconnect web lab --if-exists", exitRefused, `there is a port "web" already`},
+		{"no such port to change", "set-port db --mtu 9", exitRefused, `there is no port "db"`},
+		{"no such network to change", "set-network net9 --mtu 9", exitRefused, `there is no network "net9"`},
+		{"no such port to connect", "connect db net1", exitRefused, `there is no port "db"`},
+		{"nothing to change of a port", "set-port web", exitUsage, "nothing to change is given"},
+		{"nothing to change of a network", "set-network net1 -o json", exitUsage, "nothing to change is given"},
+		{"bad label change", "set-network net1 --label x", exitUsage, "use KEY=VALUE to set it, KEY- to remove it"},
+		{"bad address to remove", "set-port web --ip 10.0.0-", exitUsage, "10.0.0"},
+		{"access and native", "set-port web --vlan 0 --native 3", exitUsage, "--vlan and --native exclude each other"},
+		{"bad native", "set-port web --native 4095", exitUsage, "use a number from 1 to 4094"},
 		{"no such port to show", "show port db", exitRefused, `vsctl: there is no port "db"`},
 		{"ports of no network", "list-ports net9", exitRefused, `vsctl: there is no network "net9"`},
 		{"in use", "del-network net1 --if-exists", exitRefused, "vsctl: network net1 has ports: delete them first or use --force"},
@@ -303,6 +321,15 @@ func TestRequests(t *testing.T) {
 		`add-port n p --pid 77 --ifname lan0 --type veth --mac random --ip 10.5.0.7 --ip fd00:5::7 --alias x --alias y --vlan 12 --isolated ` +
 			`--mac-limit 4 --route 0.0.0.0/0=10.5.0.9 --default-route no --metric 50 --no-config --label k=v --mtu 1300 --may-exist ` +
 			`--source-guard --storm broadcast=100 --storm unknown=off --storm multicast=7`,
+		`set-network n --subnet 10.5.0.0/16 --subnet fd00:5::/64- --gateway 10.5.0.9 --ip-range 10.5.1.0/24 --no-gateway=false --mtu 0 --internal=false ` +
+			`--icc --router blue --masquerade off --driver overlay --age 60 --mac-limit 9 --label a=b=c --label d-`,
+		`set-port p --ifname lan0 --mac random --ip 10.5.0.7 --ip fd00:5::7- --mtu 1300 --trunk 10,20-30 --native 0 --isolated=false --mac-limit 0 ` +
+			`--default-route no --metric 50 --route 0.0.0.0/0=10.5.0.9 --route fd00::/8- --alias x --alias y- --label k- --type veth --netns x ` +
+			`--source-guard --storm broadcast=100 --storm unknown=off`,
+		`set-port p --vlan 0 --label k=`,
+		`set-port p --native none`,
+		`connect p n --ip 10.5.0.7 --may-exist`,
+		`disconnect p n`,
 	} {
 		if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
 			t.Error(stderr)
@@ -341,6 +368,26 @@ func (r *recorder) Transact(ctx context.Context, t api.Transaction) (api.Transac
 	return r.Backend.Transact(ctx, t)
 }
 
+func (r *recorder) SetNetwork(ctx context.Context, name string, c api.NetworkChange) (api.Network, error) {
+	r.seen = append(r.seen, c)
+	return r.Backend.SetNetwork(ctx, name, c)
+}
+
+func (r *recorder) SetPort(ctx context.Context, name string, c api.PortChange) (api.Port, error) {
+	r.seen = append(r.seen, c)
+	return r.Backend.SetPort(ctx, name, c)
+}
+
+func (r *recorder) Connect(ctx context.Context, name string, c api.ConnectRequest) (api.Port, error) {
+	r.seen = append(r.seen, c)
+	return r.Backend.Connect(ctx, name, c)
+}
+
+func (r *recorder) Disconnect(ctx context.Context, name string, c api.DisconnectRequest) (api.Port, error) {
+	r.seen = append(r.seen, c)
+	return r.Backend.Disconnect(ctx, name, c)
+}
+
 func TestCompletion(t *testing.T) {
 	socket := start(t, servertest.New(), new(server.Events))
 	for line, want := range map[string]string{
@@ -350,6 +397,12 @@ func TestCompletion(t *testing.T) {
 		"add-fdb|net1|02:42:0a:00:00:63|": "web",
 		"del-fdb|net1|":                   "02:42:0a:00:00:63",
 		"fdb|":                            "net1",
+		"set-network|":                    "net1",
+		"set-port|":                       "web",
+		"set-port|web|--mac|":             "random",
+		"connect|":                        "web",
+		"connect|web|":                    "net1",
+		"disconnect|web|":                 "net1",
 		"fdb|flush|":                      "net1",
 		"flows|":                          "web",
 		"show|port|":                      "web",

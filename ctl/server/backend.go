@@ -22,6 +22,7 @@ type Backend interface {
 // Networks are the verbs of the noun network.
 type Networks interface {
 	AddNetwork(ctx context.Context, r api.NetworkRequest) (api.Network, error)
+	SetNetwork(ctx context.Context, name string, r api.NetworkChange) (api.Network, error)
 	DeleteNetwork(ctx context.Context, name string, force bool) error
 	Networks(ctx context.Context) ([]api.Network, error)
 	Network(ctx context.Context, name string) (api.Network, error)
@@ -30,6 +31,9 @@ type Networks interface {
 // Ports are the verbs of the noun port.
 type Ports interface {
 	AddPort(ctx context.Context, r api.PortRequest) (api.Port, error)
+	SetPort(ctx context.Context, name string, r api.PortChange) (api.Port, error)
+	Connect(ctx context.Context, name string, r api.ConnectRequest) (api.Port, error)
+	Disconnect(ctx context.Context, name string, r api.DisconnectRequest) (api.Port, error)
 	DeletePort(ctx context.Context, name string) error
 	Ports(ctx context.Context) ([]api.Port, error)
 	Port(ctx context.Context, name string) (api.Port, error)

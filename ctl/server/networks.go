@@ -23,6 +23,14 @@ func (s *Server) addNetwork(r *http.Request) (any, error) {
 	return created{"/v1/networks/" + n.Name, n}, err
 }
 
+func (s *Server) setNetwork(r *http.Request) (any, error) {
+	var change api.NetworkChange
+	if err := decode(r, &change); err != nil {
+		return nil, err
+	}
+	return s.backend.SetNetwork(r.Context(), r.PathValue("name"), change)
+}
+
 func (s *Server) deleteNetwork(r *http.Request) (any, error) {
 	force, err := boolean(r, "force", false)
 	if err != nil {

@@ -18,6 +18,7 @@ type FDBRequest struct {
 	VLAN     uint16 `json:"vlan,omitempty"`
 	MAC      string `json:"mac"`
 	Port     string `json:"port,omitempty"`
+	MayExist bool   `json:"may_exist,omitempty"` // to add: that it is there already is no error
 	IfExists bool   `json:"if_exists,omitempty"` // to delete: that there is none is no error
 }
 

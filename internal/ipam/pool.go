@@ -174,13 +174,7 @@ func (p *Pool) Reserve(a netip.Addr, owner string) error {
 	defer p.mu.Unlock()
 	holder, leased := p.leases[a]
 	if holder != "" {
-		by := "port " + holder
-		if holder == Gateway {
-			by = Gateway
-		}
-		err := api.Errorf(api.CodeConflict, "address %v is taken by %s: choose another one, or leave it out to get the next free", a, by)
-		err.Object = holder
-		return err
+		return taken(a, holder)
 	}
 	if leased {
 		p.resting = slices.DeleteFunc(p.resting, func(r rest) bool { return r.addr == a })
@@ -189,6 +183,16 @@ func (p *Pool) Reserve(a netip.Addr, owner string) error {
 	}
 	p.leases[a] = owner
 	return nil
+}
+
+func taken(a netip.Addr, holder string) error {
+	by := "port " + holder
+	if holder == Gateway {
+		by = Gateway
+	}
+	err := api.Errorf(api.CodeConflict, "address %v is taken by %s: choose another one, or leave it out to get the next free", a, by)
+	err.Object = holder
+	return err
 }
 
 // undo ends the lease of an address that nobody has seen: it needs no rest.

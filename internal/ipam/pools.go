@@ -28,21 +28,8 @@ func NewPools(subnets []api.Subnet) (Pools, error) {
 // first subnet that has one. They come with the length of their subnet. It gives all or none; errors are those of Reserve
 // and Allocate.
 func (ps Pools) Assign(owner string, asked []netip.Addr, now time.Time) (given []netip.Prefix, err error) {
-	defer func() {
-		if err != nil {
-			ps.Return(given)
-			given = nil
-		}
-	}()
-	for _, a := range asked {
-		p := ps.containing(a)
-		if p == nil {
-			return given, ps.noSubnet(a)
-		}
-		if err := p.Reserve(a, owner); err != nil {
-			return given, err
-		}
-		given = append(given, netip.PrefixFrom(a, p.subnet.Prefix.Bits()))
+	if given, err = ps.Reserve(owner, asked); err != nil {
+		return nil, err
 	}
 	for _, is4 := range []bool{true, false} {
 		if slices.ContainsFunc(asked, func(a netip.Addr) bool { return a.Is4() == is4 }) {
@@ -50,7 +37,8 @@ func (ps Pools) Assign(owner string, asked []netip.Addr, now time.Time) (given [
 		}
 		a, err := ps.allocate(is4, owner, now)
 		if err != nil {
-			return given, err
+			ps.Return(given)
+			return nil, err
 		}
 		if a.IsValid() {
 			given = append(given, a)
@@ -77,18 +65,12 @@ func (ps Pools) allocate(is4 bool, owner string, now time.Time) (netip.Prefix, e
 
 // Restore gives owner addresses it had before a restart. It gives all or none; errors are those of Reserve.
 func (ps Pools) Restore(owner string, had []netip.Prefix) error {
+	addrs := make([]netip.Addr, len(had))
 	for i, h := range had {
-		p := ps.containing(h.Addr())
-		if p == nil {
-			ps.Return(had[:i])
-			return ps.noSubnet(h.Addr())
-		}
-		if err := p.Reserve(h.Addr(), owner); err != nil {
-			ps.Return(had[:i])
-			return err
-		}
+		addrs[i] = h.Addr()
 	}
-	return nil
+	_, err := ps.Reserve(owner, addrs)
+	return err
 }
 
 // Release takes all addresses back from owner.

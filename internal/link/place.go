@@ -130,10 +130,12 @@ func (p *placement) rename() error {
 		return nil
 	}
 	err := p.h.LinkSetName(p.link, p.c.IfName)
-	if errors.Is(err, unix.EEXIST) {
+	switch {
+	case errors.Is(err, unix.EEXIST):
 		return TakenError(p.c.IfName, p.to)
-	}
-	if err != nil {
+	case errors.Is(err, unix.EBUSY): // before Linux 6.2
+		return api.Errorf(api.CodeRefused, "interface %s: this kernel does not rename what is up; set it down, rename it, set it up", old)
+	case err != nil:
 		return api.Errorf(api.CodeRefused, "interface %s: the kernel refuses to rename it to %s: %v", old, p.c.IfName, err)
 	}
 	p.done.add(func() error { return p.h.LinkSetName(p.link, old) })
@@ -206,12 +208,7 @@ func (p *placement) routes() error {
 	if p.c.NoConfig {
 		return nil
 	}
-	for _, gw := range p.c.Gateways {
-		if err := p.route(netip.PrefixFrom(unspecified(gw), 0), gw); err != nil {
-			return err
-		}
-	}
-	for _, r := range p.c.Routes {
+	for _, r := range p.c.allRoutes() {
 		if err := p.route(r.Prefix, r.Via); err != nil {
 			return err
 		}

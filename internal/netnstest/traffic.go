@@ -135,7 +135,7 @@ func expectDatagram(rx *net.UDPConn, want []byte) error {
 	return nil
 }
 
-// Counters returns the namespace's protocol counters, like "Udp.InCsumErrors" and "Udp6InCsumErrors".
+// Counters returns the namespace's protocol counters, like "Udp.InCsumErrors", "TcpExt.TCPOFOQueue" and "Udp6InCsumErrors".
 func (c *Container) Counters() map[string]uint64 {
 	c.lab.t.Helper()
 	all := make(map[string]uint64)
@@ -155,7 +155,11 @@ func (c *Container) Counters() map[string]uint64 {
 		if err != nil {
 			return err
 		}
-		lines := strings.Split(string(four), "\n")
+		more, err := os.ReadFile("/proc/thread-self/net/netstat")
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(string(four)+string(more), "\n")
 		for i := 0; i+1 < len(lines); i += 2 {
 			names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
 			for j := 1; j < len(names); j++ {

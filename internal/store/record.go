@@ -27,10 +27,11 @@ const (
 
 // PortRecord is what is kept of a port.
 type PortRecord struct {
-	Port   api.Port `json:"port"` // intent; its Status is not stored
-	Phase  Phase    `json:"phase"`
-	Remake bool     `json:"remake,omitempty"` // present, but its device was taken away for a while: make it anew
-	Device Device   `json:"device,omitzero"`
+	Port   api.Port  `json:"port"` // intent; its Status is not stored
+	Phase  Phase     `json:"phase"`
+	Remake bool      `json:"remake,omitempty"` // present, but its device was taken away for a while: make it anew
+	Next   *api.Port `json:"next,omitempty"`   // present: what it is being made; a start that finds it goes back to Port
+	Device Device    `json:"device,omitzero"`
 }
 
 // Device is where the port's device was when the record was written. The store does not look into it.
@@ -61,6 +62,11 @@ func encodeNetwork(n api.Network) ([]byte, error) {
 
 func encodePort(r PortRecord) ([]byte, error) {
 	r.Port.Status = api.PortStatus{}
+	if r.Next != nil {
+		next := *r.Next
+		next.Status = api.PortStatus{}
+		r.Next = &next
+	}
 	if err := checkPort(&r); err != nil {
 		return nil, err
 	}
@@ -116,6 +122,9 @@ func checkPort(r *PortRecord) error {
 	}
 	switch r.Phase {
 	case PhaseAdding, PhasePresent, PhaseDeleting:
+		if r.Port.Network == "" && r.Phase != PhaseAdding { // disconnected
+			return nil
+		}
 		return api.CheckName("network", r.Port.Network)
 	}
 	return fmt.Errorf("there is no phase %.70q", r.Phase)

@@ -19,7 +19,7 @@ import (
 // verb held and under mu, for looks copy it.
 type endpoint struct {
 	port    api.Port // intent; Status is made when asked for
-	net     *network
+	net     *network // nil while disconnected
 	mac     [6]byte
 	id      packet.PortID
 	dev     *device
@@ -107,8 +107,7 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("port %s: %w", p.Name, err)
 	}
-	member, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
-	if err != nil {
+	if _, err := portConf(0, p); err != nil {
 		return nil, err
 	}
 	e := &endpoint{port: *p, net: n, mac: [6]byte(mac), dev: dev}
@@ -116,17 +115,50 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}
-	conf := l2switch.PortConf{ID: e.id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit}
-	protect(&conf, nil, p)
-	n.line.Bridge.SetPort(conf)
-	s.line.Bind(e.id, n.line)
+	s.bind(e)
+	if n == nil {
+		err = s.setCarrier(dev, false)
+	}
+	if err != nil {
+		s.unplug(e)
+		return nil, err
+	}
 	return e, nil
+}
+
+// bind tells bridge and pipeline of the port, or of what is new of it, if it is on a network.
+func (s *Switch) bind(e *endpoint) {
+	conf, err := portConf(e.id, &e.port)
+	if err != nil || e.net == nil { // what is entered was checked
+		return
+	}
+	old := e.net.line.Bridge.Snapshot().Port(e.id)
+	protect(&conf, old, &e.port)
+	if old == nil || *old != conf {
+		e.net.line.Bridge.SetPort(conf)
+	}
+	s.line.Bind(e.id, e.net.line)
+}
+
+// unbind is bind's undo: nobody on the network reaches the port any more, nor it them.
+func (s *Switch) unbind(e *endpoint) {
+	s.line.Unbind(e.id)
+	if e.net != nil {
+		e.net.line.Bridge.RemovePort(e.id)
+	}
+}
+
+// portConf is what the bridge knows of the port.
+func portConf(id packet.PortID, p *api.Port) (l2switch.PortConf, error) {
+	member, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
+	return l2switch.PortConf{
+		ID: id, Name: p.Name, Member: member, Isolated: p.Isolated, MTU: p.MTU, MACLimit: p.MACLimit,
+	}, err
 }
 
 // unplug is plug's undo. Nobody reads or writes the device afterwards.
 func (s *Switch) unplug(e *endpoint) {
-	s.line.Unbind(e.id)
-	e.net.line.Bridge.RemovePort(e.id)
+	s.unbind(e)
 	c, err := s.path.Remove(e.id)
 	if err != nil {
 		s.log.Warn("remove a port from the data plane", "port", e.port.Name, "err", err)
@@ -169,19 +201,19 @@ func (s *Switch) passing(name string) {
 // placing says how the port's interface is to be found in its namespace.
 func (s *Switch) placing(n *network, p *api.Port) link.PlaceConfig {
 	c := link.PlaceConfig{
-		IfName: p.IfName, MTU: p.MTU, NoConfig: p.NoConfig || p.Stage,
+		IfName: p.IfName, MAC: hardwareAddr(p.MAC), MTU: p.MTU, NoConfig: p.NoConfig || p.Stage,
 		Addrs: p.IPs, Routes: p.Routes, Metric: p.Metric,
 	}
-	if p.DefaultRoute != "no" && !n.NoGateway {
-		c.Gateways = n.gatewaysOf(p.IPs)
+	if n != nil && p.DefaultRoute != "no" && !n.NoGateway {
+		c.Gateways = gatewaysOf(n.Subnets, p.IPs)
 	}
 	return c
 }
 
 // gatewaysOf returns the gateways that the addresses reach, one for each family.
-func (n *network) gatewaysOf(ips []netip.Prefix) []netip.Addr {
+func gatewaysOf(subnets []api.Subnet, ips []netip.Prefix) []netip.Addr {
 	var gws []netip.Addr
-	for _, sub := range n.Subnets {
+	for _, sub := range subnets {
 		mine := slices.ContainsFunc(ips, func(p netip.Prefix) bool { return sub.Prefix.Contains(p.Addr()) })
 		again := slices.ContainsFunc(gws, func(a netip.Addr) bool { return a.Is4() == sub.Gateway.Is4() })
 		if sub.Gateway.IsValid() && mine && !again {

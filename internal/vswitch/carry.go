@@ -248,8 +248,8 @@ func without(rows, others []api.StaticMAC) []api.StaticMAC {
 }
 
 func (c *carry) placeAll(e *endpoint, rows []api.StaticMAC) error {
-	fdb := e.net.line.Bridge.FDB()
-	for _, r := range rows {
+	for _, r := range rows { // of a port on no network there are none
+		fdb := e.net.line.Bridge.FDB()
 		mac, err := ipam.ParseMAC(r.MAC)
 		if err == nil {
 			err = fdb.AddStatic(r.VLAN, mac, e.id)
@@ -263,8 +263,8 @@ func (c *carry) placeAll(e *endpoint, rows []api.StaticMAC) error {
 }
 
 func (c *carry) unplace(e *endpoint, rows []api.StaticMAC) {
-	fdb := e.net.line.Bridge.FDB()
 	for _, r := range rows {
+		fdb := e.net.line.Bridge.FDB()
 		mac, err := ipam.ParseMAC(r.MAC)
 		if err != nil || !fdb.DeleteEntry(r.VLAN, mac) {
 			continue // it was not there
@@ -339,7 +339,7 @@ func (c *carry) show() {
 		s.enter(e)
 	}
 	for _, e := range slices.Concat(c.before, c.after) {
-		s.events.Publish("port.deleted", e.port.Name, "from network "+e.port.Network)
+		s.events.Publish("port.deleted", e.port.Name, "from network "+cmp.Or(e.port.Network, "none"))
 	}
 	for _, n := range gone {
 		s.events.Publish("network.deleted", n.Name, "")

@@ -28,7 +28,7 @@ const (
 
 func invalid(format string, args ...any) error { return api.Errorf(api.CodeInvalid, format, args...) }
 
-// checkPortRequest refuses requests that contradict themselves or the network.
+// checkPortRequest refuses requests that contradict themselves or the network; n is nil when there is none.
 func checkPortRequest(n *network, r *api.PortRequest) error {
 	if err := api.CheckName("port", r.Name); err != nil {
 		return err
@@ -57,14 +57,11 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 	if places != 1 {
 		return invalid("say where the port goes: one of --netns, --pid and --stage")
 	}
-	if err := checkMTU("port", r.MTU, n.hasIPv6()); err != nil {
+	if err := n.checkPortMTU(r.MTU); err != nil {
 		return err
 	}
-	if r.MTU > n.MTU {
-		return invalid("MTU %d is larger than the %d of network %s", r.MTU, n.MTU, n.Name)
-	}
 	if r.NoIP && len(r.IPs) > 0 {
-		return invalid("an address and no address are both asked for")
+		return errBothIPs()
 	}
 	if r.Metric < 0 || r.Metric > math.MaxInt32 {
 		return invalid("metric %d: use 0 to %d", r.Metric, math.MaxInt32)
@@ -92,6 +89,25 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 		}
 	}
 	return checkLabels(r.Labels)
+}
+
+// portMTU is the default of the network's ports.
+func (n *network) portMTU() int {
+	if n == nil {
+		return defaultMTU
+	}
+	return n.MTU
+}
+
+// checkPortMTU refuses an MTU that no port of the network can have.
+func (n *network) checkPortMTU(mtu int) error {
+	if n == nil {
+		return checkMTU("port", mtu, false)
+	}
+	if mtu > n.MTU {
+		return invalid("MTU %d is larger than the %d of network %s: 'vsctl set-network %s --mtu %d' raises that", mtu, n.MTU, n.Name, n.Name, mtu)
+	}
+	return checkMTU("port", mtu, n.hasIPv6())
 }
 
 func checkMTU(what string, mtu int, ipv6 bool) error {

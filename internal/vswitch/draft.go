@@ -85,7 +85,7 @@ func (d *draft) operate(o *api.Operation) error {
 func (d *draft) addNetwork(r *api.NetworkRequest) (outcome, error) {
 	if n := d.networks[r.Name]; n != nil {
 		if r.MayExist {
-			return outcome{unchanged: true, network: n}, nil
+			return outcome{unchanged: true, network: n}, sameNetwork(&n.Network, r)
 		}
 		return outcome{}, networkExists(r.Name)
 	}
@@ -135,8 +135,8 @@ func unless(forgiven bool, err error) error {
 
 func (d *draft) addPort(r *api.PortRequest) (outcome, error) {
 	if e := d.ports[r.Name]; e != nil {
-		if r.MayExist && e.port.Network == r.Network {
-			return outcome{unchanged: true, port: &e.port}, nil
+		if r.MayExist {
+			return outcome{unchanged: true, port: &e.port}, d.samePort(&e.port, r)
 		}
 		return outcome{}, portExists(&e.port)
 	}
@@ -192,6 +192,9 @@ func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
 // drop takes the port out of the draft. Its addresses and names are free for later operations.
 func (d *draft) drop(e *endpoint) {
 	delete(d.ports, e.port.Name)
+	if e.net == nil {
+		return
+	}
 	name, ips, pools := e.port.Name, e.port.IPs, e.net.pools
 	if d.s.live(e) == nil {
 		pools.Return(ips) // nobody has seen them
@@ -221,7 +224,7 @@ func (d *draft) addFDB(r *api.FDBRequest) error {
 	case e.net != n:
 		return notOnNetwork(&e.port, n)
 	case owner == e:
-		return nil
+		return unless(r.MayExist, entryExists(&e.port, r.MAC))
 	case owner != nil:
 		return api.Errorf(api.CodeConflict, "%s in VLAN %d of network %s is behind port %s already; delete that entry first", row.MAC, row.VLAN, n.Name, owner.port.Name)
 	}

@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -73,6 +74,9 @@ func (s *Switch) AddFDB(_ context.Context, r api.FDBRequest) error {
 	if e.net != n {
 		return notOnNetwork(&e.port, n)
 	}
+	if !r.MayExist && slices.Contains(e.port.StaticFDB, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}) {
+		return entryExists(&e.port, r.MAC)
+	}
 	if err := n.line.Bridge.FDB().AddStatic(r.VLAN, mac, e.id); err != nil {
 		return err
 	}
@@ -98,7 +102,11 @@ func (s *Switch) DeleteFDB(_ context.Context, r api.FDBRequest) error {
 }
 
 func notOnNetwork(p *api.Port, n *network) error {
-	return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", p.Name, p.Network, n.Name)
+	return api.Errorf(api.CodeInvalid, "port %s is on network %s, not on %s", p.Name, cmp.Or(p.Network, "none"), n.Name)
+}
+
+func entryExists(p *api.Port, mac string) error {
+	return inUse(p.Name, "a static entry places %s behind port %s already; --may-exist takes that for done", mac, p.Name)
 }
 
 func noEntry(n *network, row api.StaticMAC) error {

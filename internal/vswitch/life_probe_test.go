@@ -292,3 +292,5 @@ func openFIFO(t *testing.T, path string) *os.File {
 	}
 	return f
 }
+
+func killPID(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }

@@ -18,7 +18,7 @@ import (
 	"vswitch/internal/pipeline"
 )
 
-// network is a network at work. Its count is guarded by Switch.mu; the rest does not change.
+// network is a network at work. Once entered it changes only with verb held and under mu; its name, id and line never do.
 type network struct {
 	api.Network
 	pools ipam.Pools
@@ -32,8 +32,33 @@ func (n *network) hasIPv6() bool {
 	return slices.ContainsFunc(n.Subnets, func(s api.Subnet) bool { return isIPv6(s.Prefix) })
 }
 
-// release gives the port's addresses back.
-func (n *network) release(p *api.Port) { n.pools.Release(p.Name, p.IPs, time.Now()) }
+// release gives the port's addresses back. A port on no network has none.
+func (n *network) release(p *api.Port) {
+	if n != nil {
+		n.pools.Release(p.Name, p.IPs, time.Now())
+	}
+}
+
+// reserve gives the port those of the addresses asked for that it does not have yet.
+func (n *network) reserve(port string, has []netip.Prefix, asked []netip.Addr) ([]netip.Prefix, error) {
+	asked = slices.DeleteFunc(slices.Clone(asked), func(a netip.Addr) bool {
+		return slices.ContainsFunc(has, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+	switch {
+	case len(asked) == 0:
+		return nil, nil
+	case n == nil:
+		return nil, api.Errorf(api.CodeRefused, "port %s is on no network that has addresses: connect it first", port)
+	}
+	return n.pools.Reserve(port, asked)
+}
+
+// giveBack is reserve's undo: nobody has seen the addresses.
+func (n *network) giveBack(given []netip.Prefix) {
+	if n != nil {
+		n.pools.Return(given)
+	}
+}
 
 // AddNetwork makes a network; it is on disk before the answer.
 func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Network, error) {
@@ -41,7 +66,8 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 	defer s.verb.Unlock()
 	if n, err := s.network(r.Name); err == nil {
 		if r.MayExist {
-			return s.describeNetwork(n), nil
+			has := s.describeNetwork(n)
+			return has, sameNetwork(&has, &r)
 		}
 		return api.Network{}, networkExists(r.Name)
 	}
@@ -80,20 +106,26 @@ func (s *Switch) configure(st *state, r *api.NetworkRequest) (*api.Network, erro
 	if r.NoSubnet {
 		return n, nil
 	}
-	host, err := link.HostPrefixes()
-	if err != nil {
-		return nil, fmt.Errorf("list the host's routes: %w", err)
+	others, host, err := s.takenPrefixes(st, n)
+	if err == nil {
+		n.Subnets, err = ipam.Subnets(r, others, host, rand.Reader)
 	}
-	var others []ipam.Owned
+	return n, err
+}
+
+// takenPrefixes returns the subnets of the other networks of st on n's router, and the prefixes that the host uses.
+func (s *Switch) takenPrefixes(st *state, n *api.Network) (others []ipam.Owned, host []netip.Prefix, err error) {
 	for _, o := range st.networks {
 		for _, sub := range o.Subnets {
-			if o.Router == n.Router {
+			if o.Router == n.Router && o.ID != n.ID {
 				others = append(others, ipam.Owned{Network: o.Name, Prefix: sub.Prefix})
 			}
 		}
 	}
-	n.Subnets, err = ipam.Subnets(r, others, host, rand.Reader)
-	return n, err
+	if host, err = link.HostPrefixes(); err != nil {
+		err = fmt.Errorf("list the host's routes: %w", err)
+	}
+	return others, host, err
 }
 
 // hostMTU is the default MTU of a network: that of the host's default route, so that what leaves the host fits.
@@ -114,9 +146,13 @@ func newNetwork(conf *api.Network) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	bridge := l2switch.NewBridge(conf.Name, l2switch.Limits{MACs: conf.MACLimit, Age: time.Duration(conf.Age) * time.Second})
+	bridge := l2switch.NewBridge(conf.Name, limitsOf(conf))
 	bridge.SetICC(!conf.NoICC)
 	return &network{Network: *conf, pools: pools, line: &pipeline.Network{Name: conf.Name, Bridge: bridge}}, nil
+}
+
+func limitsOf(conf *api.Network) l2switch.Limits {
+	return l2switch.Limits{MACs: conf.MACLimit, Age: time.Duration(conf.Age) * time.Second}
 }
 
 // DeleteNetwork removes a network; one with ports only when force is set, and then its ports too.

@@ -21,8 +21,8 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	s.verb.Lock()
 	defer s.verb.Unlock()
 	if e, err := s.endpoint(r.Name); err == nil {
-		if r.MayExist && e.port.Network == r.Network {
-			return s.describe(&e), nil
+		if r.MayExist {
+			return s.describe(&e), s.samePort(&e.port, &r)
 		}
 		return api.Port{}, portExists(&e.port)
 	}
@@ -99,7 +99,9 @@ func (s *Switch) enter(e *endpoint) {
 	if e.id != 0 {
 		s.byID[e.id] = e
 	}
-	e.net.count++
+	if e.net != nil {
+		e.net.count++
+	}
 }
 
 // DeletePort detaches a port and removes its interface.
@@ -121,7 +123,7 @@ func (s *Switch) DeletePort(_ context.Context, name string) error {
 	s.passing("delete.recorded")
 	s.remove(e)
 	s.passing("delete.done")
-	s.events.Publish("port.deleted", name, "from network "+e.port.Network)
+	s.events.Publish("port.deleted", name, "from network "+cmp.Or(e.port.Network, "none"))
 	return nil
 }
 
@@ -131,7 +133,9 @@ func (s *Switch) leave(e *endpoint) {
 	defer s.mu.Unlock()
 	delete(s.ports, e.port.Name)
 	delete(s.byID, e.id)
-	e.net.count--
+	if e.net != nil {
+		e.net.count--
+	}
 }
 
 // remove detaches the port and forgets it. Callers hold verb.
@@ -194,7 +198,7 @@ func (s *Switch) endpoints() []endpoint {
 }
 
 func portExists(p *api.Port) error {
-	err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", p.Name, p.Network)
+	err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", p.Name, cmp.Or(p.Network, "none"))
 	err.Object = p.Name
 	return err
 }
@@ -213,6 +217,8 @@ func (s *Switch) describe(e *endpoint) api.Port {
 		p.Status.State, p.Status.Error = api.StateError, "it is not read for now: "+at.Err.Error()
 	case e.dev == nil:
 		p.Status.State = api.StateError
+	case p.Network == "":
+		p.Status.State = api.StateDisconnected
 	case p.Stage:
 		p.Status.State = api.StateStaged
 	case e.down:
@@ -303,7 +309,7 @@ func (st *state) assign(n *network, p *api.Port, r *api.PortRequest) error {
 // checkMAC refuses a MAC that another port of the network has.
 func (st *state) checkMAC(n *network, p *api.Port) error {
 	for _, e := range st.ports {
-		if e.net == n && e.port.MAC == p.MAC {
+		if e.net == n && n != nil && e.port.MAC == p.MAC && e.port.ID != p.ID {
 			err := api.Errorf(api.CodeConflict, "MAC %s belongs to port %s of the same network; choose another with --mac", p.MAC, e.port.Name)
 			err.Object = e.port.Name
 			return err

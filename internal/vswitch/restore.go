@@ -151,20 +151,25 @@ func (s *Switch) carryOut(ctx context.Context, step reconcile.Step, rec *store.P
 		s.discard(&api.Port{ID: step.ID}, held)
 		log.Info("a device without a record is removed")
 	case reconcile.Adopt, reconcile.Reopen, reconcile.Remake:
-		s.revive(ctx, log, step.Op, &rec.Port, held)
+		s.revive(ctx, log, step.Op, rec, held)
 	}
 }
 
 // revive puts a port to work again.
-func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, p *api.Port, held map[string]int) {
+func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, rec *store.PortRecord, held map[string]int) {
+	p := &rec.Port
+	changed := rec.Next != nil
+	s.revert(log, rec)
 	n := s.networks[p.Network]
-	if n == nil {
+	if n == nil && p.Network != "" {
 		log.Error("the network of the port is not in the stored state; the port stays as it is, without traffic", "network", p.Network)
 		s.orphans++
 		return
 	}
-	if err := n.pools.Restore(p.Name, p.IPs); err != nil {
-		log.Error("the port's addresses are taken", "err", err)
+	if n != nil {
+		if err := n.pools.Restore(p.Name, p.IPs); err != nil {
+			log.Error("the port's addresses are taken", "err", err)
+		}
 	}
 	var e *endpoint
 	var err error
@@ -184,6 +189,11 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 		return
 	}
 	s.passing("start.revived")
+	if n != nil && changed {
+		if err := s.setCarrier(e.dev, true); err != nil {
+			log.Error("give a port its carrier back", "err", err)
+		}
+	}
 	s.locate(e)
 	s.enter(e)
 	s.restoreStatic(e)

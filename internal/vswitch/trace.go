@@ -48,7 +48,7 @@ func (s *Switch) fillIn(spec *pipeline.FlowSpec, e *endpoint) {
 			}
 		}
 	}
-	if spec.DstMAC == nil && spec.DstIP.IsValid() {
+	if spec.DstMAC == nil && spec.DstIP.IsValid() && e.net != nil {
 		spec.DstMAC = s.macOf(e.net, spec.DstIP)
 	}
 }

@@ -2,6 +2,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -146,6 +147,83 @@ func (b *Backend) AddPort(ctx context.Context, r api.PortRequest) (api.Port, err
 	}
 	b.ports = append(b.ports, p)
 	return p, nil
+}
+
+// SetNetwork changes a network's MTU and labels.
+func (b *Backend) SetNetwork(_ context.Context, name string, r api.NetworkChange) (api.Network, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.networks, func(n api.Network) bool { return n.Name == name })
+	if i < 0 {
+		return api.Network{}, missing("network", name)
+	}
+	n := &b.networks[i]
+	if r.MTU != nil {
+		n.MTU = *r.MTU
+	}
+	n.Labels = map[string]string{}
+	for k, v := range r.Labels {
+		if v != nil {
+			n.Labels[k] = *v
+		}
+	}
+	return *n, nil
+}
+
+// SetPort changes a port's MTU and adds addresses.
+func (b *Backend) SetPort(_ context.Context, name string, r api.PortChange) (api.Port, error) {
+	return b.change(name, func(p *api.Port) error {
+		if r.MTU != nil {
+			p.MTU = *r.MTU
+		}
+		for _, ip := range r.AddIPs {
+			p.IPs = append(slices.Clip(p.IPs), netip.PrefixFrom(ip, 24))
+		}
+		return nil
+	})
+}
+
+// Connect puts a port on a network, with the addresses asked for.
+func (b *Backend) Connect(ctx context.Context, name string, r api.ConnectRequest) (api.Port, error) {
+	if _, err := b.Network(ctx, r.Network); err != nil {
+		return api.Port{}, err
+	}
+	return b.change(name, func(p *api.Port) error {
+		if p.Network != "" && !r.MayExist {
+			return taken("port", name)
+		}
+		p.Network, p.Status.State, p.IPs = r.Network, api.StateUp, nil
+		for _, ip := range r.IPs {
+			p.IPs = append(p.IPs, netip.PrefixFrom(ip, 24))
+		}
+		return nil
+	})
+}
+
+// Disconnect takes a port off its network.
+func (b *Backend) Disconnect(_ context.Context, name string, r api.DisconnectRequest) (api.Port, error) {
+	return b.change(name, func(p *api.Port) error {
+		switch p.Network {
+		case "":
+			return missing("network", r.Network)
+		case cmp.Or(r.Network, p.Network):
+			p.Network, p.IPs, p.Status.State = "", nil, api.StateDisconnected
+			return nil
+		}
+		return taken("port", name)
+	})
+}
+
+func (b *Backend) change(name string, f func(*api.Port) error) (api.Port, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.ports {
+		if b.ports[i].Name == name {
+			err := f(&b.ports[i])
+			return b.ports[i], err
+		}
+	}
+	return api.Port{}, missing("port", name)
 }
 
 // DeletePort deletes a port.

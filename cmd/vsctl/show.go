@@ -73,6 +73,9 @@ func (a *app) showAll(s api.Show) {
 	a.field("    ", "Kernel", d.Kernel)
 	a.field("    ", "Go", d.Go)
 	a.field("    ", "State", d.StateDir)
+	for _, record := range d.SetAside {
+		a.field("    ", "Set aside", record)
+	}
 	a.field("    ", "Descriptors", d.FDStore)
 	a.field("    ", "Workers", number(d.Workers))
 	a.field("    ", "Features", pairs(d.Features))

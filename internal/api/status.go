@@ -116,7 +116,8 @@ type Daemon struct {
 	PID        int               `json:"pid"`
 	Started    time.Time         `json:"started"`
 	StateDir   string            `json:"state_dir"`
-	LogLost    uint64            `json:"log_lost"` // lines that its reader was too slow for
+	SetAside   []string          `json:"set_aside,omitempty"` // records of the state that make no sense, and why
+	LogLost    uint64            `json:"log_lost"`            // lines that its reader was too slow for
 	Workers    int               `json:"workers"`
 	FDStore    string            `json:"fdstore"`  // systemd, keeper, none
 	Features   map[string]string `json:"features"` // e.g. "uso": "yes", "veth-drop": "tcx"

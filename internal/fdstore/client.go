@@ -3,9 +3,11 @@ package fdstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,8 +18,11 @@ import (
 const (
 	// maxAttempts is how often a call is tried while keepers go away under it.
 	maxAttempts = 3
-	// restoreEvery is the least time between two attempts to bring a lost keeper back without being called.
+	// restoreEvery is the least time between two attempts to bring a lost keeper back without being called. It doubles, up to
+	// restoreMax, with each keeper that is lost before it has lived for steady.
 	restoreEvery = time.Second
+	restoreMax   = 32 * time.Second
+	steady       = time.Minute
 	// maxSocketPath is what fits a sockaddr_un, less the ".new" that the keeper appends for a moment.
 	maxSocketPath = 107 - len(".new")
 )
@@ -28,6 +33,7 @@ type client struct {
 	socket string
 	exe    string
 	log    *slog.Logger
+	tell   func(error)    // of a keeper that was replaced, or can't be
 	done   chan struct{}  // closed by Close
 	end    func()         // closes done, once
 	wg     sync.WaitGroup // the links' goroutines
@@ -35,6 +41,7 @@ type client struct {
 	mu   sync.Mutex
 	link *link           // guarded by mu; nil before the first, may be broken
 	held map[string]loan // guarded by mu; put or taken: what a new keeper must be given
+	wait time.Duration   // guarded by mu; before the next keeper is started without being called
 }
 
 var _ Store = (*client)(nil)
@@ -56,11 +63,28 @@ func openKeeper(cfg Config) (*client, error) {
 			socket, maxSocketPath)
 	}
 	done := make(chan struct{})
-	return &client{socket: socket, exe: cfg.Exe, log: cfg.Logger.With("socket", socket), done: done,
+	tell := cfg.Replaced
+	if tell == nil {
+		tell = func(error) {}
+	}
+	return &client{socket: socket, exe: cfg.Exe, log: cfg.Logger.With("socket", socket), tell: tell, done: done, wait: restoreEvery,
 		end: sync.OnceFunc(func() { close(done) }), held: map[string]loan{}}, nil
 }
 
 func (c *client) Kind() string { return "keeper" }
+
+// Check lets go of a keeper that no other process could reach. The goroutine of its link starts another one; the old one ends,
+// for nobody needs it.
+func (c *client) Check() {
+	if _, err := os.Stat(c.socket); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != nil {
+		c.link.drop()
+	}
+}
 
 func (c *client) Put(name string, fd int) error {
 	return c.PutAll(map[string]int{name: fd})
@@ -209,20 +233,31 @@ func (c *client) restoreLocked(l *link) error {
 }
 
 // lost brings back what was held over l, which broke, unless a call does so first. It does not wait for one, since a
-// crash of the daemon may come next; but a keeper that dies as soon as it is started is started once a second only.
+// crash of the daemon may come next; but a keeper that dies as soon as it is started is started ever more seldom.
 func (c *client) lost(l *link) {
-	wait := restoreEvery - time.Since(l.born)
-	for {
+	lived := time.Since(l.born)
+	for wait := c.backOff(lived) - lived; ; wait = c.backOff(0) {
 		select {
 		case <-c.done:
 			return
 		case <-time.After(wait):
 		}
-		wait = restoreEvery
 		if c.relink(l) {
 			return
 		}
 	}
+}
+
+// backOff returns the time from the start of a keeper, which lived that long, to that of the next one.
+func (c *client) backOff(lived time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if lived >= steady {
+		c.wait = restoreEvery
+	}
+	wait := c.wait
+	c.wait = min(2*wait, restoreMax)
+	return wait
 }
 
 // relink replaces l, if it is still the link and if there are fds to keep. It returns false when it should be tried
@@ -235,8 +270,10 @@ func (c *client) relink(l *link) bool {
 	}
 	if _, err := c.linkLocked(true); err != nil && !c.closed() {
 		c.log.Error("the keeper went away and cannot be replaced: fds would not survive a crash now", "err", err)
+		c.tell(err)
 	} else if err == nil {
 		c.log.Warn("the keeper went away: a new one has been given all fds", "fds", len(c.held))
+		c.tell(nil)
 	}
 	return c.link != l
 }

@@ -28,6 +28,9 @@ type Store interface {
 	// Take returns duplicates of everything held now, with close-on-exec set. The caller owns them (see the rule
 	// above); the store goes on holding its own until Delete. On an error it returns none.
 	Take() (map[string]int, error)
+	// Check makes sure that a later daemon would find the store, as far as that can change: a keeper whose socket was deleted
+	// is replaced, soon after.
+	Check()
 	// Kind says which store this is: "systemd", "keeper" or "none".
 	Kind() string
 	// Close drops the connection and waits for what the store runs in this process; what is stored stays stored.
@@ -44,6 +47,10 @@ type Config struct {
 	Dir    string       // run directory, for the keeper's socket and its lock; made when missing
 	Exe    string       // absolute path of the program to start as `EXE keeper --socket PATH`; "" is this program
 	Logger *slog.Logger // nil discards
+
+	// Replaced is told when the keeper went away and a new one has been given all fds, or why it could not; nil is not. It must
+	// not call the store.
+	Replaced func(err error)
 }
 
 // Open opens the store that cfg asks for.
@@ -115,5 +122,6 @@ func (none) PutAll(fds map[string]int) error {
 
 func (none) Delete(name string) error      { return checkName(name) }
 func (none) Take() (map[string]int, error) { return map[string]int{}, nil }
+func (none) Check()                        {}
 func (none) Kind() string                  { return "none" }
 func (none) Close() error                  { return nil }

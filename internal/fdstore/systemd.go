@@ -84,6 +84,9 @@ func listenFDs(log *slog.Logger) (map[string]int, error) {
 
 func (s *systemd) Kind() string { return "systemd" }
 
+// Check has nothing to do: systemd's store has no place that others can take away.
+func (s *systemd) Check() {}
+
 func (s *systemd) Put(name string, fd int) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -51,17 +52,18 @@ func create(path string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return explain("create", path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return syncFile(filepath.Dir(path))
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// syncFile has what was written to a file or directory reach the disk.
+func syncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
-		return explain("open", dir, err)
+		return explain("open", path, err)
 	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return explain("write", dir, err)
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return explain("write", path, err)
 	}
 	return nil
 }
@@ -89,8 +91,13 @@ func open(path string) (*bbolt.DB, error) {
 	return db, nil
 }
 
+var errNoFile = errors.New("it is no file")
+
 // verifyFile holds bbolt's lock meanwhile.
 func verifyFile(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return explain("open", path, errNoFile) // a device could be read without end
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return explain("open", path, err)
@@ -151,16 +158,23 @@ func guard(f func() error) (err error) {
 func explain(what, path string, err error) error {
 	do := ""
 	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		do = ": the disk is full; free some space"
-	case errors.Is(err, unix.EROFS):
+	case is(err, unix.ENOSPC), is(err, unix.EDQUOT):
+		do = ": the file system is full; free some space or inodes (df -h, df -i)"
+	case is(err, unix.EROFS):
 		do = ": the file system is read-only; use another --state-dir, or make it writable"
+	case is(err, unix.EIO):
+		do = ": the disk fails; look at the kernel's log, and use another --state-dir"
 	case errors.Is(err, fs.ErrPermission):
 		do = ": run vswitchd as root, or use another --state-dir"
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
+	case is(err, unix.ENOTDIR), is(err, unix.EISDIR), errors.Is(err, errNoFile):
 		do = ": something else is in its place; use another --state-dir"
 	}
 	return api.Errorf(api.CodeRefused, "%s %s: %v%s", what, path, cause(err), do)
+}
+
+// is tells whether err is of that kind. bbolt keeps the text of some of its causes only.
+func is(err error, kind unix.Errno) bool {
+	return errors.Is(err, kind) || err != nil && strings.HasSuffix(err.Error(), ": "+kind.Error())
 }
 
 // cause is err without the paths that the os package adds.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"vswitch/internal/api"
 )
@@ -57,7 +58,7 @@ func encodeNetwork(n api.Network) ([]byte, error) {
 	if err := checkNetwork(&n); err != nil {
 		return nil, err
 	}
-	return json.Marshal(networkValue{schema, n})
+	return encode(networkValue{schema, n})
 }
 
 func encodePort(r PortRecord) ([]byte, error) {
@@ -70,7 +71,23 @@ func encodePort(r PortRecord) ([]byte, error) {
 	if err := checkPort(&r); err != nil {
 		return nil, err
 	}
-	return json.Marshal(portValue{schema, r})
+	return encode(portValue{schema, r})
+}
+
+// sumSize is how many bytes stand behind the JSON of a record: its CRC-32C, big-endian, in hexadecimal.
+const sumSize = 2 * crc32.Size
+
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return append(b, sum(b)...), nil
+}
+
+// sum tells a record that was written from one that has been changed since: JSON alone would take another digit for another address.
+func sum(b []byte) []byte {
+	return fmt.Appendf(nil, "%0*x", sumSize, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func decodeNetwork(key string, value []byte) (api.Network, error) {
@@ -96,6 +113,11 @@ func decodePort(key string, value []byte) (PortRecord, error) {
 }
 
 func decode(value []byte, v any, version *int) error {
+	end := len(value) - sumSize
+	if end < 0 || string(sum(value[:end])) != string(value[end:]) {
+		return errors.New("its checksum is wrong")
+	}
+	value = value[:end]
 	if err := json.Unmarshal(value, v); err != nil {
 		return err
 	}

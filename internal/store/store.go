@@ -1,11 +1,17 @@
 package store
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -26,12 +32,17 @@ const (
 //	limits   the disk
 //	safety   safe for concurrent use; one writer at a time. One process at a time, by a lock on the directory's pid file
 type Store struct {
-	db      *bbolt.DB
-	pidFile *os.File
-	damaged []Damaged
+	dir, path string
+	log       *slog.Logger
+
+	mu      sync.RWMutex // held for reading while db is used
+	db      *bbolt.DB    // guarded by mu
+	self    fs.FileInfo  // guarded by mu; of db's file
+	pidFile *os.File     // guarded by mu
+	damaged []Damaged    // guarded by mu
 }
 
-// Damaged is a record that could not be read when the store was opened. It is kept in the file, aside.
+// Damaged is a record that makes no sense. It is kept in the file, aside.
 type Damaged struct {
 	Key    string // "networks/ID" or "ports/ID"
 	Reason string
@@ -49,73 +60,110 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{pidFile: pidFile}
-	if err := s.open(filepath.Join(dir, stateName), log); err != nil {
+	s := &Store{dir: dir, path: filepath.Join(dir, stateName), log: log, pidFile: pidFile}
+	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Store) open(path string, log *slog.Logger) error {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := create(path); err != nil {
+func (s *Store) open() error {
+	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
+		if err := create(s.path); err != nil {
 			return err
 		}
-		log.Info("made a new state file", "path", path)
+		s.log.Info("made a new state file", "path", s.path)
 	}
-	db, err := open(path)
+	if err := s.use(); err != nil {
+		return err
+	}
+	return s.examine()
+}
+
+// use opens the file at its path. Callers hold mu, or nobody else knows the store yet.
+func (s *Store) use() error {
+	db, err := open(s.path)
 	if err != nil {
 		return err
 	}
-	s.db = db
-	if err := guard(s.setAside); err != nil {
-		return explain("write", path, err)
+	self, err := os.Stat(s.path)
+	if err != nil {
+		db.Close()
+		return explain("look at", s.path, err)
 	}
-	for _, d := range s.damaged {
-		log.Warn("a record is damaged and was put aside", "path", path, "record", d.Key, "reason", d.Reason)
-	}
+	s.db, s.self = db, self
 	return nil
 }
 
-// setAside moves the records that can't be read to a bucket of their own.
-func (s *Store) setAside() error {
-	var bad []func(tx *bbolt.Tx) error
-	examine := func(tx *bbolt.Tx, bucket []byte, read func(key string, value []byte) error) error {
+// examine puts the records aside that can't be read.
+func (s *Store) examine() error {
+	bad := make(map[string]error) // by key
+	look := func(tx *bbolt.Tx, bucket []byte, read func(key string, value []byte) error) error {
 		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
-			err := read(string(k), v)
-			if err == nil {
-				return nil
+			if err := read(string(k), v); err != nil {
+				bad[string(bucket)+"/"+string(k)] = err
 			}
-			key, value := string(k), append([]byte{}, v...)
-			aside := string(bucket) + "/" + key
-			s.damaged = append(s.damaged, Damaged{aside, err.Error()})
-			bad = append(bad, func(tx *bbolt.Tx) error {
-				return errors.Join(tx.Bucket(bucketDamaged).Put([]byte(aside), value), tx.Bucket(bucket).Delete([]byte(key)))
-			})
 			return nil
 		})
 	}
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		return errors.Join(
-			examine(tx, bucketNetworks, func(key string, value []byte) error { _, err := decodeNetwork(key, value); return err }),
-			examine(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }))
+	err := guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			return errors.Join(
+				look(tx, bucketNetworks, func(key string, value []byte) error { _, err := decodeNetwork(key, value); return err }),
+				look(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }))
+		})
 	})
-	if err != nil || len(bad) == 0 {
-		return err
+	if err != nil {
+		return explain("read", s.path, err)
 	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, move := range bad {
-			if err := move(tx); err != nil {
+	return s.setAside(bad)
+}
+
+// SetNetworkAside moves the record of the network, which makes no sense, to where it stays and is not read again.
+func (s *Store) SetNetworkAside(id string, reason error) error {
+	return s.setAside(map[string]error{string(bucketNetworks) + "/" + id: reason})
+}
+
+// SetPortAside is SetNetworkAside for a port.
+func (s *Store) SetPortAside(id string, reason error) error {
+	return s.setAside(map[string]error{string(bucketPorts) + "/" + id: reason})
+}
+
+// setAside moves records to the bucket of the damaged ones. Their text goes to the log, so that they can be put right by hand.
+func (s *Store) setAside(reasons map[string]error) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	records := make(map[string][]byte)
+	err := s.write(func(tx *bbolt.Tx) error {
+		for key := range reasons {
+			bucket, id, _ := strings.Cut(key, "/")
+			from := tx.Bucket([]byte(bucket))
+			records[key] = bytes.Clone(from.Get([]byte(id)))
+			if err := errors.Join(tx.Bucket(bucketDamaged).Put([]byte(key), records[key]), from.Delete([]byte(id))); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(reasons)) {
+		s.damaged = append(s.damaged, Damaged{key, reasons[key].Error()})
+		s.log.Warn("a record of the state makes no sense and was put aside: the start goes on without", "path", s.path, "record", key,
+			"reason", reasons[key], "content", fmt.Sprintf("%.4096s", records[key]))
+	}
+	return nil
 }
 
 // Close ends the use of the store. It is idempotent, and waits for calls that are under way.
 func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var err error
 	if s.db != nil {
 		err = s.db.Close()
@@ -127,27 +175,41 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Damaged returns the records that were put aside when the store was opened.
-func (s *Store) Damaged() []Damaged { return s.damaged }
+// Damaged returns the records that were put aside since the store was opened.
+func (s *Store) Damaged() []Damaged {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.damaged)
+}
 
 // Tx changes the store as one: all of it is written, or nothing.
 type Tx struct{ tx *bbolt.Tx }
 
 // Update calls f and writes what it changed. When it returns nil, the changes are on the disk; otherwise nothing has
 // changed. f must not keep the Tx, nor call the Store. Errors are f's own, or *api.Error with CodeRefused when the disk is
-// full or fails.
+// full or fails, or the file is no longer in its place.
 func (s *Store) Update(f func(*Tx) error) error {
+	return s.write(func(tx *bbolt.Tx) error { return f(&Tx{tx}) })
+}
+
+// write is Update for the whole file.
+func (s *Store) write(f func(*bbolt.Tx) error) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	var own error
 	err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
-			own = f(&Tx{tx})
+			own = f(tx)
 			return own
 		})
 	})
 	if err == nil || errors.Is(err, own) {
 		return err
 	}
-	return explain("write", s.db.Path(), err)
+	return explain("write", s.path, err)
 }
 
 // PutNetwork adds the network or replaces the one of the same id.
@@ -201,6 +263,8 @@ func (s *Store) Networks() ([]api.Network, error) { return all(s, bucketNetworks
 func (s *Store) Ports() ([]PortRecord, error) { return all(s, bucketPorts, decodePort) }
 
 func all[T any](s *Store, bucket []byte, decode func(key string, value []byte) (T, error)) (records []T, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	err = guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
@@ -214,7 +278,7 @@ func all[T any](s *Store, bucket []byte, decode func(key string, value []byte) (
 		})
 	})
 	if e := new(api.Error); err != nil && !errors.As(err, &e) {
-		err = explain("read", s.db.Path(), err)
+		err = explain("read", s.path, err)
 	}
 	return records, err
 }

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 )
 
 // verify checks that a state file is whole before bbolt maps it: bbolt trusts what it reads, and would crash, loop or eat all
-// memory where a page is torn. It follows every page once, and looks at order and bounds of all keys. What stands in the
-// values is not its affair.
+// memory where a page is torn. It follows every page once, and looks at order and place of all keys. What stands in the
+// values is not its affair: records have a checksum of their own.
 //
 //	page      id 8 | flags 2 | count 2 | overflow 4 | elements ... keys and values      in host byte order
 //	meta      magic 4 | version 4 | page size 4 | flags 4 | root page 8 | 8 | freelist page 8 | pages 8 | txid 8 | FNV-1a of all 8
@@ -29,7 +30,13 @@ func verify(file []byte) error {
 	if err := v.tree(m.root, nil, nil, true); err != nil {
 		return err
 	}
-	return v.freelist()
+	if err := v.freelist(); err != nil {
+		return err
+	}
+	if i := slices.Index(v.seen[2:], false); i >= 0 {
+		return fmt.Errorf("page %d has no use and isn't free", i+2)
+	}
+	return nil
 }
 
 const (
@@ -108,12 +115,13 @@ func (v *verifier) tree(id uint64, low, high []byte, root bool) error {
 	}
 	count := int(host.Uint16(p[10:]))
 	keys := make([][]byte, count, count+1)
+	end := pageHeader + count*elementSize // of what was looked at
 	for i := range count {
 		at := pageHeader + i*elementSize
 		if at+elementSize > len(p) {
 			return fmt.Errorf("page %d is torn", id)
 		}
-		if keys[i], err = part(p, at, host.Uint32(p[at:]), host.Uint32(p[at+4:])); err != nil {
+		if keys[i], err = part(p, at, host.Uint32(p[at:]), host.Uint32(p[at+4:]), &end); err != nil {
 			return err
 		}
 	}
@@ -135,17 +143,19 @@ func (v *verifier) leaf(p, low, high []byte, root bool) error {
 		return errors.New("a page is of the wrong kind")
 	}
 	var keys [][]byte
-	for i := range int(host.Uint16(p[10:])) {
+	count := int(host.Uint16(p[10:]))
+	end := pageHeader + count*elementSize // of what was looked at
+	for i := range count {
 		at := pageHeader + i*elementSize
 		if at+elementSize > len(p) {
 			return errors.New("a page is torn")
 		}
 		pos, ksize, vsize := host.Uint32(p[at+4:]), host.Uint32(p[at+8:]), host.Uint32(p[at+12:])
-		key, err := part(p, at, pos, ksize)
+		key, err := part(p, at, pos, ksize, &end)
 		if err != nil {
 			return err
 		}
-		value, err := part(p, at+int(pos)+int(ksize), 0, vsize)
+		value, err := part(p, at+int(pos)+int(ksize), 0, vsize, &end)
 		if err != nil {
 			return err
 		}
@@ -170,13 +180,14 @@ func (v *verifier) bucket(value []byte) error {
 	return v.leaf(value[16:], nil, nil, false)
 }
 
-// part returns size bytes of p, pos behind at.
-func part(p []byte, at int, pos, size uint32) ([]byte, error) {
+// part returns size bytes of p, pos behind at. Parts lie behind each other without a gap: this one begins where the last ended.
+func part(p []byte, at int, pos, size uint32, end *int) ([]byte, error) {
 	from := at + int(pos)
-	if from+int(size) > len(p) {
-		return nil, errors.New("an entry reaches beyond its page")
+	if from != *end || from+int(size) > len(p) {
+		return nil, errors.New("an entry is not in its place")
 	}
-	return p[from:][:size], nil
+	*end += int(size)
+	return p[from:*end], nil
 }
 
 func inOrder(keys [][]byte, low, high []byte) error {

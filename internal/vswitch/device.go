@@ -119,6 +119,15 @@ func (s *Switch) keep(d *device) error {
 	return nil
 }
 
+// keeperReplaced tells of a keeper that went away.
+func (s *Switch) keeperReplaced(err error) {
+	if err != nil {
+		s.events.Publish("keeper.lost", "", fmt.Sprintf("the keeper went away and can't be replaced: the next start would have to find devices again: %v", err))
+		return
+	}
+	s.events.Publish("keeper.replaced", "", "the keeper went away; a new one has all file descriptors")
+}
+
 // lookCarrier tells a veth whether its other end takes frames. What news of it said may be old by the time they are heard, so
 // it is the present state that counts.
 func (s *Switch) lookCarrier(d *device) {

@@ -98,12 +98,20 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 		lost = s.cfg.LogLost()
 	}
 	return api.Daemon{
-		LogLost: lost,
+		LogLost: lost, SetAside: s.setAside(),
 		Version: Version, APIVersion: api.Version, Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]),
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
 		Features: s.features(),
 		Options:  map[string]string{"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake)},
 	}, nil
+}
+
+// setAside lists the records of the state that make no sense.
+func (s *Switch) setAside() (list []string) {
+	for _, d := range s.store.Damaged() {
+		list = append(list, d.Key+": "+d.Reason)
+	}
+	return list
 }
 
 // features says which rung of what the kernel may or may not have is in use, as far as a port has tried it.

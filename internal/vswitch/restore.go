@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	l2switch "vswitch/switch"
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
@@ -126,8 +129,14 @@ func (s *Switch) loadNetworks() error {
 	}
 	for i := range confs {
 		n, err := newNetwork(&confs[i])
-		if err != nil {
-			return fmt.Errorf("network %s of the stored state: %w", confs[i].Name, err)
+		if err == nil && s.networks[confs[i].Name] != nil {
+			err = fmt.Errorf("there is another network %s", confs[i].Name)
+		}
+		if err != nil { // the other networks go on without it
+			if err := s.store.SetNetworkAside(confs[i].ID, err); err != nil {
+				return err
+			}
+			continue
 		}
 		s.mu.Lock()
 		s.networks[n.Name] = n
@@ -162,8 +171,20 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 	s.revert(log, rec)
 	n := s.networks[p.Network]
 	if n == nil && p.Network != "" {
-		log.Error("the network of the port is not in the stored state; the port stays as it is, without traffic", "network", p.Network)
-		s.orphans++
+		none, err := newNetwork(&api.Network{Name: p.Network}) // stands for it, and has no other port
+		if err != nil {
+			s.reject(log, p, held, err)
+			return
+		}
+		s.mourn(log, none, p, held, fmt.Errorf("its network %s is not in the stored state: delete the port, or add the network again and restart vswitchd", p.Network))
+		return
+	}
+	if s.ports[p.Name] != nil {
+		s.reject(log, p, held, fmt.Errorf("there is another port %s", p.Name))
+		return
+	}
+	if err := checkRecord(p); err != nil {
+		s.mourn(log, n, p, held, fmt.Errorf("its record makes no sense: %w; delete the port and add it again", err))
 		return
 	}
 	if n != nil {
@@ -197,6 +218,24 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 	s.locate(e)
 	s.enter(e)
 	s.restoreStatic(e)
+}
+
+// checkRecord refuses what no verb can have written.
+func checkRecord(p *api.Port) error {
+	if _, err := net.ParseMAC(p.MAC); err != nil {
+		return err
+	}
+	_, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
+	return err
+}
+
+// reject puts the record of a port aside that can't even be shown. Of its device only what was kept for it is let go: what is in
+// the container may be the other port's.
+func (s *Switch) reject(log *slog.Logger, p *api.Port, held map[string]int, why error) {
+	if err := s.store.SetPortAside(p.ID, why); err != nil {
+		log.Error("put a port's record aside", "err", err)
+	}
+	s.discardDevice(&api.Port{ID: p.ID}, held)
 }
 
 // adopt goes on with file descriptors that were kept.

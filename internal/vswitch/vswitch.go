@@ -68,8 +68,8 @@ type Switch struct {
 	held    map[string]map[string]int // until Restore: kept file descriptors by port and what they are
 	gone    chan packet.PortID        // ports whose device died, told by workers
 	fail    failpoints
-	fresh   bool // the private namespace is a new one: no device of an earlier daemon is in it
-	orphans int  // ports that could not be taken up for want of their network
+	trouble string // why changes can't be kept, as it was last told
+	fresh   bool   // the private namespace is a new one: no device of an earlier daemon is in it
 
 	verb sync.Mutex // held by verbs that change something: one at a time
 
@@ -113,7 +113,7 @@ func (s *Switch) openState() (err error) {
 	if s.store, err = store.Open(s.cfg.StateDir, s.log); err != nil {
 		return err
 	}
-	s.fds, err = fdstore.Open(fdstore.Config{Mode: s.cfg.FDStore, Dir: s.cfg.StateDir, Logger: s.log})
+	s.fds, err = fdstore.Open(fdstore.Config{Mode: s.cfg.FDStore, Dir: s.cfg.StateDir, Logger: s.log, Replaced: s.keeperReplaced})
 	if err != nil {
 		return fmt.Errorf("open the store of file descriptors: %w", err)
 	}
@@ -146,7 +146,7 @@ func (s *Switch) Close() error {
 		s.path.Close()
 	}
 	if s.private != nil {
-		if len(s.held)+len(s.ports)+s.orphans == 0 { // there is nothing to come back for: a keeper may end
+		if len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 			errs = append(errs, s.fds.Delete(fdPrivate))
 		}
 		errs = append(errs, s.private.Close())

@@ -60,8 +60,28 @@ func (s *Switch) reap(ctx context.Context) error {
 			s.buryGone(id)
 		case <-tick.C:
 			s.pollPinned()
+			s.checkKept()
 		}
 	}
+}
+
+// checkKept looks whether what the next start needs is still there, and tells when it can't be put back. Only reap calls it.
+func (s *Switch) checkKept() {
+	s.fds.Check()
+	trouble := ""
+	if err := s.store.Check(); err != nil {
+		trouble = err.Error()
+	}
+	if trouble == s.trouble {
+		return
+	}
+	s.trouble = trouble
+	if trouble == "" {
+		s.log.Info("the state is in its place again")
+		return
+	}
+	s.log.Error("nothing can be changed, for it could not be kept; traffic goes on", "err", trouble)
+	s.events.Publish("state.error", "", trouble)
 }
 
 // buryGone removes the port whose device is gone. A verb under way may just be about to enter it: it is waited for.

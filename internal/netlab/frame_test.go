@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -244,5 +245,39 @@ func BenchmarkFrame(b *testing.B) {
 				p.turn(b, min(n, p.in.batch))
 			}
 		})
+	}
+}
+
+// A flood of a million new flows costs the table its cap and no more, no memory grows with it, and who was there before is served
+// from the cache as before.
+func TestMillionFlows(t *testing.T) {
+	const most = 4096
+	p := newPath(t, datapath.Config{NoCoalesce: true, MaxFlows: most}, 1, guarded) // each is decided for itself
+	p.in.frames = []*packet.Frame{udp64()}
+	flood := func(n int) {
+		for p.in.vary = true; n > 0; n -= 64 {
+			p.turn(t, 64)
+		}
+		p.in.vary = false
+	}
+	flood(2 * most)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	flood(1_000_000)
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<20 {
+		t.Errorf("%d bytes were allocated", grown)
+	}
+	c := p.d.WorkerCounters()[0]
+	if c.Flows > most || c.FlowMisses < 1_000_000 {
+		t.Errorf("%d flows in a table for %d after %d misses", c.Flows, most, c.FlowMisses)
+	}
+	p.turn(t, 64) // an old flow, or one that has to be decided 16 times at most
+	hits := p.d.WorkerCounters()[0].FlowHits
+	for range 10 {
+		p.turn(t, 64)
+	}
+	if got := p.d.WorkerCounters()[0].FlowHits - hits; got != 640 {
+		t.Errorf("%d of 640 frames of a known flow were decided from the cache", got)
 	}
 }

@@ -103,7 +103,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropEgressRefused: {"egress_refused", "the kernel refused the frame at the egress"},
 	DropQueueFull:     {"queue_full", "the switch's own queue was full: of a slow port, or of floods to large networks"},
 	DropInternal:      {"internal", "the switch could not decide; please report this"},
-	DropKernelRx:      {"kernel_rx_dropped", "the kernel's queue between container and switch was full (--txqueuelen)"},
+	DropKernelRx:      {"kernel_rx_dropped", "the kernel dropped it between container and switch: mostly because the queue was full (--txqueuelen)"},
 	DropKernelTx:      {"kernel_tx_dropped", "handed over, but the container's kernel dropped it on the interface: no use for it, or no room"},
 }
 

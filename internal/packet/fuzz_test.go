@@ -24,6 +24,9 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(bytes.Clone(frame.WithVnet()))
 	}
+	for _, b := range BadFrames("02:00:00:00:00:01", "02:00:00:00:00:02") {
+		f.Add(append(bytes.Clone(b.Vnet), b.Frame...))
+	}
 	segment := newFrame()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > len(segment.Space()) {

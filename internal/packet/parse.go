@@ -168,7 +168,7 @@ func (f *Frame) parseExtensions(b []byte, next uint8, at int) (uint8, int, DropR
 			if len(b) < at+8 {
 				return next, at, DropBadIPv6
 			}
-			n = 8 + 4*int(b[at+1])
+			n = max(12, 8+4*int(b[at+1]))
 		case 44: // fragment
 			if len(b) < at+8 {
 				return next, at, DropBadIPv6

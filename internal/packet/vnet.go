@@ -156,7 +156,7 @@ func (f *Frame) parseGSO(v VnetHeader) DropReason {
 		right = k.Proto == ProtoUDP && size > 0 && payload <= maxUDPSegs*size &&
 			int(UDP(f.Transport()).Length()) == f.L3End-f.L4
 	}
-	if !right {
+	if !right || !f.cuttable() {
 		return DropBadVnet
 	}
 	if !v.NeedsCsum() {
@@ -176,6 +176,27 @@ func (f *Frame) parseGSO(v VnetHeader) DropReason {
 	f.L3Size = f.Payload - f.L3 + size
 	f.Segs = (payload + size - 1) / size
 	return DropNone
+}
+
+// cuttable tells whether a kernel could cut the super-frame. It knows the tags of 802.1Q and 802.1ad only (eth_type_vlan in
+// linux/if_vlan.h), and repeats hop-by-hop, routing and destination headers in each segment (ipv6_gso_pull_exthdrs in
+// net/ipv6/ip6_offload.c). No stack sends a super-frame with another header, which would not be the same in each segment.
+func (f *Frame) cuttable() bool {
+	for b := f.Bytes()[12 : f.L3-2]; len(b) > 0; b = b[4:] {
+		if binary.BigEndian.Uint16(b) == EtherTypeQinQ1 {
+			return false
+		}
+	}
+	if f.Key.EtherType != EtherTypeIPv6 || f.Flags&FlagOptions == 0 {
+		return true
+	}
+	h := f.IPv6()
+	for next, at := h.NextHeader(), 40; f.L3+at < f.L4; next, at = h[at], at+8+8*int(h[at+1]) {
+		if next != 0 && next != 43 && next != 60 {
+			return false
+		}
+	}
+	return true
 }
 
 // makePartial replaces a complete transport checksum by the pseudo-header's sum and says so in the vnet header.

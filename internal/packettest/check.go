@@ -76,6 +76,21 @@ func Super(vnet, frame []byte) error {
 	if err := l.checkIP(frame); err != nil {
 		return err
 	}
+	if err := l.checkSuper(vnet, frame); err != nil {
+		return err
+	}
+	at := l.l4 + checksumAt(l.proto)
+	if got, want := binary.BigEndian.Uint16(frame[at:]), sum16(pseudo(l.src, l.dst, l.proto, l.end-l.l4)); got != want {
+		return fmt.Errorf("pseudo-header sum is %#x, want %#x", got, want)
+	}
+	if size := int(binary.LittleEndian.Uint16(vnet[4:])); l.udp != nil && l.end-l.payload > 64*size { // the limit of Linux before 6.9
+		return fmt.Errorf("more than 64 datagrams of %d in %d bytes", size, l.end-l.payload)
+	}
+	return nil
+}
+
+// checkSuper says what is wrong with the lengths, types and offsets of a super-frame.
+func (l *layout) checkSuper(vnet, frame []byte) error {
 	var kind byte
 	switch {
 	case l.udp != nil:
@@ -88,19 +103,17 @@ func Super(vnet, frame []byte) error {
 		return errors.New("neither TCP nor UDP")
 	}
 	le := binary.LittleEndian
-	size, at := int(le.Uint16(vnet[4:])), checksumAt(l.proto)
+	size := int(le.Uint16(vnet[4:]))
 	for _, c := range []struct {
 		what      string
 		got, want int
 	}{
-		{"flags", int(vnet[0]), needsCsum},
+		{"flags", int(vnet[0] | packet.VnetDataValid), needsCsum | packet.VnetDataValid},
 		{"GSO type", int(vnet[1] &^ gsoECN), int(kind)},
 		{"header length", int(le.Uint16(vnet[2:])), l.payload},
 		{"checksum start", int(le.Uint16(vnet[6:])), l.l4},
-		{"checksum offset", int(le.Uint16(vnet[8:])), at},
+		{"checksum offset", int(le.Uint16(vnet[8:])), checksumAt(l.proto)},
 		{"frame length", len(frame), l.end},
-		{"pseudo-header sum", int(binary.BigEndian.Uint16(frame[l.l4+at:])),
-			int(sum16(pseudo(l.src, l.dst, l.proto, l.end-l.l4)))},
 	} {
 		if c.got != c.want {
 			return fmt.Errorf("%s is %#x, want %#x", c.what, c.got, c.want)
@@ -109,8 +122,8 @@ func Super(vnet, frame []byte) error {
 	switch {
 	case l.udp != nil && int(l.udp.Length) != l.end-l.l4:
 		return fmt.Errorf("UDP length %d, super-frame has %d", l.udp.Length, l.end-l.l4)
-	case l.udp != nil && l.end-l.payload > 64*size: // the limit of Linux before 6.9
-		return fmt.Errorf("more than 64 datagrams of %d in %d bytes", size, l.end-l.payload)
+	case l.udp != nil && l.end-l.payload > 128*size: // UDP_MAX_SEGMENTS
+		return fmt.Errorf("more than 128 datagrams of %d in %d bytes", size, l.end-l.payload)
 	case l.end-l.payload <= size:
 		return fmt.Errorf("no more than one segment: %d bytes of %d", l.end-l.payload, size)
 	}

@@ -18,6 +18,7 @@ type layout struct {
 	tcp                  *layers.TCP
 	udp                  *layers.UDP
 	fragment             bool
+	opaque               bool // gopacket looks behind no fragment header, even of a datagram that is whole
 }
 
 // decode walks the layers up to the transport header. Lengths that contradict each other are errors.
@@ -42,13 +43,14 @@ func decode(frame []byte) (*layout, error) {
 		case *layers.IPv6Destination:
 			l.proto = uint8(v.NextHeader)
 		case *layers.IPv6Fragment:
-			l.fragment = true
+			l.fragment = v.FragmentOffset != 0 || v.MoreFragments
+			l.opaque = true
 		case *layers.ARP:
 			l.arp, l.l3, l.end = v, at, at+len(v.Contents)
 		case *layers.TCP:
-			l.tcp, l.l4 = v, at
+			l.tcp, l.l4, l.proto = v, at, protoTCP
 		case *layers.UDP:
-			l.udp, l.l4 = v, at
+			l.udp, l.l4, l.proto = v, at, protoUDP
 		case *layers.ICMPv4, *layers.ICMPv6:
 			l.l4 = at
 		case *gopacket.DecodeFailure:

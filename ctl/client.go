@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -51,6 +52,11 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return err
 	}
+	return c.read(ctx, answer, method, path, out)
+}
+
+// read reads an answer into out, unless it is nil, and closes it.
+func (c *Client) read(ctx context.Context, answer *http.Response, method, path string, out any) (err error) {
 	defer answer.Body.Close()
 	if out == nil {
 		_, err = io.Copy(io.Discard, answer.Body)
@@ -70,22 +76,24 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 
 // send sends a request and returns the answer, if it is a good one; the caller closes its body.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return nil, fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(b)
+	if in == nil {
+		return c.sendBody(ctx, method, path, query, nil, nil)
 	}
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return c.sendBody(ctx, method, path, query, bytes.NewReader(b), http.Header{"Content-Type": {"application/json"}})
+}
+
+// sendBody is send with a body as it is.
+func (c *Client) sendBody(ctx context.Context, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
 	target := url.URL{Scheme: "http", Host: "vswitch", Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	if in != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
+	maps.Copy(request.Header, header)
 	answer, err := c.http.Do(request)
 	if err != nil {
 		return nil, c.broken(ctx, err)

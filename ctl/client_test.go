@@ -42,6 +42,13 @@ func TestVerbs(t *testing.T) {
 		Trunk: []api.VLANRange{{First: 10, Last: 20}}, Native: &native,
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fd00:1::1")}}}
 	entry := api.FDBRequest{Network: "net1", VLAN: 10, MAC: "02:42:0a:00:00:63", Port: "web"}
+	config := api.Config{Networks: map[string]api.NetworkConfig{"net2": {
+		NetworkRequest: api.NetworkRequest{Subnets: network.Subnets, Labels: network.Labels},
+		Ports:          map[string]api.PortConfig{"fw": {PortRequest: api.PortRequest{Netns: "fw", IPs: port.IPs, Trunk: port.Trunk, Routes: port.Routes}}}}}}
+	bad := api.Config{Networks: map[string]api.NetworkConfig{"a/b": {}}}
+	all := []api.Operation{{Op: api.OpAddNetwork, Request: &network}, {Op: api.OpAddPort, Request: &port}, {Op: api.OpAddFDB, Request: &entry},
+		{Op: api.OpDelFDB, Request: &entry}, {Op: api.OpDelPort, Request: &api.DeleteRequest{Name: "web"}},
+		{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: "net1", Force: true}}}
 	for name, verb := range map[string]func(server.Backend) (any, error){
 		"AddNetwork":    func(b server.Backend) (any, error) { return b.AddNetwork(ctx, network) },
 		"Networks":      func(b server.Backend) (any, error) { return b.Networks(ctx) },
@@ -60,14 +67,20 @@ func TestVerbs(t *testing.T) {
 		"AddFDB":        func(b server.Backend) (any, error) { return nil, b.AddFDB(ctx, entry) },
 		"DeleteFDB":     func(b server.Backend) (any, error) { return nil, b.DeleteFDB(ctx, entry) },
 		"FlushFDB":      func(b server.Backend) (any, error) { return b.FlushFDB(ctx, "net1") },
-		"Flows":         func(b server.Backend) (any, error) { return b.Flows(ctx, "web") },
-		"FlushFlows":    func(b server.Backend) (any, error) { return b.FlushFlows(ctx) },
-		"Trace":         func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{Flow: "in_port=web"}) },
-		"bad trace":     func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{}) },
-		"Stats":         func(b server.Backend) (any, error) { return b.Stats(ctx) },
-		"Drops":         func(b server.Backend) (any, error) { return b.Drops(ctx) },
-		"Show":          func(b server.Backend) (any, error) { return b.Show(ctx) },
-		"Daemon":        func(b server.Backend) (any, error) { return b.Daemon(ctx) },
+		"Config":        func(b server.Backend) (any, error) { return b.Config(ctx) },
+		"Apply":         func(b server.Backend) (any, error) { return b.Apply(ctx, config, api.ApplyOptions{DryRun: true}) },
+		"bad config":    func(b server.Backend) (any, error) { return b.Apply(ctx, bad, api.ApplyOptions{NoDelete: true}) },
+		"Transact": func(b server.Backend) (any, error) {
+			return b.Transact(ctx, api.Transaction{Operations: all, DryRun: true})
+		},
+		"Flows":      func(b server.Backend) (any, error) { return b.Flows(ctx, "web") },
+		"FlushFlows": func(b server.Backend) (any, error) { return b.FlushFlows(ctx) },
+		"Trace":      func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{Flow: "in_port=web"}) },
+		"bad trace":  func(b server.Backend) (any, error) { return b.Trace(ctx, api.TraceRequest{}) },
+		"Stats":      func(b server.Backend) (any, error) { return b.Stats(ctx) },
+		"Drops":      func(b server.Backend) (any, error) { return b.Drops(ctx) },
+		"Show":       func(b server.Backend) (any, error) { return b.Show(ctx) },
+		"Daemon":     func(b server.Backend) (any, error) { return b.Daemon(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, wantErr := verb(servertest.New())

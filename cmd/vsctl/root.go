@@ -53,9 +53,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	if errors.Is(err, errDiffers) {
+		return exitRefused
+	}
 	status := exitCode(err)
 	hint := ""
-	if status == exitUsage {
+	var diff *diffError
+	if status == exitUsage && !errors.As(err, &diff) {
 		hint = fmt.Sprintf("; see `%s --help`", cmd.CommandPath())
 	}
 	fmt.Fprintf(stderr, "vsctl: %s%s\n", plain(err.Error()), hint)
@@ -66,9 +70,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func exitCode(err error) int {
 	var refused *api.Error
 	var output *outputError
+	var diff *diffError
 	switch {
 	case errors.Is(err, ctl.ErrUnreachable):
 		return exitUnreachable
+	case errors.As(err, &diff):
+		return exitUsage
 	case errors.As(err, &refused), errors.As(err, &output), errors.Is(err, context.Canceled):
 		return exitRefused
 	}
@@ -80,6 +87,7 @@ const (
 	groupNetworks = "networks"
 	groupPorts    = "ports"
 	groupTables   = "tables"
+	groupConfig   = "config"
 	groupLook     = "look"
 )
 
@@ -124,11 +132,13 @@ Several commands that change the configuration, with " -- " between them, are ca
 	must(root.RegisterFlagCompletionFunc("output", fixed(formats)))
 
 	root.AddGroup(&cobra.Group{ID: groupNetworks, Title: "Networks:"}, &cobra.Group{ID: groupPorts, Title: "Ports:"},
-		&cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupLook, Title: "Looking:"})
+		&cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupConfig, Title: "The whole configuration:"},
+		&cobra.Group{ID: groupLook, Title: "Looking:"})
 	root.AddCommand(
 		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
 		a.addPort(), a.setPort(), a.delPort(), a.connect(), a.disconnect(), a.listPorts(),
 		a.fdb(), a.addFDB(), a.delFDB(), a.flows(),
+		a.export(), a.diff(), a.apply(),
 		a.show(), a.trace(), a.stats(), a.drops(), a.events(),
 		a.version(), completion())
 	root.InitDefaultHelpCmd()

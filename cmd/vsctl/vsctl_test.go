@@ -62,6 +62,12 @@ func TestGolden(t *testing.T) {
 		"add-port-json":            "add-port net1 fw --stage --trunk all --native 10 -o json",
 		"transaction":              "del-network net1 --force -- add-network net2 --subnet 10.2.0.0/24 -- add-port net2 db --netns db --ip 10.2.0.9",
 		"transaction-json":         "-o json -- add-network net2 --subnet 10.2.0.0/24 -- del-port web --if-exists",
+		"export":                   "export",
+		"export-json":              "export -o json",
+		"apply":                    "apply -f testdata/config.yaml",
+		"apply-json":               "apply -f testdata/config.yaml --no-delete --dry-run -o json",
+		"help-diff":                "diff --help",
+		"help-apply":               "apply --help",
 		"dry-run":                  "add-port net1 db --netns db --ip 10.0.0.9 --dry-run",
 		"dry-run-json":             "add-network net2 --dry-run -o json",
 		"fdb":                      "fdb",
@@ -255,6 +261,13 @@ func TestExitCodes(t *testing.T) {
 		{"look among several", "del-port web -- list-ports", exitUsage, "list-ports can't be one of several commands"},
 		{"events among several", "del-port web -- events -f", exitUsage, "events can't be one of several commands"},
 		{"dry run of a look", "show --dry-run", exitUsage, "--dry-run is of no use"},
+		{"no difference", "diff -f testdata/same.yaml --no-delete", exitOK, ""},
+		{"difference refused", "diff -f testdata/bad.yaml", exitUsage, `vsctl: line 3, column 5: unknown key "mtuu": use age, `},
+		{"refused", "apply -f testdata/bad.yaml", exitRefused, `vsctl: line 3, column 5: unknown key "mtuu": use age, `},
+		{"no such file", "apply -f testdata/none.yaml", exitUsage, "no such file"},
+		{"no file", "diff", exitUsage, "the file is missing: give -f FILE"},
+		{"apply among several", "apply -f testdata/same.yaml -- del-port web", exitUsage, "apply can't be one of several commands"},
+		{"dry run of diff", "diff -f testdata/same.yaml --dry-run", exitUsage, "--dry-run is of no use"},
 		{"bad format", "list-ports -o xml", exitUsage, `--output is "xml": use text, json, yaml`},
 		{"bad shell", "completion tcsh", exitUsage, `no completion for "tcsh"`},
 		{"bad timeout", "show --timeout soon", exitUsage, "--timeout"},
@@ -265,10 +278,17 @@ func TestExitCodes(t *testing.T) {
 			if status != tt.status || !strings.Contains(stderr, strings.ReplaceAll(tt.stderr, `\"`, `"`)) || stdout != "" {
 				t.Errorf("exit %d, want %d; printed %q and %q, want %q", status, tt.status, stdout, stderr, tt.stderr)
 			}
-			if tt.status != exitOK && strings.Count(stderr, "\n") != 1 || (tt.status == exitUsage) != strings.Contains(stderr, "--help`") {
+			if tt.status != exitOK && strings.Count(stderr, "\n") != 1 || (tt.status == exitUsage && tt.name != "difference refused") != strings.Contains(stderr, "--help`") {
 				t.Errorf("the error is %q", stderr)
 			}
 		})
+	}
+}
+
+func TestDiffExitsWithOne(t *testing.T) {
+	status, stdout, stderr := vsctl(t, start(t, servertest.New(), new(server.Events)), "diff", "-f", "testdata/config.yaml")
+	if status != 1 || stderr != "" || !strings.Contains(stdout, "+ network net2") {
+		t.Errorf("exit %d, %q, %q", status, stdout, stderr)
 	}
 }
 

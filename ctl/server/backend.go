@@ -16,6 +16,7 @@ type Backend interface {
 	Ports
 	FDB
 	Transactor
+	Configurer
 	Inspector
 }
 
@@ -50,6 +51,12 @@ type FDB interface {
 // Transactor carries out several verbs as one.
 type Transactor interface {
 	Transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error)
+}
+
+// Configurer reads and writes the whole configuration.
+type Configurer interface {
+	Config(ctx context.Context) (api.Config, error)
+	Apply(ctx context.Context, c api.Config, o api.ApplyOptions) (api.Applied, error)
 }
 
 // Inspector tells what the switch does and would do. It changes nothing but the flow cache.

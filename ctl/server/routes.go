@@ -49,6 +49,8 @@ func (s *Server) table() []route {
 		{method: "DELETE", path: "/v1/fdb", doc: "delete a MAC entry", query: []string{"network", "mac", "vlan"}, verb: s.deleteFDB},
 		{method: "POST", path: "/v1/fdb/flush", doc: "forget learned MACs", query: []string{"network"}, verb: s.flushFDB},
 		{method: "POST", path: "/v1/transaction", doc: "carry out several verbs, all or none", verb: s.transact},
+		{method: "GET", path: "/v1/config", doc: "the whole configuration, as JSON or YAML", raw: s.config},
+		{method: "POST", path: "/v1/config", doc: "make the configuration be that of the body, JSON or YAML", query: []string{"dry_run", "no_delete"}, verb: s.apply},
 		{method: "GET", path: "/v1/flows", doc: "list cached flows", query: []string{"port"}, verb: s.flows},
 		{method: "POST", path: "/v1/flows/flush", doc: "forget cached flows", verb: s.flushFlows},
 		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", looks: true, verb: s.trace},

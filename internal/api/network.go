@@ -38,7 +38,7 @@ type Subnet struct {
 
 // NetworkRequest asks for a new network. Zero values ask for the defaults.
 type NetworkRequest struct {
-	Name       string            `json:"name"`
+	Name       string            `json:"name,omitempty"`
 	Driver     string            `json:"driver,omitempty"`
 	Subnets    []netip.Prefix    `json:"subnets,omitempty"`
 	Gateways   []netip.Addr      `json:"gateways,omitempty"` // each within one of Subnets

@@ -95,8 +95,8 @@ type Route struct {
 
 // PortRequest asks for a new port. Zero values ask for the defaults.
 type PortRequest struct {
-	Name         string            `json:"name"`
-	Network      string            `json:"network"`
+	Name         string            `json:"name,omitempty"`
+	Network      string            `json:"network,omitempty"`
 	Type         string            `json:"type,omitempty"`
 	Netns        string            `json:"netns,omitempty"` // name, absolute path, or "container:PORT"
 	PID          int               `json:"pid,omitempty"`

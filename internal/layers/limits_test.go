@@ -28,6 +28,7 @@ var named = regexp.MustCompile(`^(max|min|default|Max|Min|Default)[A-Z]|(Time|Ti
 
 // notLimits are constants of such names that limit nothing, or nothing that anybody can reach.
 var notLimits = map[string]string{
+	"config.maxLine":       "where a written list is broken",
 	"flow.MaxActions":      "of a decision; the pipeline never makes more",
 	"flow.MaxRefs":         "likewise",
 	"flow.maxProbe":        "where a table grows; its limit is MaxFlows",

@@ -94,15 +94,7 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 
 // configure turns a request into a network beside those of st, defaults filled in. Callers hold verb.
 func (s *Switch) configure(st *state, r *api.NetworkRequest) (*api.Network, error) {
-	n := &api.Network{
-		ID: newID(), Name: r.Name, Driver: api.DriverBridge, NoGateway: r.NoGateway, MTU: r.MTU, Internal: r.Internal,
-		NoICC: r.ICC != nil && !*r.ICC, Router: cmp.Or(r.Router, "main"), Masquerade: cmp.Or(r.Masquerade, "auto"),
-		Age: cmp.Or(r.Age, int(l2switch.DefaultAge/time.Second)), MACLimit: cmp.Or(r.MACLimit, l2switch.DefaultMACs),
-		Labels: r.Labels,
-	}
-	if n.MTU == 0 {
-		n.MTU = s.hostMTU(slices.ContainsFunc(r.Subnets, isIPv6))
-	}
+	n := s.networkOf(r)
 	if r.NoSubnet {
 		return n, nil
 	}
@@ -126,6 +118,20 @@ func (s *Switch) takenPrefixes(st *state, n *api.Network) (others []ipam.Owned, 
 		err = fmt.Errorf("list the host's routes: %w", err)
 	}
 	return others, host, err
+}
+
+// networkOf turns a request into a network without subnets, defaults filled in.
+func (s *Switch) networkOf(r *api.NetworkRequest) *api.Network {
+	n := &api.Network{
+		ID: newID(), Name: r.Name, Driver: api.DriverBridge, NoGateway: r.NoGateway, MTU: r.MTU, Internal: r.Internal,
+		NoICC: r.ICC != nil && !*r.ICC, Router: cmp.Or(r.Router, "main"), Masquerade: cmp.Or(r.Masquerade, "auto"),
+		Age: cmp.Or(r.Age, int(l2switch.DefaultAge/time.Second)), MACLimit: cmp.Or(r.MACLimit, l2switch.DefaultMACs),
+		Labels: r.Labels,
+	}
+	if n.MTU == 0 {
+		n.MTU = s.hostMTU(slices.ContainsFunc(r.Subnets, isIPv6))
+	}
+	return n
 }
 
 // hostMTU is the default MTU of a network: that of the host's default route, so that what leaves the host fits.

@@ -237,12 +237,7 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 	if err := checkPortRequest(n, r); err != nil {
 		return nil, nil, err
 	}
-	p := &api.Port{
-		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
-		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
-		Isolated: r.Isolated, MACLimit: r.MACLimit, SourceGuard: r.SourceGuard, Storm: meters(nil, r.Storm), NoConfig: r.NoConfig, DefaultRoute: cmp.Or(r.DefaultRoute, "auto"),
-		Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Labels: r.Labels,
-	}
+	p := portOf(&n.Network, r)
 	if r.Stage {
 		if r.IfName == "" {
 			p.IfName = link.DeviceName(p.ID)
@@ -269,6 +264,16 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 	}
 	p.Netns = &api.NetnsRef{Spec: spec, Path: path, Dev: id.Dev, Inode: id.Inode}
 	return p, ns, nil
+}
+
+// portOf turns a request into a port of the network, defaults filled in, that is nowhere yet and has no addresses.
+func portOf(n *api.Network, r *api.PortRequest) *api.Port {
+	return &api.Port{
+		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
+		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
+		Isolated: r.Isolated, MACLimit: r.MACLimit, SourceGuard: r.SourceGuard, Storm: meters(nil, r.Storm), NoConfig: r.NoConfig,
+		DefaultRoute: cmp.Or(r.DefaultRoute, "auto"), Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Labels: r.Labels,
+	}
 }
 
 // netnsPath resolves --netns and --pid.

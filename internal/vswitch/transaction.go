@@ -12,6 +12,11 @@ import (
 func (s *Switch) Transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
+	return s.transact(ctx, t)
+}
+
+// transact is Transact. Callers hold verb.
+func (s *Switch) transact(ctx context.Context, t api.Transaction) (api.TransactionResult, error) {
 	out := api.TransactionResult{DryRun: t.DryRun, Results: []api.OperationResult{}}
 	d, err := s.draft(t.Operations)
 	if err != nil {

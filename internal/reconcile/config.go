@@ -1,0 +1,257 @@
+package reconcile
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"vswitch/internal/api"
+)
+
+// Config is a configuration with all defaults filled in.
+type Config struct {
+	Networks []api.Network
+	Ports    []api.Port
+}
+
+// Change is a step from one configuration to another.
+type Change struct {
+	api.Change
+	Keys []string      // what differs, as keys of JSON: of a network or port that is changed or replaced
+	Row  api.StaticMAC // of an FDB entry
+	Port string        // behind which that entry is
+}
+
+// Compare returns the steps from one configuration to another, in a fixed order: first what goes (entries, ports, networks), then
+// what changes or comes (networks, ports, entries), each by name. A network or port is replaced when a key of it differs that it has
+// for life, and a port also when its network is replaced. Entries of a port that goes or is replaced need no step to go. With
+// noDelete nothing goes that the other configuration does not name.
+func Compare(have, want Config, noDelete bool) []Change {
+	c := comparison{
+		haveNets: byName(have.Networks, func(n *api.Network) string { return n.Name }),
+		wantNets: byName(want.Networks, func(n *api.Network) string { return n.Name }),
+		have:     byName(have.Ports, func(p *api.Port) string { return p.Name }),
+		want:     byName(want.Ports, func(p *api.Port) string { return p.Name }),
+		replaced: make(map[string]bool),
+	}
+	for name := range c.wantNets {
+		c.network(name)
+	}
+	for name := range c.want {
+		c.port(name)
+	}
+	if !noDelete {
+		c.deletions()
+	}
+	c.entries(noDelete)
+	slices.SortFunc(c.changes, inOrder)
+	return c.changes
+}
+
+func byName[T any](list []T, name func(*T) string) map[string]*T {
+	m := make(map[string]*T, len(list))
+	for i := range list {
+		m[name(&list[i])] = &list[i]
+	}
+	return m
+}
+
+// comparison is a Compare under way.
+type comparison struct {
+	haveNets, wantNets map[string]*api.Network
+	have, want         map[string]*api.Port
+	replaced           map[string]bool // networks
+	changes            []Change
+}
+
+func (c *comparison) add(action, kind, name, network, detail string, keys []string) {
+	c.changes = append(c.changes, Change{Change: api.Change{Action: action, Kind: kind, Name: name, Network: network, Detail: detail}, Keys: keys})
+}
+
+func (c *comparison) network(name string) {
+	have, want := c.haveNets[name], c.wantNets[name]
+	if have == nil {
+		c.add(api.ActionAdd, api.KindNetwork, name, "", text(reflect.ValueOf(want.Subnets)), nil)
+		return
+	}
+	keys, detail := differences(have, want)
+	switch {
+	case len(keys) == 0:
+	case slices.ContainsFunc(keys, func(k string) bool { return forLife(api.KindNetwork, k) }):
+		c.replaced[name] = true
+		c.add(api.ActionReplace, api.KindNetwork, name, "", detail, keys)
+	default:
+		c.add(api.ActionChange, api.KindNetwork, name, "", detail, keys)
+	}
+}
+
+func (c *comparison) port(name string) {
+	have, want := c.have[name], c.want[name]
+	if have == nil {
+		place := "staged"
+		if want.Netns != nil {
+			place = "in " + want.Netns.Spec
+		}
+		c.add(api.ActionAdd, api.KindPort, name, want.Network, place, nil)
+		return
+	}
+	keys, detail := differences(have, want)
+	if c.replaced[want.Network] && have.Network == want.Network {
+		keys, detail = append(keys, "network"), strings.TrimPrefix(detail+", its network is replaced", ", ")
+	}
+	switch {
+	case len(keys) == 0:
+	case slices.ContainsFunc(keys, func(k string) bool { return forLife(api.KindPort, k) }):
+		c.add(api.ActionReplace, api.KindPort, name, want.Network, detail, keys)
+	default:
+		c.add(api.ActionChange, api.KindPort, name, want.Network, detail, keys)
+	}
+}
+
+func (c *comparison) deletions() {
+	for name := range c.haveNets {
+		if c.wantNets[name] == nil {
+			c.add(api.ActionDelete, api.KindNetwork, name, "", "", nil)
+		}
+	}
+	for name, p := range c.have {
+		if c.want[name] == nil {
+			c.add(api.ActionDelete, api.KindPort, name, p.Network, "", nil)
+		}
+	}
+}
+
+// entries compares static FDB entries of the ports that are wanted.
+func (c *comparison) entries(noDelete bool) {
+	anew := make(map[string]bool)
+	for _, x := range c.changes {
+		anew[x.Name] = anew[x.Name] || x.Kind == api.KindPort && x.Action == api.ActionReplace
+	}
+	for name, want := range c.want {
+		var had []api.StaticMAC
+		if have := c.have[name]; have != nil {
+			had = have.StaticFDB
+		}
+		rows := want.StaticFDB
+		for _, row := range had {
+			switch {
+			case slices.Contains(rows, row):
+			case noDelete && anew[name]:
+				rows = append(slices.Clone(rows), row)
+			case !noDelete && !anew[name]:
+				c.entry(api.ActionDelete, want, row)
+			}
+		}
+		for _, row := range rows {
+			if !slices.Contains(had, row) {
+				c.entry(api.ActionAdd, want, row)
+			} else if anew[name] {
+				c.entry(api.ActionReplace, want, row)
+			}
+		}
+	}
+}
+
+func (c *comparison) entry(action string, p *api.Port, row api.StaticMAC) {
+	detail := "at " + p.Name
+	if row.VLAN != 0 {
+		detail = fmt.Sprintf("in VLAN %d at %s", row.VLAN, p.Name)
+	}
+	c.changes = append(c.changes, Change{
+		Change: api.Change{Action: action, Kind: api.KindFDB, Name: row.MAC, Network: p.Network, Detail: detail}, Row: row, Port: p.Name,
+	})
+}
+
+// inOrder is the fixed order.
+func inOrder(a, b Change) int {
+	return cmp.Or(rank(a)-rank(b), strings.Compare(a.Network, b.Network), strings.Compare(a.Name, b.Name), int(a.Row.VLAN)-int(b.Row.VLAN))
+}
+
+func rank(c Change) int {
+	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB}
+	i := slices.Index(kinds, c.Kind)
+	if c.Action == api.ActionDelete {
+		return -i
+	}
+	return len(kinds) + i
+}
+
+// notIntent are keys that are not part of a configuration, or compared on their own.
+var notIntent = map[string]bool{"id": true, "name": true, "ports": true, "status": true, "static_fdb": true}
+
+// differences compares two objects of one type by the keys of their JSON. detail says it to people: "mtu 1500 -> 1400, age 300 -> 60".
+func differences[T any](have, want *T) (keys []string, detail string) {
+	h, w := reflect.ValueOf(have).Elem(), reflect.ValueOf(want).Elem()
+	var all []string
+	for i := range h.NumField() {
+		key, _, _ := strings.Cut(h.Type().Field(i).Tag.Get("json"), ",")
+		if a, b := text(h.Field(i)), text(w.Field(i)); a != b && !notIntent[key] {
+			keys = append(keys, key)
+			all = append(all, fmt.Sprintf("%s %s -> %s", key, a, b))
+		}
+	}
+	return keys, strings.Join(all, ", ")
+}
+
+// text writes a value for people, and so that equal ones are written alike: JSON without the quotes, or a dash for nothing.
+func text(v reflect.Value) string {
+	switch x := v.Interface().(type) {
+	case *api.NetnsRef:
+		if x == nil {
+			return "-"
+		}
+		return x.Spec
+	case []api.Subnet:
+		return subnets(x)
+	case []netip.Prefix:
+		return addresses(x)
+	}
+	if k := v.Kind(); (k == reflect.Slice || k == reflect.Map) && v.Len() == 0 || k == reflect.Pointer && v.IsNil() || k == reflect.String && v.Len() == 0 {
+		return "-"
+	}
+	b, err := json.Marshal(v.Interface())
+	if err != nil {
+		return err.Error()
+	}
+	return strings.NewReplacer(`"`, "", ",", " ").Replace(string(b))
+}
+
+func addresses(list []netip.Prefix) string {
+	var all []string
+	for _, p := range list {
+		if p.IsValid() {
+			all = append(all, p.String())
+		} else {
+			all = append(all, "automatic")
+		}
+	}
+	return cmp.Or(strings.Join(all, " "), "-")
+}
+
+func subnets(list []api.Subnet) string {
+	var all []string
+	for _, s := range list {
+		t := "automatic"
+		if s.Prefix.IsValid() {
+			t = s.Prefix.String()
+		}
+		if s.Gateway.IsValid() {
+			t += " gateway " + s.Gateway.String()
+		}
+		if s.Range.IsValid() {
+			t += " range " + s.Range.String()
+		}
+		all = append(all, t)
+	}
+	if len(all) == 0 {
+		return "no subnet"
+	}
+	return strings.Join(all, " ")
+}
+
+// forLife tells whether a network or port has what the key names for life.
+func forLife(kind, key string) bool { return true }

@@ -1,0 +1,185 @@
+package vswitch
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"vswitch/internal/api"
+	"vswitch/internal/reconcile"
+)
+
+// Apply makes the configuration be what c says, as one transaction: what it does not name is deleted, unless NoDelete is set.
+func (s *Switch) Apply(ctx context.Context, c api.Config, o api.ApplyOptions) (api.Applied, error) {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	out := api.Applied{DryRun: o.DryRun, Changes: []api.Change{}}
+	haveNets, havePorts := s.present()
+	have, want, err := s.sides(c, haveNets, havePorts)
+	if err != nil {
+		return out, err
+	}
+	changes := reconcile.Compare(have, want, o.NoDelete)
+	if err := s.checkStrays(changes, want); err != nil {
+		return out, err
+	}
+	operations := operations(changes, c, havePorts, want)
+	if len(operations) > 0 {
+		if _, err := s.transact(ctx, api.Transaction{Operations: operations, DryRun: o.DryRun}); err != nil {
+			return out, err
+		}
+	}
+	for _, x := range changes {
+		if x.Kind != api.KindFDB || x.Action != api.ActionReplace { // an entry that comes again with its port
+			out.Changes = append(out.Changes, x.Change)
+		}
+	}
+	return out, nil
+}
+
+// sides returns the configuration that is and the one that c asks for, both with all defaults filled in.
+func (s *Switch) sides(c api.Config, nets map[string]*api.Network, ports map[string]*api.Port) (have, want reconcile.Config, err error) {
+	for _, n := range nets {
+		have.Networks = append(have.Networks, *n)
+	}
+	for _, p := range ports {
+		if p.Network == "" && !named(c, p.Name) {
+			continue // on no network: no file says so, or asks for its end
+		}
+		have.Ports = append(have.Ports, *p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Networks)) {
+		nc := c.Networks[name]
+		n, err := s.wantedNetwork(name, nc.NetworkRequest, nets[name])
+		if err != nil {
+			return have, want, err
+		}
+		want.Networks = append(want.Networks, *n)
+		for _, port := range slices.Sorted(maps.Keys(nc.Ports)) {
+			p, err := s.wantedPort(port, n, nc.Ports[port], ports[port])
+			if err != nil {
+				return have, want, err
+			}
+			want.Ports = append(want.Ports, *p)
+		}
+	}
+	return have, want, nil
+}
+
+// named tells whether the configuration has a port of that name.
+func named(c api.Config, port string) bool {
+	for _, n := range c.Networks {
+		if _, ok := n.Ports[port]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// checkStrays refuses to replace a network that has ports which nobody names or wants deleted.
+func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) error {
+	handled := make(map[string]bool)
+	for _, p := range want.Ports {
+		handled[p.Name] = true
+	}
+	replaced := make(map[string]string)
+	for _, x := range changes {
+		switch {
+		case x.Kind == api.KindPort:
+			handled[x.Name] = true
+		case x.Kind == api.KindNetwork && x.Action == api.ActionReplace:
+			replaced[x.Name] = x.Detail
+		}
+	}
+	for _, e := range s.endpoints() {
+		if detail, ok := replaced[e.port.Network]; ok && !handled[e.port.Name] {
+			err := api.Errorf(api.CodeConflict, "network %s has to be deleted and added again (%s), but port %s on it is not in the configuration; name the port, or delete it",
+				e.port.Network, detail, e.port.Name)
+			err.Object = e.port.Name
+			return err
+		}
+	}
+	return nil
+}
+
+// operations turns changes into the operations of a transaction: first all that goes, then all that comes. A port that is replaced
+// gets the addresses again that it had.
+func operations(changes []reconcile.Change, c api.Config, have map[string]*api.Port, want reconcile.Config) []api.Operation {
+	wanted := make(map[string]*api.Port)
+	for i := range want.Ports {
+		wanted[want.Ports[i].Name] = &want.Ports[i]
+	}
+	var gone, goneNets, come, ports, entries []api.Operation
+	for _, x := range changes {
+		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action != api.ActionDelete
+		switch x.Kind {
+		case api.KindNetwork:
+			if goes {
+				goneNets = append(goneNets, api.Operation{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: x.Name}})
+			}
+			if comes {
+				r := c.Networks[x.Name].NetworkRequest
+				r.Name = x.Name
+				come = append(come, api.Operation{Op: api.OpAddNetwork, Request: &r})
+			}
+		case api.KindPort:
+			if goes {
+				gone = append(gone, api.Operation{Op: api.OpDelPort, Request: &api.DeleteRequest{Name: x.Name}})
+			}
+			if comes {
+				r := c.Networks[x.Network].Ports[x.Name].PortRequest
+				r.Name, r.Network = x.Name, x.Network
+				if goes {
+					keepAddresses(&r, have[x.Name], wanted[x.Name])
+				}
+				ports = append(ports, api.Operation{Op: api.OpAddPort, Request: &r})
+			}
+		case api.KindFDB:
+			r := &api.FDBRequest{Network: x.Network, VLAN: x.Row.VLAN, MAC: x.Row.MAC, Port: x.Port}
+			if x.Action == api.ActionDelete {
+				gone = append(gone, api.Operation{Op: api.OpDelFDB, Request: r})
+			} else {
+				entries = append(entries, api.Operation{Op: api.OpAddFDB, Request: r})
+			}
+		}
+	}
+	return slices.Concat(gone, goneNets, come, byPlace(ports), entries)
+}
+
+// keepAddresses asks for the addresses that the port had, as far as they are wanted.
+func keepAddresses(r *api.PortRequest, have, want *api.Port) {
+	if slices.Equal(have.IPs, want.IPs) && r.MAC == "" && have.Network == want.Network {
+		r.MAC = have.MAC
+	}
+	r.IPs = nil
+	for _, ip := range want.IPs {
+		if ip.IsValid() {
+			r.IPs = append(r.IPs, ip.Addr())
+		}
+	}
+}
+
+// byPlace orders new ports so that one that goes where another is comes after it.
+func byPlace(ports []api.Operation) []api.Operation {
+	of := make(map[string]string)
+	for _, o := range ports {
+		r := o.Request.(*api.PortRequest)
+		if other, ok := strings.CutPrefix(r.Netns, "container:"); ok {
+			of[r.Name] = other
+		}
+	}
+	depth := func(o api.Operation) (n int) {
+		for name := o.Object(); n <= len(ports); n++ { // more: a circle, which adding them will complain about
+			next, ok := of[name]
+			if !ok {
+				break
+			}
+			name = next
+		}
+		return n
+	}
+	slices.SortStableFunc(ports, func(a, b api.Operation) int { return cmp.Compare(depth(a), depth(b)) })
+	return ports
+}

@@ -1,0 +1,260 @@
+package vswitch
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+	"vswitch/internal/link"
+)
+
+// Config returns the whole configuration as a user would have asked for it: without what has its default. Addresses are named, so
+// that ports have the same ones again.
+func (s *Switch) Config(context.Context) (api.Config, error) {
+	s.mu.RLock()
+	var nets []*api.Network
+	for _, n := range s.networks {
+		c := n.Network
+		nets = append(nets, &c)
+	}
+	s.mu.RUnlock()
+	ports := s.endpoints()
+	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets))}
+	for _, n := range nets {
+		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n)}
+		for i := range ports {
+			if p := &ports[i].port; p.Network == n.Name {
+				if c.Ports == nil {
+					c.Ports = make(map[string]api.PortConfig)
+				}
+				c.Ports[p.Name] = api.PortConfig{PortRequest: portRequest(n, p), StaticFDB: p.StaticFDB}
+			}
+		}
+		out.Networks[n.Name] = c
+	}
+	return out, nil
+}
+
+// networkRequest returns what one would ask for to get the network again.
+func (s *Switch) networkRequest(n *api.Network) api.NetworkRequest {
+	r := api.NetworkRequest{NoSubnet: len(n.Subnets) == 0}
+	for _, sub := range n.Subnets {
+		r.Subnets = append(r.Subnets, sub.Prefix)
+	}
+	usual := s.networkOf(&r)
+	copySame(&r, n, usual)
+	plain, err := ipam.Subnets(&api.NetworkRequest{Subnets: r.Subnets, NoSubnet: r.NoSubnet, NoGateway: n.NoGateway}, nil, nil, nil)
+	for i, sub := range n.Subnets {
+		if err == nil && sub.Gateway != plain[i].Gateway {
+			r.Gateways = append(r.Gateways, sub.Gateway)
+		}
+		if sub.Range.IsValid() {
+			r.Ranges = append(r.Ranges, sub.Range)
+		}
+	}
+	if n.NoICC {
+		r.ICC = new(bool)
+	}
+	r.Name = ""
+	return r
+}
+
+// portRequest returns what one would ask for to get the port again.
+func portRequest(n *api.Network, p *api.Port) api.PortRequest {
+	r := api.PortRequest{NoIP: len(p.IPs) == 0 && len(n.Subnets) > 0}
+	usual := portOf(n, &api.PortRequest{})
+	if p.Stage {
+		usual.IfName = link.DeviceName(p.ID)
+	}
+	copySame(&r, p, usual)
+	for _, ip := range p.IPs {
+		r.IPs = append(r.IPs, ip.Addr())
+	}
+	if p.MAC == macOf(p.IPs) {
+		r.MAC = ""
+	}
+	if ref := p.Netns; ref != nil {
+		r.Netns = ref.Spec
+		if pid, err := strconv.Atoi(ref.Spec); err == nil && strings.HasPrefix(ref.Path, "/proc/") {
+			r.Netns, r.PID = "", pid
+		}
+	}
+	r.Name, r.Network = "", ""
+	return r
+}
+
+// macOf returns the MAC address that a port with these addresses gets by default, or "" when that is a random one.
+func macOf(ips []netip.Prefix) string {
+	for _, ip := range ips {
+		if ip.Addr().Is4() {
+			return macString(ipam.MACFromIPv4(ip.Addr()))
+		}
+	}
+	return ""
+}
+
+// copySame sets the fields of a request that the object has too, by the same name and type, but for those that are as usual.
+func copySame(request, object, usual any) {
+	to, from, but := reflect.ValueOf(request).Elem(), reflect.ValueOf(object).Elem(), reflect.ValueOf(usual).Elem()
+	for i := range to.NumField() {
+		name := to.Type().Field(i).Name
+		f := from.FieldByName(name)
+		if f.IsValid() && f.Type() == to.Field(i).Type() && !reflect.DeepEqual(f.Interface(), but.FieldByName(name).Interface()) {
+			to.Field(i).Set(f)
+		}
+	}
+}
+
+// present returns the configuration as it is.
+func (s *Switch) present() (nets map[string]*api.Network, ports map[string]*api.Port) {
+	nets, ports = make(map[string]*api.Network), make(map[string]*api.Port)
+	for name, n := range s.networks {
+		nets[name] = &n.Network
+	}
+	for name, e := range s.ports {
+		ports[name] = &e.port
+	}
+	return nets, ports
+}
+
+// wantedNetwork fills in what the request leaves to defaults, as have has it where there are several.
+func (s *Switch) wantedNetwork(name string, r api.NetworkRequest, have *api.Network) (*api.Network, error) {
+	r.Name = name
+	if err := checkNetworkRequest(&r); err != nil {
+		return nil, fmt.Errorf("network %s: %w", name, err)
+	}
+	if have == nil {
+		n := s.networkOf(&r)
+		for _, p := range r.Subnets {
+			n.Subnets = append(n.Subnets, api.Subnet{Prefix: p})
+		}
+		if len(r.Subnets) == 0 && !r.NoSubnet {
+			n.Subnets = []api.Subnet{{}}
+		}
+		return n, nil
+	}
+	if len(r.Subnets) == 0 && !r.NoSubnet {
+		for _, sub := range have.Subnets {
+			r.Subnets = append(r.Subnets, sub.Prefix)
+		}
+	}
+	n := s.networkOf(&r)
+	if r.NoSubnet || len(r.Subnets) == 0 {
+		return n, nil
+	}
+	for i, p := range r.Subnets {
+		if p.IsValid() && !p.Addr().IsUnspecified() {
+			continue
+		}
+		if i >= len(have.Subnets) || p.IsValid() && p.Addr().Is4() != have.Subnets[i].Prefix.Addr().Is4() {
+			n.Subnets = []api.Subnet{{}} // one is to be chosen
+			return n, nil
+		}
+		r.Subnets = slices.Clone(r.Subnets)
+		r.Subnets[i] = have.Subnets[i].Prefix
+	}
+	var err error
+	if n.Subnets, err = ipam.Subnets(&r, nil, nil, nil); err != nil {
+		return nil, fmt.Errorf("network %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// wantedPort fills in what the request leaves to defaults, as have has it where there are several.
+func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have *api.Port) (*api.Port, error) {
+	r := c.PortRequest
+	r.Name, r.Network = name, n.Name
+	if err := checkPortRequest(&network{Network: *n}, &r); err != nil {
+		return nil, fmt.Errorf("port %s: %w", name, err)
+	}
+	p := portOf(n, &r)
+	for _, row := range c.StaticFDB {
+		mac, err := ipam.ParseMAC(row.MAC)
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", name, err)
+		}
+		p.StaticFDB = append(p.StaticFDB, api.StaticMAC{VLAN: row.VLAN, MAC: macString(mac)})
+	}
+	if !r.Stage {
+		p.Netns = &api.NetnsRef{Spec: r.Netns}
+		if r.PID != 0 {
+			p.Netns.Spec = strconv.Itoa(r.PID)
+		}
+	}
+	if have == nil {
+		return p, nil
+	}
+	p.ID = have.ID
+	if r.Stage || s.samePlace(&r, have) {
+		p.Netns, p.Stage = have.Netns, have.Stage
+	}
+	if r.Stage && r.IfName == "" {
+		p.IfName = have.IfName
+	}
+	p.IPs = wantedIPs(n, &r, have)
+	if p.MAC = have.MAC; r.MAC == ipam.MACFromIP {
+		p.MAC = macOf(p.IPs)
+	} else if r.MAC != "" && r.MAC != ipam.MACRandom {
+		mac, err := ipam.ParseMAC(r.MAC)
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", name, err)
+		}
+		p.MAC = macString(mac)
+	}
+	return p, nil
+}
+
+// samePlace tells whether the request means the namespace that the port is in.
+func (s *Switch) samePlace(r *api.PortRequest, have *api.Port) bool {
+	if have.Netns == nil {
+		return false
+	}
+	path, err := s.netnsPath(r)
+	if err != nil {
+		return have.Netns.Spec == r.Netns // its name is gone, but it may live on
+	}
+	id, err := link.Identify(path)
+	return err == nil && id == link.NamespaceID{Dev: have.Netns.Dev, Inode: have.Netns.Inode}
+}
+
+// wantedIPs returns the addresses asked for and, of families of which none is asked for, those that the port has of the network. An
+// invalid one stands for what is to be chosen.
+func wantedIPs(n *api.Network, r *api.PortRequest, have *api.Port) (ips []netip.Prefix) {
+	if r.NoIP {
+		return nil
+	}
+	asked := make(map[bool]bool)
+	for _, a := range r.IPs {
+		bits := a.BitLen()
+		if sub := subnetOf(n, a); sub.IsValid() {
+			bits = sub.Bits()
+		}
+		asked[a.Is4()] = true
+		ips = append(ips, netip.PrefixFrom(a, bits))
+	}
+	for _, ip := range have.IPs {
+		if !asked[ip.Addr().Is4()] && subnetOf(n, ip.Addr()).IsValid() {
+			ips = append(ips, ip)
+		}
+	}
+	if len(ips) == 0 && len(n.Subnets) > 0 {
+		ips = []netip.Prefix{{}}
+	}
+	return ips
+}
+
+// subnetOf returns the network's prefix that contains the address, or an invalid one.
+func subnetOf(n *api.Network, a netip.Addr) netip.Prefix {
+	for _, sub := range n.Subnets {
+		if sub.Prefix.Contains(a) {
+			return sub.Prefix
+		}
+	}
+	return netip.Prefix{}
+}

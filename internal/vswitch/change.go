@@ -162,9 +162,7 @@ func (s *Switch) revert(log *slog.Logger, rec *store.PortRecord) {
 	if rec.Next == nil {
 		return
 	}
-	err := s.revertInterface(rec)
-	var e *api.Error
-	if err != nil && !(errors.As(err, &e) && e.Code == api.CodeNotFound) {
+	if err := s.revertInterface(rec); err != nil && !notFound(err) {
 		log.Error("a change that was cut off can't be undone; the next start tries again", "err", err)
 		return
 	}
@@ -173,6 +171,12 @@ func (s *Switch) revert(log *slog.Logger, rec *store.PortRecord) {
 		log.Error("save a port's record", "err", err)
 	}
 	log.Info("a change that was cut off is undone")
+}
+
+// notFound tells whether the error says that something is no more.
+func notFound(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.CodeNotFound
 }
 
 // revertInterface makes of the port's interface what it was. An api.Error not_found says that it is no more.

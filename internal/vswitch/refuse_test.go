@@ -66,6 +66,28 @@ var refusals = []struct {
 	{"network with ports", 1, "--force", []string{"del-network", "net1"}},
 	{"no such port", 1, "no port", []string{"del-port", "nobody"}},
 	{"no such network to delete", 1, "no network", []string{"del-network", "nothing"}},
+	{"change of no port", 1, "no port", []string{"set-port", "nobody", "--mtu=1400"}},
+	{"change of no network", 1, "no network", []string{"set-network", "nothing", "--mtu=1400"}},
+	{"another type", 1, "for life", []string{"set-port", "web", "--type=veth"}},
+	{"another namespace", 1, "ip link set eth0 netns", []string{"set-port", "web", "--netns=x"}},
+	{"MTU set over the network's", 1, "set-network net1 --mtu 1501", []string{"set-port", "web", "--mtu=1501"}},
+	{"MTU set too small", 1, "68", []string{"set-port", "web", "--mtu=67"}},
+	{"MAC set to a group's", 1, "group", []string{"set-port", "web", "--mac=01:00:5e:00:00:01"}},
+	{"address set elsewhere", 1, "in none of", []string{"set-port", "web", "--ip=10.8.0.1"}},
+	{"address set to the gateway's", 1, "taken by the gateway", []string{"set-port", "web", "--ip=10.9.0.1"}},
+	{"address to remove", 1, "no address", []string{"set-port", "web", "--ip=10.9.0.99-"}},
+	{"route to remove", 1, "no route", []string{"set-port", "web", "--route=10.8.0.0/16-"}},
+	{"alias to remove", 1, "no alias", []string{"set-port", "web", "--alias=www-"}},
+	{"alias with a slash set", 1, "is not allowed", []string{"set-port", "web", "--alias=a/b"}},
+	{"route of two families set", 1, "family", []string{"set-port", "web", "--route=10.8.0.0/16=fd00::1"}},
+	{"interface renamed to a taken name", 1, "already exists", []string{"set-port", "web", "--ifname=lo", "--ip=10.9.0.99"}},
+	{"interface renamed with a slash", 1, "is not allowed", []string{"set-port", "web", "--ifname=a/b"}},
+	{"native VLAN of an access port", 1, "trunk", []string{"set-port", "web", "--native=3"}},
+	{"storm meter set too low", 1, "storm meter", []string{"set-port", "web", "--storm=broadcast=-1"}},
+	{"connected already", 1, "disconnect web", []string{"connect", "web", "six"}},
+	{"connected to nothing", 1, "no network", []string{"connect", "web", "nothing"}},
+	{"disconnected from another network", 1, "not on", []string{"disconnect", "web", "six"}},
+	{"disconnected from another network, if it exists", 1, "not on", []string{"disconnect", "web", "six", "--if-exists"}},
 	{"static entry of a group", 1, "group", []string{"add-fdb", "net1", "01:00:5e:00:00:01", "web"}},
 	{"static entry on another network's port", 1, "net1", []string{"add-fdb", "six", stranger, "web"}},
 	{"trace of nobody", 1, "no port", []string{"trace", "in_port=nobody,tcp"}},
@@ -136,6 +158,38 @@ func TestIdempotence(t *testing.T) {
 	for range 2 {
 		d.Must("add-network", "net1", "--subnet", subnet4, "--may-exist")
 		d.Must("add-port", "net1", "web", "--netns", c.Name, "--may-exist")
+		d.Must("add-fdb", "net1", stranger, "web", "--may-exist")
+	}
+	for words, line := range map[string]string{
+		"its subnet is":                     "add-network net1 --subnet 10.8.0.0/24",
+		"its MTU is 1500 and not 1400":      "add-network net1 --mtu 1400",
+		"its icc is true and not false":     "add-network net1 --icc=false",
+		"its gateway is":                    "add-network net1 --gateway 10.9.0.9",
+		"its set of labels is":              "add-network net1 --label a=b",
+		"its lack of a gateway is":          "add-network net1 --no-gateway",
+		"its namespace is " + c.Name:        "add-port net1 web --netns " + d.Host.Name,
+		"its type is tap and not veth":      "add-port net1 web --type veth --netns " + c.Name,
+		"its address is [10.9.0.2]":         "add-port net1 web --ip 10.9.0.3 --netns " + c.Name,
+		"its VLAN is 0 and not 7":           "add-port net1 web --vlan 7 --netns " + c.Name,
+		"its trunk is [] and not":           "add-port net1 web --trunk 7 --netns " + c.Name,
+		"its network is net1 and not other": "add-port other web --netns " + c.Name,
+		"its alias is [] and not [x]":       "add-port net1 web --alias x --netns " + c.Name,
+		"its source guard is false":         "add-port net1 web --source-guard --netns " + c.Name,
+		"its address is":                    "connect web net1 --ip 10.9.0.9",
+	} {
+		d.Refused(1, words, append(strings.Fields(line), "--may-exist")...)
+		if !strings.HasPrefix(line, "connect") { // as one of several commands
+			d.Refused(1, words, append(strings.Fields("del-port x --if-exists -- "+line), "--may-exist")...)
+		}
+	}
+	d.Refused(1, "already", "add-fdb", "net1", stranger, "web")
+	for same, line := range map[string]string{
+		"network": "add-network net1 --subnet 0.0.0.0/24 --gateway 10.9.0.1 --mtu 1500 --icc --router main --age 300",
+		"port":    "add-port net1 web --netns " + c.Path + " --type tap --ifname eth0 --ip 10.9.0.2 --mac 02-42-0A-09-00-02 --default-route auto",
+	} {
+		if r := d.Vsctl(append(strings.Fields(line), "--may-exist")...); r.Code != 0 {
+			t.Errorf("the same %s: %s", same, r.Err)
+		}
 	}
 	d.Must("del-network", "net1", "--force")
 	for range 2 {

@@ -154,7 +154,7 @@ func TestChoosePeers(t *testing.T) {
 		{"asked for", []string{"veth", "bridge"}, missing, "bridge veth", 0, ""},
 		{"unknown", []string{"ovs"}, missing, "", 0, `no peer "ovs"`},
 		{"asked for and missing", []string{"bridge", "vswitch"}, missing, "", 0, "program-missing"},
-		{"all, some missing", nil, missing, "bridge veth naive", 6, ""},
+		{"all, some missing", nil, missing, "bridge veth naive", 7, ""},
 		{"quick, some missing", nil, missing, "bridge veth naive", 2, ""},
 		{"all there", []string{"bridge", "vswitch-nospin"}, lab.Programs{Vswitchd: there, Vsctl: there}, "bridge vswitch-nospin", 0, ""},
 	}

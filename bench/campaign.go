@@ -157,7 +157,9 @@ func (c *campaign) build(ctx context.Context, kinds []lab.Kind) error {
 }
 
 // runs reports whether a case makes sense on a peer.
-func (b *benchCase) runs(p *lab.Peer) bool { return !b.switches || p.Switch != nil }
+func (b *benchCase) runs(p *lab.Peer) bool {
+	return (!b.switches || p.Switch != nil) && (!b.attaches || p.Attaches())
+}
 
 // estimate returns how many samples a run takes and for how long, in seconds.
 func (c *campaign) estimate() (samples int, length float64) {

@@ -17,6 +17,7 @@ type benchCase struct {
 	main     bool // part of --quick
 	cubic    bool // needs cubic beside the machine's default congestion control
 	cores    int  // needs so many cores
+	attaches bool // connects more containers: not for peers that can't
 	switches bool // measures the process that switches: not for peers without one
 	cost     func(seconds float64) float64
 	run      func(s *session, ctx context.Context, p *lab.Peer) (values, error)
@@ -49,6 +50,12 @@ var catalogue = []benchCase{
 	rateCase("udp64-100k", "64-byte frames at 100 kpps", 100_000, true),
 	rateCase("udp64-10k", "64-byte frames at 10 kpps, one by one", 10_000, true),
 	idleCase,
+	sprayCase("flows-1", "one flow, by the sender of the cases below,", 1, 1),
+	sprayCase("flows-1k", "1000 flows", 1000, 1),
+	sprayCase("flows-100k", "100,000 flows", 100_000, 1),
+	sprayCase("macs-100", "100 flows, each from its own MAC address,", 100, 100),
+	sprayCase("macs-16k", "16,000 flows, each from its own MAC address,", 16_000, 16_000),
+	attachCase,
 }
 
 // list prints the cases and the peers.
@@ -152,6 +159,22 @@ func floodCase(name, about string, fl flood, main bool) benchCase {
 	}
 }
 
+// sprayCase is a flood of so many flows, from so many MAC addresses, in turn.
+func sprayCase(name, about string, flows, macs int) benchCase {
+	return benchCase{
+		Case: result.Case{Name: name, About: "64-byte frames of " + about + " in turn, as fast as the sender can", Metrics: []result.Metric{
+			{Name: "received", Unit: "kpps", About: "different datagrams received", Better: result.Higher, Plot: true},
+			{Name: "sent", Unit: "kpps", About: "datagrams sent", Better: result.Neither},
+			{Name: "loss", Unit: "%", About: "datagrams lost", Better: result.Lower},
+		}},
+		cost: func(seconds float64) float64 { return seconds + 0.4 },
+		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
+			_, v, err := s.datagrams(ctx, p, stream{payload: 18, flows: flows, macs: macs, seconds: s.seconds})
+			return v, err
+		},
+	}
+}
+
 var gsoCase = benchCase{
 	Case: result.Case{Name: "udp-gso", About: "46 datagrams of 1400 bytes to a send (UDP_SEGMENT), received by UDP_GRO", Metrics: []result.Metric{
 		{Name: "received", Unit: "Gbit/s", About: "payload received", Better: result.Higher, Plot: true},
@@ -186,6 +209,16 @@ func rateCase(name, about string, rate float64, main bool) benchCase {
 			return s.fixedRate(ctx, p, rate)
 		},
 	}
+}
+
+var attachCase = benchCase{
+	Case: result.Case{Name: "attach", About: "a third container is connected, again and again: from the command to its answer, address and route in place", Metrics: []result.Metric{
+		{Name: "p50", Unit: "ms", About: "median", Better: result.Lower},
+		{Name: "p90", Unit: "ms", About: "90th percentile", Better: result.Lower},
+	}},
+	attaches: true,
+	cost:     func(seconds float64) float64 { return seconds + 0.2 },
+	run:      (*session).attach,
 }
 
 var idleCase = benchCase{

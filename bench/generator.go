@@ -51,7 +51,7 @@ func newLoad() *cobra.Command {
 		Example: "  ip netns exec A bench load udp-send --to 10.0.0.2:9000 --payload 18 --seconds 2",
 		Hidden:  true,
 	}
-	cmd.AddCommand(newUDPSend(), newUDPReceive(), newRRClient(), newRRServer(), newConnClient(), newConnServer(), newSysctl())
+	cmd.AddCommand(newUDPSend(), newUDPReceive(), newSpray(), newRRClient(), newRRServer(), newConnClient(), newConnServer(), newSysctl())
 	return cmd
 }
 
@@ -121,6 +121,23 @@ func newUDPReceive() *cobra.Command {
 	cmd.Flags().Uint32Var(&receive.Flow, "flow", 1, "number of the run")
 	cmd.Flags().IntVar(&receive.Payload, "payload", 18, "bytes of payload")
 	cmd.Flags().BoolVar(&receive.GRO, "gro", false, "take several datagrams at once (UDP_GRO)")
+	return cmd
+}
+
+func newSpray() *cobra.Command {
+	g, spray := &generator{core: -1}, load.Spray{}
+	var seconds float64
+	cmd := g.command("spray", "Send numbered datagrams of many flows or from many MAC addresses", "--to 10.0.0.2:9000 --flows 100000 --seconds 2", "to", 1,
+		func(*atomic.Bool) (any, error) {
+			spray.To, spray.Duration = g.at.AddrPort, duration(seconds)
+			return spray.Run(ready)
+		})
+	cmd.Flags().Float64Var(&seconds, "seconds", 2, "how long to send")
+	cmd.Flags().StringVar(&spray.Device, "device", "eth0", "where to send")
+	cmd.Flags().Uint32Var(&spray.Flow, "flow", 1, "number of the run")
+	cmd.Flags().IntVar(&spray.Payload, "payload", 18, "bytes of payload")
+	cmd.Flags().IntVar(&spray.Flows, "flows", 1, "different flows, in turn")
+	cmd.Flags().IntVar(&spray.MACs, "macs", 1, "different source MAC addresses, in turn; 1: the device's own")
 	return cmd
 }
 

@@ -53,7 +53,8 @@ It needs root, iproute2 and iperf3. All traffic stays inside network namespaces 
   bench --json run.json --svg run.svg --markdown RESULTS.md
   bench --cases tcp1,rr,udp64 --peers bridge,vswitch --rounds 5
   bench --list                                     # the cases and the peers
-  bench compare --seconds 3                        # side by side in 20 seconds`,
+  bench compare --seconds 3                        # side by side in 20 seconds
+  bench growth                                     # what more flows, MACs and ports cost`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -80,6 +81,6 @@ It needs root, iproute2 and iperf3. All traffic stays inside network namespaces 
 	flags.StringVar(&o.json, "json", "", "write everything, raw samples too, to this file")
 	flags.StringVar(&o.svg, "svg", "", "write a plot of the ratios to this file")
 	flags.StringVar(&o.markdown, "markdown", "", "write the tables as Markdown to this file")
-	root.AddCommand(newCompare(), newPump(), newLoad())
+	root.AddCommand(newCompare(), newGrowth(), newPump(), newLoad())
 	return root
 }

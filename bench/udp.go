@@ -17,6 +17,8 @@ type stream struct {
 	segments int     // datagrams to a send, 0 or 1: one
 	rate     float64 // datagrams a second, 0: as fast as it goes
 	v6       bool
+	flows    int // sprayed over so many flows; 0: one, by an ordinary socket
+	macs     int // and from so many MAC addresses; with flows
 	seconds  float64
 	// during is called while the stream runs, once it does.
 	during func() error
@@ -41,8 +43,7 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 		return outcome{}, nil, err
 	}
 	defer receiver.Kill()
-	send := append([]string{"udp-send", "--to", at.String(), "--seconds", seconds(st.seconds)}, flow...)
-	send = append(send, "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64))
+	send := append(st.sender(), append(flow, "--to", at.String(), "--seconds", seconds(st.seconds))...)
 
 	var sent load.UDPSent
 	var got load.UDPReceived
@@ -71,6 +72,14 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 		cpu.put(v, p)
 	}
 	return o, v, err
+}
+
+// sender returns the generator and its own flags.
+func (st *stream) sender() []string {
+	if st.flows > 0 {
+		return []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs)}
+	}
+	return []string{"udp-send", "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64)}
 }
 
 // account compares the two ends' reports.

@@ -109,9 +109,19 @@ func (l *Lab) Output(ctx context.Context, namespace string, argv ...string) ([]b
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		err = fmt.Errorf("run %s %s: %w", filepath.Base(argv[0]), strings.Join(argv[1:], " "), errors.Join(err, errorOrNil(stderr.String())))
+		err = fmt.Errorf("run %s %s: %w", filepath.Base(argv[0]), brief(argv[1:]), errors.Join(err, errorOrNil(stderr.String())))
 	}
 	return out, err
+}
+
+// brief is a command line for people: a transaction's is long.
+func brief(args []string) string {
+	const most = 200
+	line := strings.Join(args, " ")
+	if len(line) > most {
+		line = line[:most] + " ..."
+	}
+	return line
 }
 
 func errorOrNil(text string) error {

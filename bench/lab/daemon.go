@@ -35,7 +35,8 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 	}
 	commands := [][]string{
 		{"add-network", network, "--mtu", "1500", "--subnet", p.Net4.String(), "--subnet", p.Net6.String()},
-		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType},
+		// The limit of MACs is the network's own: a case sends from thousands, and the bridge has no limit.
+		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType, "--mac-limit", "16384"},
 		{"add-port", network, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType},
 	}
 	for _, command := range commands {
@@ -43,7 +44,10 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 			return fmt.Errorf("%w\nthe daemon's last words: %s", err, p.Switch.Stderr())
 		}
 	}
-	return nil
+	if err := l.attachToDaemon(ctx, p, portType); err != nil {
+		return err
+	}
+	return l.growDaemon(ctx, p, portType)
 }
 
 func (l *Lab) vsctl(ctx context.Context, p *Peer, args ...string) (string, error) {

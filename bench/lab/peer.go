@@ -15,6 +15,7 @@ type Kind struct {
 	About  string
 	Daemon bool     // needs vswitchd and vsctl
 	Args   []string // more arguments of vswitchd
+	Ports  int      // more ports than the two that are measured; a peer with some is built only when it is asked for by name
 	build  func(l *Lab, ctx context.Context, p *Peer) error
 }
 
@@ -29,6 +30,10 @@ var Kinds = []Kind{
 	{Name: "vswitch-halt", About: "vswitchd that lets idle cores halt", Daemon: true, Args: []string{"--keep-awake=off"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nospin", About: "vswitchd that sleeps at once", Daemon: true, Args: []string{"--spin=0"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nocache", About: "vswitchd that decides every frame anew", Daemon: true, Args: []string{"--flow-cache=off"}, build: (*Lab).buildTAP},
+	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
+	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
+	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},
+	{Name: "vswitch-1000", About: "vswitchd with 1000 more TAP ports", Daemon: true, Ports: 1000, build: (*Lab).buildTAP},
 	{Name: "vswitch-workers2", About: "vswitchd with two workers", Daemon: true, Args: []string{"--workers", "2"}, build: (*Lab).buildTAP},
 }
 
@@ -44,6 +49,8 @@ type Peer struct {
 	congestion   string // what the containers' default was set to last
 	switchSpace  string // the namespace that the switch lives in, if it has one
 	daemonSocket string
+	attach       func(context.Context) error // connects a third container; nil when there is no way
+	detach       func(context.Context) error
 }
 
 // mtu is that of every container's interface. Peers with different ones could not be compared.
@@ -52,7 +59,7 @@ const mtu = 1500
 // Build makes a peer's network. number is different for every peer of the lab: it picks the addresses, so that daemons that
 // run at the same time do not meet.
 func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(kind.Ports)*200*time.Millisecond)
 	defer cancel()
 	p := &Peer{Kind: kind}
 	p.Net4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24)
@@ -144,7 +151,13 @@ func (l *Lab) buildBridge(ctx context.Context, p *Peer) error {
 	if err := l.bridgeWithoutNetfilter(ctx, p.switchSpace); err != nil {
 		return err
 	}
-	return l.configureBoth(ctx, p)
+	if err := l.configureBoth(ctx, p); err != nil {
+		return err
+	}
+	if err := l.attachToBridge(ctx, p); err != nil {
+		return err
+	}
+	return l.growBridge(ctx, p)
 }
 
 // buildNaive:  A eth0 (TAP) -------- pump -------- (TAP) eth0 B

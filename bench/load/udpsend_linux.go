@@ -133,6 +133,11 @@ func (s *sender) send(n int) error {
 			s.seq++
 		}
 	}
+	return s.transmit(n)
+}
+
+// transmit sends the first n messages of the batch.
+func (s *sender) transmit(n int) error {
 	for done := 0; done < n; {
 		k, errno := sendmmsg(s.fd, s.batch[done:n])
 		switch {

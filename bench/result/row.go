@@ -50,6 +50,23 @@ func (r *Run) Condense() {
 	}
 }
 
+// Values returns a metric of a case over a peer by round, noisy samples left out where there are enough others, and which
+// direction of it is good. A case or peer that was not measured has no values.
+func (r *Run) Values(caseName, peer, metric string) (byRound map[int]float64, better Better) {
+	for _, c := range r.Cases {
+		if c.Name != caseName {
+			continue
+		}
+		for _, m := range c.Metrics {
+			if m.Name == metric {
+				byRound, _ = r.values(caseName, peer, metric)
+				return byRound, m.Better
+			}
+		}
+	}
+	return nil, Neither
+}
+
 // values returns a metric by round. Noisy samples are thrown away as long as at least half of the samples are clean;
 // with fewer clean ones than that a median of them would be no better than of all, so all are used and noisy is true.
 func (r *Run) values(caseName, peer, metric string) (values map[int]float64, noisy bool) {

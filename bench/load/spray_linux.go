@@ -1,0 +1,166 @@
+package load
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/packet"
+)
+
+// Spray describes a sender of numbered datagrams of many flows, or from many MAC addresses, in turn. It builds whole IPv4
+// frames, since no socket can send so many different ones, and their checksums, which nobody does for it.
+type Spray struct {
+	To       netip.AddrPort // of a neighbor on Device that has answered already
+	Device   string
+	Flow     uint32 // number of the run
+	Payload  int    // bytes of payload of a datagram, headerSize at least
+	Flows    int    // different source ports and, beyond 50,000, source addresses; 1 at least
+	MACs     int    // different source MAC addresses; 1: the device's own
+	Duration time.Duration
+}
+
+// Frames on the wire:
+//
+//	0          14      20 bytes           34         42
+//	+----------+--------------------------+----------+---------+
+//	| Ethernet | IPv4                     | UDP      | payload |
+//	+----------+--------------------------+----------+---------+
+const (
+	sprayIP, sprayUDP, sprayData = 14, 34, 42
+
+	firstPort, portsOfAddress = 10000, 50000
+	maxFlows                  = 4 * portsOfAddress
+	firstAddress              = 200 // last byte of the first source address
+)
+
+// sprayer is the state of the hot loop.
+type sprayer struct {
+	Spray
+	out sender
+	mac [6]byte
+}
+
+// Run sends until the time is over. ready is called when the first frame is about to leave.
+func (u Spray) Run(ready func()) (UDPSent, error) {
+	switch {
+	case u.Payload < headerSize || u.Payload > 1472:
+		return UDPSent{}, fmt.Errorf("payload of %d bytes: use %d to 1472", u.Payload, headerSize)
+	case !u.To.Addr().Is4():
+		return UDPSent{}, fmt.Errorf("spray to %v: IPv4 only", u.To)
+	case u.Flows < 1 || u.Flows > maxFlows:
+		return UDPSent{}, fmt.Errorf("%d flows: use 1 to %d", u.Flows, maxFlows)
+	case u.MACs < 1 || u.MACs > 1<<24:
+		return UDPSent{}, fmt.Errorf("%d MAC addresses: use 1 to %d", u.MACs, 1<<24)
+	}
+	s := &sprayer{Spray: u}
+	if err := s.open(); err != nil {
+		return UDPSent{}, err
+	}
+	defer unix.Close(s.out.fd)
+	ready()
+	start := time.Now()
+	for time.Since(start) < u.Duration {
+		for _, frame := range s.out.payloads {
+			s.next(frame)
+		}
+		if err := s.out.transmit(len(s.out.batch)); err != nil {
+			return s.out.report, err
+		}
+	}
+	s.out.report.Seconds = time.Since(start).Seconds()
+	return s.out.report, nil
+}
+
+func (s *sprayer) open() error {
+	device, err := net.InterfaceByName(s.Device)
+	if err != nil {
+		return fmt.Errorf("find the device to spray from: %w", err)
+	}
+	neighbor, err := neighborOf(s.To.Addr())
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // of no protocol: it receives nothing
+	if err != nil {
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: device.Index}); err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("bind a packet socket to %s: %w", s.Device, err)
+	}
+	s.out = sender{UDPSend: UDPSend{To: s.To, Segments: 1}, fd: fd}
+	copy(s.mac[:], device.HardwareAddr)
+	s.prepare(neighbor)
+	return nil
+}
+
+// prepare makes the frames of a batch, all but what differs.
+func (s *sprayer) prepare(neighbor net.HardwareAddr) {
+	s.out.batch = make([]mmsghdr, batchSize)
+	iovecs := make([]unix.Iovec, batchSize)
+	for i := range s.out.batch {
+		f := make([]byte, sprayData+s.Payload)
+		copy(f, neighbor)
+		copy(f[6:], s.mac[:])
+		binary.BigEndian.PutUint16(f[12:], unix.ETH_P_IP)
+		ip, udp := f[sprayIP:], f[sprayUDP:]
+		ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		ip[6] = 0x40 // DF
+		to := s.To.Addr().As4()
+		copy(ip[12:], to[:])
+		copy(ip[16:], to[:])
+		binary.BigEndian.PutUint16(udp[2:], s.To.Port())
+		binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+		s.out.payloads = append(s.out.payloads, f)
+		iovecs[i].Base = &f[0]
+		iovecs[i].SetLen(len(f))
+		s.out.batch[i].hdr.Iov = &iovecs[i]
+		s.out.batch[i].hdr.SetIovlen(1)
+	}
+}
+
+// next makes the frame that of the next number: its flow, its source and its checksums.
+func (s *sprayer) next(f []byte) {
+	seq := s.out.seq
+	s.out.seq++
+	flow, mac := int(seq%uint64(s.Flows)), int(seq%uint64(s.MACs))
+	if s.MACs > 1 {
+		f[6], f[7], f[8] = 0x02, 0x5a, 0x5a
+		f[9], f[10], f[11] = byte(mac>>16), byte(mac>>8), byte(mac)
+	}
+	ip, udp := f[sprayIP:sprayUDP], f[sprayUDP:]
+	ip[15] = byte(firstAddress + flow/portsOfAddress)
+	binary.BigEndian.PutUint16(udp, uint16(firstPort+flow%portsOfAddress))
+	putHeader(f[sprayData:], s.Flow, seq)
+	ip[10], ip[11], udp[6], udp[7] = 0, 0, 0, 0
+	binary.BigEndian.PutUint16(ip[10:], ^packet.Fold(packet.Sum(ip, 0)))
+	pseudo := packet.PseudoSum(ip[12:16], ip[16:20], unix.IPPROTO_UDP, len(udp))
+	sum := ^packet.Fold(packet.Sum(udp, pseudo))
+	if sum == 0 {
+		sum = 0xffff // 0 says that there is none (RFC 768)
+	}
+	binary.BigEndian.PutUint16(udp[6:], sum)
+}
+
+// neighborOf returns the MAC address of a neighbor that the kernel knows.
+func neighborOf(a netip.Addr) (net.HardwareAddr, error) {
+	table, err := os.ReadFile("/proc/net/arp")
+	if err != nil {
+		return nil, fmt.Errorf("read the neighbor table: %w", err)
+	}
+	for line := range bytes.Lines(table) {
+		if f := strings.Fields(string(line)); len(f) > 3 && f[0] == a.String() && f[2] != "0x0" {
+			return net.ParseMAC(f[3])
+		}
+	}
+	return nil, fmt.Errorf("%v is not in the neighbor table: exchange something with it first", a)
+}

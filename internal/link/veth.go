@@ -57,6 +57,9 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 		return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
 	}
 	done.add(v.close)
+	if err := c.Target.Do(func() error { return disableFeatures(c.PeerName, unspeakable(v.FD)) }); err != nil {
+		return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
+	}
 	return v, done.run, nil
 }
 

@@ -34,6 +34,7 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 		case flow.OpMeter:
 			if !a.Meter.Take(w.now, f.Segs) {
 				w.drop(in, a.Meter.Kind.Reason(), f.Segs)
+				w.copies += budgetFrames // ends the port's service: a storm waits for others, in a queue of its own
 				return
 			}
 		}

@@ -110,11 +110,12 @@ func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.Po
 	return p
 }
 
-// turn lets the worker handle n frames: a budget's worth or less, but for floods, of which each copy counts.
+// turn lets the worker handle n frames: a budget's worth or less, but for floods, of which each copy counts,
+// and those that a meter refuses, which end the turn.
 func (p *path) turn(t testing.TB, n int) {
 	p.in.left = n
 	for turns := 0; p.in.left != 0; turns++ {
-		if turns > 2*len(p.outs) {
+		if turns > n {
 			t.Fatalf("%d frames were not read", p.in.left)
 		}
 		if err := p.d.Turn(); err != nil {

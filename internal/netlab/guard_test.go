@@ -262,3 +262,32 @@ func (w *twins) guardedFrame(p *netlab.Port) *packet.Frame {
 	}
 	return packettest.UDP(from4, to4)
 }
+
+// A port in a storm is served one refused frame a turn; others are served as always, and so is it once the storm is over.
+func TestStormWaitsForOthers(t *testing.T) {
+	lab := netlab.New(t, netlab.Stepped(), netlab.NoCoalesce())
+	c1 := lab.Port("n", "c1", netlab.Storm(flow.StormBroadcast, 1), netlab.Queue(2000))
+	c2, c3 := lab.Port("n", "c2", netlab.Queue(2000)), lab.Port("n", "c3", netlab.Queue(2000))
+	hello(lab, c1, c2, c3)
+	storm, calm := packettest.ARPRequest(c1.From(0), c2.To(0)), packettest.UDP(c2.From(1), c3.To(1))
+	for range 9 { // a burst of 10 is used up
+		c1.Send(storm)
+	}
+	lab.Settle()
+	for range 500 {
+		c1.Send(storm)
+		c2.Send(calm)
+	}
+	read := func(p *netlab.Port) int { return int(lab.Path().PortCounters()[p.ID()].RxFrames) }
+	for range 5 {
+		before1, before2 := read(c1), read(c2)
+		if err := lab.Path().Turn(); err != nil {
+			t.Fatal(err)
+		}
+		if n, others := read(c1)-before1, read(c2)-before2; n != 1 || others != 64 {
+			t.Errorf("a turn reads %d frames of the port in a storm and %d of another, want 1 and 64", n, others)
+		}
+	}
+	lab.Settle()
+	lab.ExpectDrops(t, drops{packet.DropStormBroadcast: 500})
+}

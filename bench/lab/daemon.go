@@ -50,6 +50,11 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 	return l.growDaemon(ctx, p, portType)
 }
 
+func firstLine(text []byte) string {
+	first, _, _ := strings.Cut(string(text), "\n")
+	return first
+}
+
 func (l *Lab) vsctl(ctx context.Context, p *Peer, args ...string) (string, error) {
 	out, err := l.Output(ctx, "", append([]string{l.Vsctl, "--socket", p.daemonSocket}, args...)...)
 	return strings.TrimSpace(string(out)), err
@@ -62,8 +67,7 @@ func (l *Lab) awaitDaemon(ctx context.Context, p *Peer) (string, error) {
 	for {
 		version, err := l.vsctl(ctx, p, "version")
 		if err == nil {
-			first, _, _ := strings.Cut(version, "\n")
-			return first, nil
+			return firstLine([]byte(version)), nil
 		}
 		select {
 		case <-ctx.Done():

@@ -14,6 +14,7 @@ type Kind struct {
 	Name   string
 	About  string
 	Daemon bool     // needs vswitchd and vsctl
+	OVS    bool     // needs Open vSwitch
 	Args   []string // more arguments of vswitchd
 	Ports  int      // more ports than the two that are measured; a peer with some is built only when it is asked for by name
 	build  func(l *Lab, ctx context.Context, p *Peer) error
@@ -30,6 +31,8 @@ var Kinds = []Kind{
 	{Name: "vswitch-halt", About: "vswitchd that lets idle cores halt", Daemon: true, Args: []string{"--keep-awake=off"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nospin", About: "vswitchd that sleeps at once", Daemon: true, Args: []string{"--spin=0"}, build: (*Lab).buildTAP},
 	{Name: "vswitch-nocache", About: "vswitchd that decides every frame anew", Daemon: true, Args: []string{"--flow-cache=off"}, build: (*Lab).buildTAP},
+	{Name: "ovs-tap", About: "Open vSwitch, userspace datapath with TSO, on TAPs", OVS: true, build: (*Lab).buildOVSTAP},
+	{Name: "ovs-afxdp", About: "Open vSwitch, userspace datapath, on AF_XDP", OVS: true, build: (*Lab).buildOVSXDP},
 	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
 	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
 	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},
@@ -190,6 +193,11 @@ func (l *Lab) buildVethPorts(ctx context.Context, p *Peer) error {
 
 // Available reports why a peer cannot be built with these programs, or nil.
 func (k Kind) Available(programs Programs) error {
+	if k.OVS {
+		if err := ovsInstalled(); err != nil {
+			return fmt.Errorf("peer %s: %w", k.Name, err)
+		}
+	}
 	if !k.Daemon {
 		return nil
 	}

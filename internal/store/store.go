@@ -40,6 +40,8 @@ type Store struct {
 	self    fs.FileInfo  // guarded by mu; of db's file
 	pidFile *os.File     // guarded by mu
 	damaged []Damaged    // guarded by mu
+
+	queue queue
 }
 
 // Damaged is a record that makes no sense. It is kept in the file, aside.
@@ -181,60 +183,6 @@ func (s *Store) Damaged() []Damaged {
 	defer s.mu.RUnlock()
 	return slices.Clone(s.damaged)
 }
-
-// Tx changes the store as one: all of it is written, or nothing.
-type Tx struct{ tx *bbolt.Tx }
-
-// Update calls f and writes what it changed. When it returns nil, the changes are on the disk; otherwise nothing has
-// changed. f must not keep the Tx, nor call the Store. Errors are f's own, or *api.Error with CodeRefused when the disk is
-// full or fails, or the file is no longer in its place.
-func (s *Store) Update(f func(*Tx) error) error {
-	return s.write(func(tx *bbolt.Tx) error { return f(&Tx{tx}) })
-}
-
-// write is Update for the whole file.
-func (s *Store) write(f func(*bbolt.Tx) error) error {
-	if err := s.Check(); err != nil {
-		return err
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var own error
-	err := guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			own = f(tx)
-			return own
-		})
-	})
-	if err == nil || errors.Is(err, own) {
-		return err
-	}
-	return explain("write", s.path, err)
-}
-
-// PutNetwork adds the network or replaces the one of the same id.
-func (t *Tx) PutNetwork(n api.Network) error {
-	v, err := encodeNetwork(n)
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "store network %s: %v", n.Name, err)
-	}
-	return t.tx.Bucket(bucketNetworks).Put([]byte(n.ID), v)
-}
-
-// DeleteNetwork deletes the network with that id; that there is none is no error.
-func (t *Tx) DeleteNetwork(id string) error { return t.tx.Bucket(bucketNetworks).Delete([]byte(id)) }
-
-// PutPort adds the port or replaces the one of the same id.
-func (t *Tx) PutPort(r PortRecord) error {
-	v, err := encodePort(r)
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "store port %s: %v", r.Port.Name, err)
-	}
-	return t.tx.Bucket(bucketPorts).Put([]byte(r.Port.ID), v)
-}
-
-// DeletePort deletes the port with that id; that there is none is no error.
-func (t *Tx) DeletePort(id string) error { return t.tx.Bucket(bucketPorts).Delete([]byte(id)) }
 
 // PutNetwork is Tx.PutNetwork alone.
 func (s *Store) PutNetwork(n api.Network) error {

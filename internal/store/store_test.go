@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,58 @@ func TestStoreConcurrent(t *testing.T) {
 	wg.Wait()
 	if ports, err := s.Ports(); len(ports) != 40 || err != nil {
 		t.Errorf("%d ports (%v), want 40", len(ports), err)
+	}
+}
+
+// together makes n updates while the disk is busy, and returns their errors.
+func together(s *store.Store, n int, f func(tx *store.Tx, i int) error) []error {
+	busy, free := make(chan struct{}), make(chan struct{})
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = s.Update(func(*store.Tx) error {
+			close(busy)
+			<-free
+			return nil
+		})
+	})
+	<-busy
+	for i := range n {
+		wg.Go(func() { errs[i] = s.Update(func(tx *store.Tx) error { return f(tx, i) }) })
+	}
+	for s.Waiting() < n {
+		runtime.Gosched()
+	}
+	close(free)
+	wg.Wait()
+	return errs
+}
+
+// TestUpdatesShareWrites: what comes while the disk is busy is written at once, and one that fails, fails alone.
+func TestUpdatesShareWrites(t *testing.T) {
+	const n = 8
+	s := open(t, t.TempDir())
+	writes := make(map[*store.Tx]bool)
+	errs := together(s, n, func(tx *store.Tx, i int) error {
+		writes[tx] = true
+		return tx.PutPort(port(i))
+	})
+	if err := errors.Join(errs...); err != nil || len(writes) != 1 {
+		t.Errorf("%d updates in %d writes: %v", n, len(writes), err)
+	}
+	refused := errors.New("refused")
+	for i, err := range together(s, n, func(tx *store.Tx, i int) error {
+		if i == n/2 {
+			return refused
+		}
+		return tx.DeletePort(port(i).Port.ID)
+	}) {
+		if want := i == n/2; errors.Is(err, refused) != want || !want && err != nil {
+			t.Errorf("update %d: %v", i, err)
+		}
+	}
+	if ports, err := s.Ports(); len(ports) != 1 || err != nil {
+		t.Errorf("%d ports (%v), want the one that was not deleted", len(ports), err)
 	}
 }
 

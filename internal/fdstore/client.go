@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,18 +113,22 @@ func (c *client) PutAll(fds map[string]int) error {
 	return nil
 }
 
-func (c *client) Delete(name string) error {
-	if err := checkName(name); err != nil {
+func (c *client) Delete(names ...string) error {
+	if err := checkNames(names); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.held, name) // first: a new keeper must not be given it again
-	err := c.callLocked(false, func(l *link) error {
-		return l.request(message{op: opDelete, names: []string{name}})
-	})
-	if err != nil {
-		return fmt.Errorf("delete %q from keeper: %w", name, err)
+	for _, name := range names {
+		delete(c.held, name) // first: a new keeper must not be given it again
+	}
+	for some := range slices.Chunk(names, maxFDs) {
+		err := c.callLocked(false, func(l *link) error {
+			return l.request(message{op: opDelete, names: some})
+		})
+		if err != nil {
+			return fmt.Errorf("delete %q from keeper: %w", some, err)
+		}
 	}
 	return nil
 }

@@ -23,8 +23,8 @@ type Store interface {
 	Put(name string, fd int) error
 	// PutAll is Put for many fds by name, at a fraction of the time. On an error any of them may be stored or not.
 	PutAll(fds map[string]int) error
-	// Delete removes the fd of that name; it is not an error when there is none.
-	Delete(name string) error
+	// Delete removes the fds of these names; it is not an error when there is none of a name.
+	Delete(names ...string) error
 	// Take returns duplicates of everything held now, with close-on-exec set. The caller owns them (see the rule
 	// above); the store goes on holding its own until Delete. On an error it returns none.
 	Take() (map[string]int, error)
@@ -104,6 +104,15 @@ func checkName(name string) error {
 	return nil
 }
 
+func checkNames(names []string) error {
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // none is the Store that keeps nothing.
 type none struct{}
 
@@ -120,7 +129,7 @@ func (none) PutAll(fds map[string]int) error {
 	return nil
 }
 
-func (none) Delete(name string) error      { return checkName(name) }
+func (none) Delete(names ...string) error  { return checkNames(names) }
 func (none) Take() (map[string]int, error) { return map[string]int{}, nil }
 func (none) Check()                        {}
 func (none) Kind() string                  { return "none" }

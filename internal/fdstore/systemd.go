@@ -152,8 +152,8 @@ func (s *systemd) hasLocked(name string) bool {
 	return inherited || held
 }
 
-func (s *systemd) Delete(name string) error {
-	if err := checkName(name); err != nil {
+func (s *systemd) Delete(names ...string) error {
+	if err := checkNames(names); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -161,8 +161,10 @@ func (s *systemd) Delete(name string) error {
 	if s.closed {
 		return ErrClosed
 	}
-	if err := s.removeLocked(name); err != nil {
-		return fmt.Errorf("delete %q from systemd's fd store: %w", name, err)
+	for _, name := range names {
+		if err := s.removeLocked(name); err != nil {
+			return fmt.Errorf("delete %q from systemd's fd store: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -45,12 +45,14 @@ const (
 // and writes the id beside them (netlink(7)). An id keeps no namespace alive; RTM_DELNSID says that one died.
 type Watcher struct {
 	private *Namespace
+	remote  remote
 	file    *os.File // the socket; a *os.File so that waiting takes no thread
 
 	mu      sync.Mutex
 	fd      int                     // of file, whose Fd would make it blocking; guarded by mu
 	buf     []byte                  // guarded by mu
 	watched map[int32]*watchedSpace // by nsid; guarded by mu
+	nsids   map[NamespaceID]int32   // of those watched; guarded by mu
 	backlog []Event                 // heard, but not yet reported; guarded by mu
 }
 
@@ -69,12 +71,19 @@ func NewWatcher(private *Namespace) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch interfaces: %w", err)
 	}
+	r, err := openRemote(private)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("watch interfaces: %w", err)
+	}
 	w := &Watcher{
 		private: private,
+		remote:  r,
 		file:    os.NewFile(uintptr(fd), "netlink"),
 		fd:      fd,
 		buf:     make([]byte, watchRead),
 		watched: map[int32]*watchedSpace{ownNSID: {id: private.id, count: 1}},
+		nsids:   map[NamespaceID]int32{private.id: ownNSID},
 	}
 	return w, nil
 }
@@ -115,12 +124,14 @@ func (w *Watcher) Add(ns *Namespace) (remove func(), err error) {
 	}
 	s := w.watched[nsid]
 	if s != nil && s.id != ns.id { // its end was lost
+		w.unwatchLocked(nsid, s)
 		w.backlog = append(w.backlog, Event{Kind: NamespaceDied, Namespace: s.id})
 		s = nil
 	}
 	if s == nil {
 		s = &watchedSpace{id: ns.id}
 		w.watched[nsid] = s
+		w.nsids[ns.id] = nsid
 	}
 	s.count++
 	if len(w.backlog) > 0 {
@@ -133,7 +144,14 @@ func (w *Watcher) remove(nsid int32, s *watchedSpace) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.count--; s.count == 0 && w.watched[nsid] == s {
-		delete(w.watched, nsid)
+		w.unwatchLocked(nsid, s)
+	}
+}
+
+func (w *Watcher) unwatchLocked(nsid int32, s *watchedSpace) {
+	delete(w.watched, nsid)
+	if w.nsids[s.id] == nsid {
+		delete(w.nsids, s.id)
 	}
 }
 
@@ -203,6 +221,7 @@ func (w *Watcher) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fd = -1
+	w.remote.close()
 	return w.file.Close()
 }
 
@@ -284,7 +303,7 @@ func (w *Watcher) hearDeathLocked(b []byte) {
 		}
 		nsid := int32(binary.NativeEndian.Uint32(a.Value))
 		if s := w.watched[nsid]; s != nil {
-			delete(w.watched, nsid)
+			w.unwatchLocked(nsid, s)
 			w.backlog = append(w.backlog, Event{Kind: NamespaceDied, Namespace: s.id})
 		}
 	}

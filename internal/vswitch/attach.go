@@ -16,7 +16,7 @@ import (
 )
 
 // endpoint is a port that is attached, or was and could not be found again (then dev is nil). Once entered it changes only with
-// verb held and under mu, for looks copy it.
+// verb or a claim held, and under mu; for looks copy it.
 type endpoint struct {
 	port    api.Port // intent; Status is made when asked for
 	net     *network // nil while disconnected
@@ -51,7 +51,7 @@ func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpo
 		s.forget(p.ID)
 		return nil, errors.Join(err, undo())
 	}
-	e.ns = target.ID()
+	s.placeAt(e, target.ID(), e.index)
 	s.watch(e, target)
 	s.look(e, target)
 	s.announce(e)
@@ -115,6 +115,7 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}
+	s.placeHost(e)
 	s.bind(e)
 	if n == nil {
 		err = s.setCarrier(dev, false)
@@ -158,6 +159,7 @@ func portConf(id packet.PortID, p *api.Port) (l2switch.PortConf, error) {
 
 // unplug is plug's undo. Nobody reads or writes the device afterwards.
 func (s *Switch) unplug(e *endpoint) {
+	s.unplaceHost(e)
 	s.unbind(e)
 	c, err := s.path.Remove(e.id)
 	if err != nil {
@@ -181,6 +183,7 @@ func (s *Switch) detach(e *endpoint) {
 		return
 	}
 	s.unwatch(e)
+	s.placeAt(e, link.NamespaceID{}, 0)
 	s.condemn(e.dev)
 	s.passing("detach.condemned")
 	s.forget(e.port.ID)

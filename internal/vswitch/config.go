@@ -215,7 +215,7 @@ func (s *Switch) samePlace(r *api.PortRequest, have *api.Port) bool {
 	if have.Netns == nil {
 		return false
 	}
-	path, err := s.netnsPath(r)
+	path, err := s.netnsPath(&s.state, r)
 	if err != nil {
 		return have.Netns.Spec == r.Netns // its name is gone, but it may live on
 	}

@@ -142,10 +142,8 @@ func (s *Switch) lookCarrier(d *device) {
 
 // forget takes the device's file descriptors out of the fd store. They must still be open.
 func (s *Switch) forget(id string) {
-	for _, what := range []string{fdFrames, fdDropLink} {
-		if err := s.fds.Delete(fdName(id, what)); err != nil {
-			s.log.Warn("take a file descriptor out of the store", "port", id, "err", err)
-		}
+	if err := s.fds.Delete(fdName(id, fdFrames), fdName(id, fdDropLink)); err != nil {
+		s.log.Warn("take file descriptors out of the store", "port", id, "err", err)
 	}
 }
 

@@ -77,14 +77,22 @@ func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	known := make(map[string]bool)
+	var all []*api.Port
 	for i := range records {
 		p := &records[i].Port
+		known[p.ID] = true
+		all = append(all, p)
+	}
+	for id := range s.held {
+		if !known[id] {
+			all = append(all, &api.Port{ID: id})
+		}
+	}
+	_ = abreast(all, func(p *api.Port) error {
 		s.discard(p, s.held[p.ID])
-		delete(s.held, p.ID)
-	}
-	for id, fds := range s.held {
-		s.discard(&api.Port{ID: id}, fds)
-	}
+		return nil
+	})
 	s.held = nil
 	nets, err := s.store.Networks()
 	if err != nil {

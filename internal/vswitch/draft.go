@@ -28,7 +28,7 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 	if len(operations) > api.MaxOperations {
 		return nil, invalid("a transaction of %d operations: at most %d", len(operations), api.MaxOperations)
 	}
-	d := &draft{s: s, state: state{maps.Clone(s.networks), maps.Clone(s.ports)}, all: operations, made: make(map[string]int)}
+	d := &draft{s: s, state: state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports)}, all: operations, made: make(map[string]int)}
 	for i := range operations {
 		if err := d.operate(&operations[i]); err != nil {
 			d.cancel()
@@ -136,7 +136,7 @@ func unless(forgiven bool, err error) error {
 func (d *draft) addPort(r *api.PortRequest) (outcome, error) {
 	if e := d.ports[r.Name]; e != nil {
 		if r.MayExist {
-			return outcome{unchanged: true, port: &e.port}, d.samePort(&e.port, r)
+			return outcome{unchanged: true, port: &e.port}, d.s.samePort(&d.state, &e.port, r)
 		}
 		return outcome{}, portExists(&e.port)
 	}

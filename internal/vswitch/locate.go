@@ -71,8 +71,9 @@ func (s *Switch) settle(e *endpoint, ns *link.Namespace, st link.State) {
 		ref = s.refTo(e, ns)
 	}
 	pins := e.dev.kind == api.PortTAP && link.Pins(e.dev.fd, id)
+	s.placeAt(e, id, st.Index)
 	s.mu.Lock()
-	e.ns, e.index, e.down, e.err, e.pins = id, st.Index, !st.Up, "", pins
+	e.down, e.err, e.pins = !st.Up, "", pins
 	e.port.IfName, e.port.Netns, e.port.Stage = st.Name, ref, e.port.Stage && ref == nil
 	s.mu.Unlock()
 	if was.IfName != e.port.IfName || was.Netns != e.port.Netns {
@@ -99,8 +100,9 @@ func (s *Switch) refTo(e *endpoint, ns *link.Namespace) *api.NetnsRef {
 // lose says that the interface of a working port is not to be found: a veth's end that was moved on. The port goes on.
 func (s *Switch) lose(e *endpoint) {
 	s.unwatch(e)
+	s.placeAt(e, link.NamespaceID{}, 0)
 	s.mu.Lock()
-	e.ns, e.index, e.pins = link.NamespaceID{}, 0, false
+	e.pins = false
 	e.err = "its interface was moved to a namespace that is not known: traffic goes on, but its state can't be told"
 	s.mu.Unlock()
 }

@@ -108,13 +108,13 @@ func sameNetwork(n *api.Network, r *api.NetworkRequest) error {
 }
 
 // samePort tells whether the port is what the request asks for, as far as it does.
-func (st *state) samePort(p *api.Port, r *api.PortRequest) error {
+func (s *Switch) samePort(st *state, p *api.Port, r *api.PortRequest) error {
 	mac := aspect{name: "MAC", same: true}
 	if m, err := ipam.ParseMAC(r.MAC); err == nil { // else any is asked for, or nonsense
 		mac = one("MAC", macString(m), p.MAC)
 	}
 	aspects := []aspect{
-		one("network", r.Network, cmp.Or(p.Network, "none")), st.placeAspect(p, r), one("type", r.Type, p.Type),
+		one("network", r.Network, cmp.Or(p.Network, "none")), s.placeAspect(st, p, r), one("type", r.Type, p.Type),
 		one("staging", r.Stage, p.Stage), one("interface", r.IfName, p.IfName), mac, addressAspect(r.IPs, r.NoIP, p),
 		one("MTU", r.MTU, p.MTU), one("VLAN", r.VLAN, p.VLAN),
 		{"trunk", len(r.Trunk) == 0 || slices.Equal(r.Trunk, p.Trunk), r.Trunk, p.Trunk},
@@ -130,7 +130,7 @@ func (st *state) samePort(p *api.Port, r *api.PortRequest) error {
 }
 
 // placeAspect is about the namespace, which may be called by another name.
-func (st *state) placeAspect(p *api.Port, r *api.PortRequest) aspect {
+func (s *Switch) placeAspect(st *state, p *api.Port, r *api.PortRequest) aspect {
 	if r.Netns == "" && r.PID == 0 {
 		return aspect{same: true}
 	}
@@ -138,7 +138,7 @@ func (st *state) placeAspect(p *api.Port, r *api.PortRequest) aspect {
 	if p.Netns == nil {
 		return aspect{"namespace", false, asked, "not known yet"}
 	}
-	path, err := st.netnsPath(r)
+	path, err := s.netnsPath(st, r)
 	var id link.NamespaceID
 	if err == nil {
 		id, err = link.Identify(path)

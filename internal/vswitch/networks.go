@@ -168,13 +168,14 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 		return err
 	}
 	if force {
-		for _, e := range s.endpoints() {
+		err := abreast(s.endpoints(), func(e endpoint) error {
 			if e.net != n {
-				continue
+				return nil
 			}
-			if err := s.DeletePort(ctx, e.port.Name); err != nil {
-				return err
-			}
+			return s.DeletePort(ctx, e.port.Name)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	s.verb.Lock()

@@ -18,11 +18,12 @@ import (
 // AddPort attaches a new port: its record is on disk before its device is made, and again before the answer. After an error
 // nothing is left of it.
 func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error) {
-	s.verb.Lock()
-	defer s.verb.Unlock()
+	s.verb.RLock()
+	defer s.verb.RUnlock()
+	defer s.claims.take(r.Name)()
 	if e, err := s.endpoint(r.Name); err == nil {
 		if r.MayExist {
-			return s.describe(&e), s.samePort(&e.port, &r)
+			return s.describe(&e), s.samePort(&s.state, &e.port, &r)
 		}
 		return api.Port{}, portExists(&e.port)
 	}
@@ -38,9 +39,10 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	if err := s.fail.at("add.planned"); err != nil {
 		return api.Port{}, err
 	}
-	if err := s.state.assign(n, p, &r); err != nil {
+	if err := s.reserve(n, p, &r); err != nil {
 		return api.Port{}, err
 	}
+	defer s.arrived(p)
 	e, err := s.establish(n, p, target)
 	if err != nil {
 		n.release(p)
@@ -48,6 +50,24 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	}
 	s.publishAdded(e)
 	return s.describe(e), nil
+}
+
+// reserve gives the port its addresses and MAC, before others that arrive beside it.
+func (s *Switch) reserve(n *network, p *api.Port, r *api.PortRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.assign(n, p, r)
+	if err == nil {
+		s.arriving[p.Name] = p
+	}
+	return err
+}
+
+// arrived ends what reserve began, for better or worse.
+func (s *Switch) arrived(p *api.Port) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.arriving, p.Name)
 }
 
 func (s *Switch) publishAdded(e *endpoint) {
@@ -106,8 +126,9 @@ func (s *Switch) enter(e *endpoint) {
 
 // DeletePort detaches a port and removes its interface.
 func (s *Switch) DeletePort(_ context.Context, name string) error {
-	s.verb.Lock()
-	defer s.verb.Unlock()
+	s.verb.RLock()
+	defer s.verb.RUnlock()
+	defer s.claims.take(name)()
 	s.mu.RLock()
 	e := s.ports[name]
 	s.mu.RUnlock()
@@ -138,7 +159,7 @@ func (s *Switch) leave(e *endpoint) {
 	}
 }
 
-// remove detaches the port and forgets it. Callers hold verb.
+// remove detaches the port and forgets it. Callers hold verb, or a claim to the port.
 func (s *Switch) remove(e *endpoint) {
 	s.leave(e)
 	s.detach(e)
@@ -232,7 +253,7 @@ func (s *Switch) describe(e *endpoint) api.Port {
 }
 
 // plan turns a request into a port beside those of st, defaults filled in but for its addresses, and opens the namespace it goes
-// into. Callers hold verb.
+// into. Callers hold verb, or share it when st is the state at work.
 func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *link.Namespace, error) {
 	if err := checkPortRequest(n, r); err != nil {
 		return nil, nil, err
@@ -245,7 +266,7 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 		ns, err := link.Host()
 		return p, ns, err
 	}
-	path, err := st.netnsPath(r)
+	path, err := s.netnsPath(st, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -277,11 +298,13 @@ func portOf(n *api.Network, r *api.PortRequest) *api.Port {
 }
 
 // netnsPath resolves --netns and --pid.
-func (st *state) netnsPath(r *api.PortRequest) (string, error) {
+func (s *Switch) netnsPath(st *state, r *api.PortRequest) (string, error) {
 	other, ok := strings.CutPrefix(r.Netns, "container:")
 	if !ok {
 		return link.ResolveSpec(r.Netns, r.PID)
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	e := st.ports[other]
 	if e == nil {
 		return "", noPort(other)
@@ -313,11 +336,19 @@ func (st *state) assign(n *network, p *api.Port, r *api.PortRequest) error {
 
 // checkMAC refuses a MAC that another port of the network has.
 func (st *state) checkMAC(n *network, p *api.Port) error {
+	taken := func(by string) error {
+		err := api.Errorf(api.CodeConflict, "MAC %s belongs to port %s of the same network; choose another with --mac", p.MAC, by)
+		err.Object = by
+		return err
+	}
+	for name, other := range st.arriving {
+		if n != nil && other.Network == n.Name && other.MAC == p.MAC {
+			return taken(name)
+		}
+	}
 	for _, e := range st.ports {
 		if e.net == n && n != nil && e.port.MAC == p.MAC && e.port.ID != p.ID {
-			err := api.Errorf(api.CodeConflict, "MAC %s belongs to port %s of the same network; choose another with --mac", p.MAC, e.port.Name)
-			err.Object = e.port.Name
-			return err
+			return taken(e.port.Name)
 		}
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,5 +128,64 @@ func TestAllDieAtOnce(t *testing.T) {
 	t.Logf("40 ports were gone after %v", time.Since(start))
 	if err := <-done; err != nil {
 		t.Errorf("a stream of two others: %v", err)
+	}
+}
+
+// TestOneOfManyWins: of verbs at the same time that want the same name, MAC, address or interface, one gets it, and the others
+// leave nothing.
+func TestOneOfManyWins(t *testing.T) {
+	lab := netnstest.New(t)
+	d := lab.Daemon()
+	d.Must("add-network", "net1", "--subnet", subnet4)
+	x, y := lab.Container("x"), lab.Container("y")
+	const n = 8
+	atOnce := func(what, code string, f func(i int) error) {
+		t.Helper()
+		var g errgroup.Group
+		var won atomic.Int32
+		for i := range n {
+			g.Go(func() error {
+				err := f(i)
+				e := new(api.Error)
+				if err == nil {
+					won.Add(1)
+				} else if !errors.As(err, &e) || e.Code != code {
+					return err
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil || won.Load() != 1 {
+			t.Errorf("%s: %d of %d won, %v", what, won.Load(), n, err)
+		}
+	}
+	add := func(r api.PortRequest) error {
+		r.Network, r.Type = "net1", portTypes[len(r.Name)%2]
+		_, err := d.Client.AddPort(t.Context(), r)
+		return err
+	}
+	name := func(i int) string { return "ppppppppp"[i:] }
+	ifname := func(i int) string { return fmt.Sprint("eth", i) }
+	for _, tt := range []struct {
+		what string
+		port func(i int) api.PortRequest
+	}{
+		{"name", func(i int) api.PortRequest {
+			return api.PortRequest{Name: "p", Netns: x.Name, IfName: ifname(i), DefaultRoute: "no"}
+		}},
+		{"MAC", func(i int) api.PortRequest {
+			return api.PortRequest{Name: name(i), Netns: x.Name, IfName: ifname(i), DefaultRoute: "no", MAC: "02:00:00:00:00:09"}
+		}},
+		{"address", func(i int) api.PortRequest {
+			return api.PortRequest{Name: name(i), Netns: x.Name, IfName: ifname(i), DefaultRoute: "no", IPs: []netip.Addr{netip.MustParseAddr(b4)}}
+		}},
+		{"interface", func(i int) api.PortRequest { return api.PortRequest{Name: name(i), Netns: y.Name} }},
+	} {
+		atOnce(tt.what, api.CodeConflict, func(i int) error { return add(tt.port(i)) })
+		left := netnstest.Get[[]api.Port](d, "list-ports")
+		if len(left) != 1 || len(x.Links())+len(y.Links()) != 1 {
+			t.Fatalf("%s: %d ports, %d and %d interfaces", tt.what, len(left), len(x.Links()), len(y.Links()))
+		}
+		atOnce("delete, "+tt.what, api.CodeNotFound, func(int) error { return d.Client.DeletePort(t.Context(), left[0].Name) })
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"vswitch/internal/api"
 	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
 	"vswitch/internal/flow"
@@ -71,18 +72,29 @@ type Switch struct {
 	trouble string // why changes can't be kept, as it was last told
 	fresh   bool   // the private namespace is a new one: no device of an earlier daemon is in it
 
-	verb sync.Mutex // held by verbs that change something: one at a time
+	// verb is held by verbs that change something: one at a time. Those that add or delete a single port share it, and hold a
+	// claim to the port's name: ports come and go abreast.
+	verb   sync.RWMutex
+	claims claims
 
-	mu    sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
-	state              // changes only with verb held too
-	byID  map[packet.PortID]*endpoint
-	past  datapath.Counters // of ports that are no more
+	mu     sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
+	state               // changes only with verb held too
+	byID   map[packet.PortID]*endpoint
+	places map[place]*endpoint // by where their interfaces are, those of veths at both ends; also while a verb attaches them
+	past   datapath.Counters   // of ports that are no more
 }
 
 // state is a configuration: the one there is, or the one that a transaction will leave.
 type state struct {
 	networks map[string]*network  // by name
 	ports    map[string]*endpoint // by name
+	arriving map[string]*api.Port // by name, being added: their MACs are taken
+}
+
+// place is where an interface is.
+type place struct {
+	ns    link.NamespaceID
+	index int
 }
 
 // New opens the state and takes over what an earlier daemon kept. Run starts the workers, Restore brings the ports back.
@@ -101,7 +113,8 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
-		state: state{make(map[string]*network), make(map[string]*endpoint)}, byID: make(map[packet.PortID]*endpoint),
+		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port)},
+		byID:  make(map[packet.PortID]*endpoint), places: make(map[place]*endpoint),
 	}
 }
 

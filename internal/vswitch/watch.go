@@ -3,11 +3,14 @@ package vswitch
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
+	"vswitch/internal/port/veth"
 )
 
 // pollInterval is how often namespaces are looked at that our own file descriptor keeps alive.
@@ -84,31 +87,37 @@ func (s *Switch) checkKept() {
 	s.events.Publish("state.error", "", trouble)
 }
 
-// buryGone removes the port whose device is gone. A verb under way may just be about to enter it: it is waited for.
+// buryGone removes the port whose device is gone, and all others of which that is known by now. Verbs under way may just be
+// about to enter one of them: they are waited for.
 func (s *Switch) buryGone(id packet.PortID) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	s.mu.RLock()
-	e := s.byID[id]
-	s.mu.RUnlock()
-	if e != nil {
-		s.bury(e, "its interface or namespace is no more")
+	dead := make(map[packet.PortID]*endpoint)
+	for more := true; more; {
+		// The news of a veth may be of an earlier pair, which had the same number.
+		if e := s.byID[id]; e != nil && (e.dev.kind == api.PortTAP || s.isGone(e)) {
+			dead[id] = e
+		}
+		select {
+		case id = <-s.gone:
+		default:
+			more = false
+		}
 	}
+	_ = abreast(slices.Collect(maps.Values(dead)), func(e *endpoint) error {
+		s.bury(e, "its interface or namespace is no more")
+		return nil
+	})
 }
 
 // pollPinned looks after namespaces that nobody will report dead, because our file descriptor is the last that holds them.
 func (s *Switch) pollPinned() {
+	if len(s.pinned()) == 0 {
+		return
+	}
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	s.mu.RLock()
-	var pinned []*endpoint
-	for _, e := range s.ports {
-		if e.pins {
-			pinned = append(pinned, e)
-		}
-	}
-	s.mu.RUnlock()
-	for _, e := range pinned {
+	for _, e := range s.pinned() {
 		if at, err := link.Identify(e.port.Netns.Path); err == nil && at == e.ns {
 			continue
 		}
@@ -126,6 +135,17 @@ func (s *Switch) pollPinned() {
 	}
 }
 
+func (s *Switch) pinned() (list []*endpoint) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.ports {
+		if e.pins {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // bury removes a port that died: its names and addresses are free again. Callers hold verb.
 func (s *Switch) bury(e *endpoint, why string) {
 	s.remove(e)
@@ -133,30 +153,61 @@ func (s *Switch) bury(e *endpoint, why string) {
 	s.events.Publish("port.gone", e.port.Name, why+"; its names and addresses are free again")
 }
 
-// linkEvent takes the kernel's news of an interface. It runs on the watcher's goroutine, and not while a verb changes
-// something: that would not yet know, or no more, what the news is about.
+// linkEvent takes the kernel's news of an interface. It runs on the watcher's goroutine. Most news is of what verbs do, and
+// known by now. What is not waits for the verbs under way: they would not yet know, or no more, what it is about.
 func (s *Switch) linkEvent(ev link.Event) {
-	s.verb.Lock()
-	defer s.verb.Unlock()
 	switch ev.Kind {
 	case link.LinkChanged:
-		if e := s.endpointByHostIf(ev); e != nil {
+		if !s.isNews(ev) {
+			return
+		}
+		s.verb.Lock()
+		defer s.verb.Unlock()
+		if e, host := s.endpointAt(ev); host {
 			s.lookCarrier(e.dev)
-		} else if e := s.endpointAt(ev); e != nil {
-			s.linkChanged(e, ev.Link)
+		} else if e != nil {
+			s.lookLink(e, ev)
 		}
 	case link.LinkRemoved:
-		if e := s.endpointByHostIf(ev); e != nil {
-			if s.isGone(e) { // else the news is of the pair before, which had the same number
-				s.bury(e, "its veth pair was deleted or its namespace died")
+		e, host := s.endpointAt(ev)
+		if host {
+			s.tellGone(e.id)
+		} else if e != nil {
+			s.verb.Lock()
+			defer s.verb.Unlock()
+			if e, _ := s.endpointAt(ev); e != nil {
+				s.follow(e)
 			}
-		} else if e := s.endpointAt(ev); e != nil {
-			s.follow(e)
 		}
 	case link.NamespaceDied: // TAPs report EPOLLERR, veths LinkRemoved in the private namespace
 	case link.EventsLost:
+		s.verb.Lock()
+		defer s.verb.Unlock()
 		s.log.Warn("the kernel dropped news of interfaces; all are looked at again")
 		s.lookAgain()
+	}
+}
+
+// isNews tells whether an interface of a port is not as we know it.
+func (s *Switch) isNews(ev link.Event) bool {
+	e, host := s.endpointAt(ev)
+	if e == nil {
+		return false
+	}
+	if host {
+		v, ok := e.dev.port.(*veth.Veth)
+		return ok && v.Carrier() != ev.Link.Carrier
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return e.down == ev.Link.Up || e.port.IfName != ev.Link.Name
+}
+
+// lookLink notes how an interface is now: what the event tells may be of before we looked last.
+func (s *Switch) lookLink(e *endpoint, ev link.Event) {
+	st, err := s.watcher.Lookup(ev.Namespace, ev.Link.Index)
+	if err == nil { // else it is gone from there, and that is the next event
+		s.linkChanged(e, st)
 	}
 }
 
@@ -221,29 +272,46 @@ func (s *Switch) lookAgain() {
 	}
 }
 
-// endpointAt finds the port whose interface an event is about.
-func (s *Switch) endpointAt(ev link.Event) *endpoint {
+// endpointAt finds the port whose interface an event is about. host says that it is the switch's end of a veth.
+func (s *Switch) endpointAt(ev link.Event) (e *endpoint, host bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, e := range s.ports {
-		if e.index == ev.Link.Index && e.ns == ev.Namespace && e.dev != nil {
-			return e
-		}
-	}
-	return nil
+	e = s.places[place{ev.Namespace, ev.Link.Index}]
+	return e, e != nil && ev.Namespace == s.private.ID()
 }
 
-// endpointByHostIf finds the veth port whose end in the private namespace an event is about.
-func (s *Switch) endpointByHostIf(ev link.Event) *endpoint {
-	if ev.Namespace != s.private.ID() {
-		return nil
+// placeAt notes where the port's interface is; at zero it is nowhere.
+func (s *Switch) placeAt(e *endpoint, ns link.NamespaceID, index int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unplaceLocked(e, place{e.ns, e.index})
+	e.ns, e.index = ns, index
+	if index != 0 {
+		s.places[place{ns, index}] = e
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, e := range s.ports {
-		if e.dev != nil && e.dev.kind == api.PortVeth && e.dev.index == ev.Link.Index {
-			return e
-		}
+}
+
+// placeHost notes where the switch's end of a veth is.
+func (s *Switch) placeHost(e *endpoint) {
+	if e.dev.kind != api.PortVeth {
+		return
 	}
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.places[place{s.private.ID(), e.dev.index}] = e
+}
+
+func (s *Switch) unplaceHost(e *endpoint) {
+	if e.dev.kind != api.PortVeth {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unplaceLocked(e, place{s.private.ID(), e.dev.index})
+}
+
+func (s *Switch) unplaceLocked(e *endpoint, at place) {
+	if s.places[at] == e {
+		delete(s.places, at)
+	}
 }

@@ -163,6 +163,9 @@ func (v *Veth) downOrGone() error {
 // (noop_enqueue in net/sched/sch_generic.c), so Write refuses it. Safe for concurrent use.
 func (v *Veth) SetCarrier(on bool) { v.deaf.Store(!on) }
 
+// Carrier tells what SetCarrier said last.
+func (v *Veth) Carrier() bool { return !v.deaf.Load() }
+
 // Write sends f to the other end.
 func (v *Veth) Write(f *packet.Frame) error {
 	if v.deaf.Load() {

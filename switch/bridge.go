@@ -18,6 +18,7 @@ type PortConf struct {
 	Isolated bool // exchanges nothing with the network's other isolated ports
 	MTU      int  // bytes at L3
 	MACLimit int  // MACs learned on it; 0 is the network's limit per port
+	Blocked  bool // carries nothing, since frames loop over it. Not for SetPort, which leaves it as it is
 
 	Guard *Guard      // what its frames are held against; nil: nothing
 	Storm flow.Meters // which its floods pass; of this port alone
@@ -32,11 +33,12 @@ type PortConf struct {
 //	safety   each change publishes a new immutable Snapshot and only then raises the generation. Who reads the generation
 //	         before the snapshot thus never keeps an old decision under the new generation
 type Bridge struct {
-	name string
-	fdb  *FDB
-	gen  flow.Generation
-	snap atomic.Pointer[Snapshot]
-	mu   sync.Mutex // held by writers
+	name  string
+	fdb   *FDB
+	loops *Loops
+	gen   flow.Generation
+	snap  atomic.Pointer[Snapshot]
+	mu    sync.Mutex // held by writers
 }
 
 // Snapshot is a bridge's configuration at one moment. It never changes.
@@ -49,7 +51,7 @@ type Snapshot struct {
 
 // NewBridge makes a bridge without ports. Zero limits are the defaults.
 func NewBridge(name string, limits Limits) *Bridge {
-	b := &Bridge{name: name, fdb: NewFDB(limits)}
+	b := &Bridge{name: name, fdb: NewFDB(limits), loops: newLoops()}
 	b.snap.Store(&Snapshot{})
 	return b
 }
@@ -59,6 +61,9 @@ func (b *Bridge) Name() string { return b.name }
 
 // FDB returns the bridge's table of MAC addresses.
 func (b *Bridge) FDB() *FDB { return b.fdb }
+
+// Loops returns the bridge's search for loops.
+func (b *Bridge) Loops() *Loops { return b.loops }
 
 // Gen returns the generation of the configuration: load it before Snapshot.
 func (b *Bridge) Gen() *flow.Generation { return &b.gen }
@@ -78,8 +83,12 @@ func (b *Bridge) SetPorts(confs []PortConf) {
 	copy(ports, s.ports)
 	for _, c := range confs {
 		b.fdb.SetPort(c.ID, c.MACLimit) // before a frame of the port can come
+		b.loops.join(c.ID)
 		i, found := slices.BinarySearchFunc(ports, c.ID, func(p *PortConf, id packet.PortID) int { return cmp.Compare(p.ID, id) })
-		if !found {
+		c.Blocked = false
+		if found {
+			c.Blocked = ports[i].Blocked
+		} else {
 			ports = slices.Insert(ports, i, nil)
 		}
 		ports[i] = &c
@@ -100,6 +109,7 @@ func (b *Bridge) RemovePort(id packet.PortID) {
 		b.publish(slices.Delete(slices.Clone(s.ports), i, i+1), s.noICC)
 	}
 	b.fdb.ForgetPort(id)
+	b.loops.leave(id)
 }
 
 // SetICC says whether the network's ports may reach each other; they may at first.

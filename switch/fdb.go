@@ -16,10 +16,11 @@ import (
 //	limits   MACs learned in all, 1024 of them on one port, and MaxStatic static ones, which count apart and are never
 //	         evicted. A port at its limit gives up its own oldest entry. When the table is full, the port that has most
 //	         gives up its oldest: a flood of addresses costs others nothing that is within an equal share
+//	damping  an address that moves too often stays at one port for a while, see MaxMoves
 //	ageing   a learned entry that was no frame's source for Age, told by its cell, is not found any more; Sweep frees it.
 //	         A flow that leans on it and is hit before the sweep keeps it alive
 //	memory   entries in chunks of 256 that never move, reused for other entries with a higher version, kept as long as the
-//	         FDB; an index of 16 bytes a bucket, at most half full. About 2 MB with 16384 entries
+//	         FDB; an index of 16 bytes a bucket, at most half full. About 2.5 MB with 16384 entries
 //	safety   one mutex. It is taken on the slow path only, twice per decision for some 50 ns (130 for a new entry), and what
 //	         needs the whole table at once (limits, fairness, snapshots) stays simple; a million decisions a second hold it
 //	         a tenth of the time. Sweep and Entries let go of it every chunk
@@ -35,6 +36,7 @@ type FDB struct {
 	learned  int
 	static   int
 	counters Counters
+	flaps    flaps
 
 	never flow.Cell // what a decision leans on that must not be cached
 }
@@ -75,6 +77,8 @@ type Counters struct {
 	EvictedPort   uint64 // entries that made room on a port at its limit
 	EvictedTable  uint64 // entries that made room in a full table
 	RefusedStatic uint64 // sources that a static entry places elsewhere
+	Damped        uint64 // entries that moved too often, once per hold-down
+	Held          uint64 // moves refused during a hold-down
 }
 
 const chunkSize = 256
@@ -88,6 +92,7 @@ type entry struct {
 	key        fdbKey
 	owner      *queue // nil: the slot is free
 	seen       int64  // the cell's LastUsed when the owner's queue last looked at it
+	moves      moves
 	prev, next uint32
 	static     bool
 }
@@ -106,26 +111,11 @@ func (t *FDB) expired(e *entry, now int64) bool {
 	return !e.static && now-e.cell.LastUsed() >= int64(t.limits.Age)
 }
 
-// Learned is what a source address told the FDB.
-type Learned uint8
-
-const (
-	Unchanged     Learned = iota // the address is known on this port
-	New                          // it was not known
-	Moved                        // it was learned on another port
-	RefusedStatic                // a static entry places it on another port, and stays
-	RefusedGone                  // the port is not one of the FDB's: it was removed while its frame was on the way
-)
-
-var learnedNames = [...]string{"unchanged", "new", "moved", "refused: static elsewhere", "refused: port is gone"}
-
-// String returns the outcome in words, for traces.
-func (l Learned) String() string { return learnedNames[l] }
-
 // Learn records that mac was the source of a frame in vlan from port at now, nanoseconds of the datapath's monotonic clock.
-// It returns the entry's cell and version for the flow to lean on with touch, and for Moved and RefusedStatic the port where
-// the address was, or is. With RefusedGone the cell's version never holds. The caller made sure that mac is no group
-// address. Safe for concurrent use.
+// It returns the entry's cell and version for the flow to lean on, with touch when the address is behind port now, and for
+// outcomes that are Elsewhere the port where the address was, or is. With RefusedGone the cell's version never holds; a
+// decision after Damped or Held must not be cached, since nothing tells of a hold-down's end. The caller made sure that mac
+// is no group address. Safe for concurrent use.
 func (t *FDB) Learn(vlan uint16, mac [6]byte, port packet.PortID, now int64) (cell *flow.Cell, version uint64, what Learned, old packet.PortID) {
 	key := makeKey(vlan, mac)
 	t.mu.Lock()
@@ -138,16 +128,25 @@ func (t *FDB) Learn(vlan uint16, mac [6]byte, port packet.PortID, now int64) (ce
 		}
 		slot = t.learn(key, t.ports[port])
 	case Moved:
+		e := t.at(slot)
+		e.moves.count(e.owner.port, now)
 		t.move(slot, t.ports[port])
 	case RefusedStatic:
 		t.counters.RefusedStatic++
+	case Damped:
+		t.damp(slot, port, now)
+	case Held:
+		t.counters.Held++
 	case RefusedGone:
 		t.mu.Unlock()
 		return &t.never, neverVersion, what, old
 	}
 	e := t.at(slot)
-	e.cell.Touch(now)
-	if what != Unchanged {
+	switch what {
+	case Unchanged:
+		e.cell.Touch(now)
+	case New, Moved:
+		e.cell.Touch(now)
 		e.seen = now
 	}
 	cell, version = &e.cell, e.cell.Version()
@@ -179,6 +178,10 @@ func (t *FDB) judge(slot uint32, port packet.PortID, now int64) (what Learned, o
 		return New, 0
 	case e.static:
 		return RefusedStatic, e.owner.port
+	case e.moves.held(now):
+		return Held, e.owner.port
+	case e.moves.exhausted(now):
+		return Damped, e.owner.port
 	}
 	return Moved, e.owner.port
 }
@@ -252,7 +255,7 @@ func (t *FDB) take(key fdbKey, q *queue, static bool) uint32 {
 		}
 	}
 	e := t.at(slot)
-	e.key, e.owner, e.static = key, q, static
+	e.key, e.owner, e.static, e.moves = key, q, static, moves{}
 	t.index.insert(key, slot)
 	t.attach(e, slot)
 	return slot

@@ -8,6 +8,13 @@ import (
 	"vswitch/internal/flow"
 )
 
+// BPDU tells whether dst is an address of spanning tree protocols: 01-80-C2-00-00-00 of bridges, 01-80-C2-00-00-08 of
+// providers' (IEEE 802.1Q 8.6.3), and 01-00-0C-CC-CC-CD of Cisco's per-VLAN one. A container has no say in those.
+func BPDU(dst [6]byte) bool {
+	return dst == [6]byte{0x01, 0x80, 0xc2, 0, 0, 0} || dst == [6]byte{0x01, 0x80, 0xc2, 0, 0, 8} ||
+		dst == [6]byte{0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcd}
+}
+
 // ReservedGroup tells whether dst is one of 01-80-C2-00-00-00 to 0F: addresses for the neighbor on the link itself (STP,
 // pause frames, LACP, 802.1X, LLDP), which no bridge forwards (IEEE 802.1Q 8.6.3).
 func ReservedGroup(dst [6]byte) bool {
@@ -83,7 +90,7 @@ func (s *Snapshot) makeFlood(vlan uint16, isolatedIngress bool) *flow.FloodSet {
 	for _, c := range s.ports {
 		tag, ok := c.Member.Egress(vlan)
 		switch {
-		case !ok || isolatedIngress && c.Isolated:
+		case !ok || c.Blocked || isolatedIngress && c.Isolated:
 		case tag == flow.Untagged:
 			untagged = append(untagged, flow.FloodMember{Port: c.ID, Tag: tag})
 		default:

@@ -30,6 +30,10 @@ type twinEntry struct {
 	mac        [6]byte
 	static     bool
 	used, seen int64
+
+	moved []int64       // when, since it is behind home
+	home  packet.PortID // where it was before the first of them
+	until int64         // the end of its hold-down
 }
 
 // lease is what a flow holds, and which entry it was.
@@ -163,6 +167,10 @@ func (p *pair) learn(vlan uint16, mac [6]byte, port packet.PortID) {
 		want = l2switch.New
 	case e.static:
 		want, wantOld = l2switch.RefusedStatic, at
+	case p.now < e.until:
+		want, wantOld = l2switch.Held, at
+	case len(e.moved) >= l2switch.MaxMoves && p.now-e.moved[0] < int64(l2switch.MoveWindow):
+		want, wantOld = l2switch.Damped, at
 	default:
 		want, wantOld = l2switch.Moved, at
 	}
@@ -188,12 +196,27 @@ func (p *pair) learn(vlan uint16, mac [6]byte, port packet.PortID) {
 		e = &twinEntry{vlan: vlan, mac: mac, seen: p.now}
 		q.learned = append(q.learned, e)
 	case l2switch.Moved:
+		moved, home := e.moved, e.home
+		if len(moved) == 0 || p.now-moved[0] >= int64(l2switch.MoveWindow) {
+			moved, home = nil, at
+		}
 		p.makeRoom(q, true)
 		p.twin.drop(e)
-		e = &twinEntry{vlan: vlan, mac: mac, seen: p.now}
+		e = &twinEntry{vlan: vlan, mac: mac, seen: p.now, moved: append(moved, p.now), home: home}
 		q.learned = append(q.learned, e)
+	case l2switch.Damped:
+		e.until = p.now + int64(l2switch.HoldDown)
+		if home := p.twin.ports[e.home]; home != nil && e.home != at {
+			p.makeRoom(home, true)
+			p.twin.drop(e)
+			c := *e
+			e = &c
+			home.learned = append(home.learned, e)
+		}
 	}
-	e.used = p.now
+	if want != l2switch.Damped && want != l2switch.Held && want != l2switch.RefusedStatic {
+		e.used = p.now
+	}
 	p.leases = append(p.leases, lease{cell, version, e, 0})
 }
 
@@ -331,6 +354,12 @@ func fdbEqualsTwin(t *rapid.T) {
 			vlan, port := p.vlan(), p.port()
 			for range rapid.IntRange(1, 12).Draw(t, "frames") {
 				p.learn(vlan, p.mac(), port)
+			}
+		},
+		"flap": func(t *rapid.T) {
+			vlan, mac := p.vlan(), p.mac()
+			for range rapid.IntRange(1, 15).Draw(t, "moves") {
+				p.learn(vlan, mac, p.port())
 			}
 		},
 		"lookup":    func(*rapid.T) { p.lookup(p.vlan(), p.mac()) },

@@ -100,3 +100,19 @@ func (m *Membership) Egress(vlan uint16) (tag flow.TagOp, ok bool) {
 	}
 	return flow.Tagged, m.VLANs.Has(vlan)
 }
+
+// any returns a VLAN that the port carries, the untagged one if it can be: to see whether its frames come back.
+func (m *Membership) any() uint16 {
+	switch {
+	case !m.Trunk:
+		return m.Access
+	case m.HasNative:
+		return m.Native
+	}
+	for i, w := range m.VLANs {
+		if w != 0 {
+			return uint16(64*i + bits.TrailingZeros64(w))
+		}
+	}
+	return 0
+}

@@ -19,6 +19,7 @@ const (
 const (
 	StateUp           = "up"           // its device is in place and carried by the switch
 	StateDown         = "down"         // its device exists, but its interface was set down
+	StateBlocked      = "blocked"      // frames loop over it: it carries nothing, see Port.Error
 	StateStaged       = "staged"       // --stage: waiting in the staging namespace for the caller to take it
 	StateDisconnected = "disconnected" // its interface is in place without a carrier, on no network
 	StateGone         = "gone"         // its namespace or device died; it is being freed

@@ -299,3 +299,14 @@ func (d *Datapath) Inject(id packet.PortID, frame []byte) {
 	w := s.worker.Load()
 	w.post(func() { w.inject(id, frame) })
 }
+
+// Send writes a finished frame to the port, on its worker. It returns at once; the frame is copied.
+func (d *Datapath) Send(id packet.PortID, frame []byte) {
+	s := d.lookup(id)
+	if s == nil {
+		return
+	}
+	frame = append([]byte(nil), frame...)
+	w := s.worker.Load()
+	w.post(func() { w.send(id, frame) })
+}

@@ -298,3 +298,17 @@ func (w *Worker) inject(id packet.PortID, frame []byte) {
 	w.co.flushAll()
 	w.flushPorts() // or it would wait for the next turn, when the port may be closed
 }
+
+// send writes a frame that came by the mailbox. Its port is looked up again, as in inject.
+func (w *Worker) send(id packet.PortID, frame []byte) {
+	s := w.dp.lookup(id)
+	if s == nil {
+		return
+	}
+	w.hot.Reset()
+	w.hot.Load(nil, frame)
+	if w.hot.Parse() == packet.DropNone {
+		w.write(s, w.hot)
+		w.flushPorts()
+	}
+}

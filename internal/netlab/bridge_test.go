@@ -267,7 +267,7 @@ func TestQinQIsOpaque(t *testing.T) {
 func TestReservedGroups(t *testing.T) {
 	modes(t, func(t *testing.T, lab *netlab.Lab) {
 		c1, c2 := lab.Port("n", "c1"), lab.Port("n", "c2")
-		for _, mac := range []string{"01:80:c2:00:00:00", "01:80:c2:00:00:0e", "01:80:c2:00:00:0f"} {
+		for _, mac := range []string{"01:80:c2:00:00:01", "01:80:c2:00:00:0e", "01:80:c2:00:00:0f"} {
 			c1.Send(packettest.Raw(0x88cc, c1.From(0), packettest.To(mac, "10.0.0.1", 0), packettest.Size(46)))
 		}
 		f := packettest.Raw(0x88cc, c1.From(0), packettest.To("01:80:c2:00:00:10", "10.0.0.1", 0), packettest.Size(46))

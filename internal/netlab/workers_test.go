@@ -9,6 +9,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	l2switch "vswitch/switch"
 )
 
 // Two workers write to one port at once, while the configuration changes: nothing is lost, and each sender's frames come in
@@ -84,6 +85,7 @@ func TestMoveBetweenWorkers(t *testing.T) {
 		c1.Send(to)
 		at.Expect(t, to)
 		other.ExpectNothing(t)
+		lab.Advance(l2switch.MoveWindow / l2switch.MaxMoves) // as often as an address may move
 	}
 }
 

@@ -24,6 +24,9 @@ const (
 	DropBadSourceMAC
 	DropVLANNotMember
 	DropReservedGroup
+	DropBPDU
+	DropPortBlocked
+	DropLoopProbe
 
 	// Source guard.
 	DropSourceMAC
@@ -79,6 +82,9 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropBadSourceMAC:  {"bad_source_mac", "the source MAC is zero or a group address"},
 	DropVLANNotMember: {"vlan_not_member", "the ingress port carries no such VLAN; give it --vlan or --trunk"},
 	DropReservedGroup: {"reserved_group", "01-80-C2-00-00-0x is for the link itself and never forwarded (IEEE 802.1Q 8.6.3)"},
+	DropBPDU:          {"bpdu", "a spanning tree frame: containers have no say in those"},
+	DropPortBlocked:   {"port_blocked", "the ingress port is blocked, since frames loop over it; see 'vsctl events'"},
+	DropLoopProbe:     {"loop_probe", "the switch's own probe for loops came back, and did its work"},
 	DropSourceMAC:     {"source_mac", "source guard: the source MAC is not the port's"},
 	DropSourceIP:      {"source_ip", "source guard: the source address is not one of the port's"},
 	DropARPSpoof:      {"arp_spoof", "source guard: an ARP packet claims a MAC or address that is not the port's"},

@@ -83,7 +83,8 @@ func BadFrames(from, to string) []Bad {
 	add("source is a group", packet.DropBadSourceMAC, UDP(v4()...), set(6, 0x03))
 	add("source is zero", packet.DropBadSourceMAC, UDP(v4()...), set(6, 0, 0, 0, 0, 0, 0))
 	add("source is the destination", packet.DropSamePort, UDP(v4()...), func(f []byte) { copy(f, f[6:12]) })
-	add("to the link itself", packet.DropReservedGroup, UDP(v4()...), set(0, 0x01, 0x80, 0xc2, 0, 0, 0))
+	add("to the link itself", packet.DropReservedGroup, UDP(v4()...), set(0, 0x01, 0x80, 0xc2, 0, 0, 3))
+	add("to a spanning tree", packet.DropBPDU, UDP(v4()...), set(0, 0x01, 0x80, 0xc2, 0, 0, 0))
 	add("cut off within a tag", packet.DropBadVLAN, Raw(packet.EtherTypeQinQ1, v4(Size(3))...))
 	for n := 1; n <= 20; n++ {
 		add(fmt.Sprint(n, " VLAN tags"), packet.DropVLANNotMember, UDP(v4(VLAN(append([]uint16{7}, make([]uint16, n-1)...)...))...))

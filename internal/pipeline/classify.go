@@ -25,6 +25,7 @@ type walk struct {
 	set    *flow.FloodSet
 	absent bool // the decision leans on something that is not there: never cached
 	deep   bool // the decision leans on more of the frame than Key.L2: a stage that looks there sets it
+	held   bool // the decision leans on a source that is held elsewhere for a while: never cached either
 	self   bool // what-if, where nothing is learned: the source would be found behind the ingress
 }
 
@@ -79,12 +80,21 @@ func (w *walk) admit() bool {
 	if k.SrcMAC[0]&1 != 0 || k.SrcMAC == [6]byte{} {
 		return w.drop(stage, packet.DropBadSourceMAC)
 	}
+	if l2switch.BPDU(k.DstMAC) {
+		return w.drop(stage, packet.DropBPDU)
+	}
 	if l2switch.ReservedGroup(k.DstMAC) {
 		return w.drop(stage, packet.DropReservedGroup)
 	}
 	var ok bool
 	if w.vlan, ok = w.in.Member.Ingress(k.VLAN); !ok {
 		return w.drop(stage, packet.DropVLANNotMember)
+	}
+	if w.ownProbe() {
+		return w.drop(stage, packet.DropLoopProbe)
+	}
+	if w.in.Blocked {
+		return w.drop(stage, packet.DropPortBlocked)
 	}
 	if w.f.L3Size > w.in.MTU {
 		return w.drop(stage, packet.DropOverMTU)
@@ -102,16 +112,20 @@ func (w *walk) learn() bool {
 	fdb := w.net.Bridge.FDB()
 	if w.trace != nil {
 		what, old := fdb.Peek(w.vlan, k.SrcMAC, w.in.ID, w.now)
-		w.self = what != l2switch.RefusedStatic && what != l2switch.RefusedGone
+		w.held = what == l2switch.Damped || what == l2switch.Held
+		w.self = what != l2switch.RefusedStatic && what != l2switch.RefusedGone && !w.held
 		w.trace.step(stage, "%s", w.learnText(what, old))
 		return true
 	}
-	cell, version, what, _ := fdb.Learn(w.vlan, k.SrcMAC, w.in.ID, w.now)
-	if cell == nil {
-		w.absent = true
-		return true
+	cell, version, what, old := fdb.Learn(w.vlan, k.SrcMAC, w.in.ID, w.now)
+	w.v.Lean(cell, version, !what.Elsewhere() || what == l2switch.Moved)
+	w.held = what == l2switch.Damped || what == l2switch.Held
+	if what.Elsewhere() {
+		suspicious := w.net.Bridge.Loops().Suspect(w.vlan, w.in.ID, old, w.now)
+		if suspicious || what == l2switch.Damped {
+			w.p.Wake()
+		}
 	}
-	w.v.Lean(cell, version, what != l2switch.RefusedStatic)
 	return true
 }
 
@@ -163,6 +177,10 @@ func (w *walk) decide() bool {
 	if !ok { // learned before its port left the VLAN
 		w.absent = true
 		return w.flood(stage, "destination's port left the VLAN")
+	}
+	if out.Blocked { // the other end of its loop leads there too
+		w.absent = true
+		return w.flood(stage, "destination's port is blocked")
 	}
 	w.out, w.outTag = out, tag
 	if w.trace != nil {
@@ -241,7 +259,7 @@ func (w *walk) output() bool {
 		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
 	}
 	v.L2 = !w.deep
-	v.Cacheable = !w.absent && w.trace == nil && !neverCached(w.f)
+	v.Cacheable = !w.absent && !w.held && w.trace == nil && !neverCached(w.f)
 	w.guardAgain()
 	if w.trace != nil {
 		w.trace.output(w)
@@ -249,8 +267,8 @@ func (w *walk) output() bool {
 	return true
 }
 
-// neverCached tells whether each frame of the kind is decided on its own: those that tables learn from, and those about
-// other flows.
+// neverCached tells whether each frame of the kind is decided on its own: those that tables learn from, those about other
+// flows, and our own probes among the ARP packets.
 func neverCached(f *packet.Frame) bool {
 	k := &f.Key
 	if k.EtherType == packet.EtherTypeARP || f.Flags&packet.FlagICMPError != 0 {

@@ -12,6 +12,7 @@ import (
 // and with Bind and Unbind.
 type Pipeline struct {
 	bound [1 << 16]atomic.Pointer[binding] // by slot of the PortID
+	woken chan struct{}
 }
 
 type binding struct {
@@ -26,7 +27,19 @@ type Network struct {
 }
 
 // New makes a pipeline to which no port is bound.
-func New() *Pipeline { return &Pipeline{} }
+func New() *Pipeline { return &Pipeline{woken: make(chan struct{}, 1)} }
+
+// Woken tells that a decision left something to do with one of the networks: their Bridge.Tend and FDB.TakeFlaps. What it is
+// they know themselves, so that nothing is lost when many things happen before somebody looks.
+func (p *Pipeline) Woken() <-chan struct{} { return p.woken }
+
+// Wake makes Woken tell. It never blocks.
+func (p *Pipeline) Wake() {
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
+}
 
 // Bind says that frames of the port belong to the network. The port is part of the network's bridge by then.
 func (p *Pipeline) Bind(id packet.PortID, n *Network) {

@@ -56,7 +56,9 @@ func (t *Trace) output(w *walk) {
 		t.Verdict += " -> " + strings.Join(t.Outputs, ",")
 	}
 	t.step("11 output", "%s; largest frame %d bytes at L3", t.Verdict, w.v.MaxL3)
-	if w.absent {
+	if w.held {
+		t.step("", "decided anew for each frame, while its source is held elsewhere")
+	} else if w.absent {
 		t.step("", "decided anew for each frame, since it leans on an address not known")
 	} else if neverCached(w.f) {
 		t.step("", "decided anew for each frame of this kind")
@@ -110,6 +112,10 @@ func (w *walk) learnText(what l2switch.Learned, old packet.PortID) string {
 		return fmt.Sprintf("%s would move from %s to %s", mac, w.portName(old), w.in.Name)
 	case l2switch.RefusedStatic:
 		return fmt.Sprintf("%s stays behind %s: static entry", mac, w.portName(old))
+	case l2switch.Damped:
+		return fmt.Sprintf("%s moved too often: it would go back to where it was before, and be held there", mac)
+	case l2switch.Held:
+		return fmt.Sprintf("%s stays behind %s for now: it moved too often", mac, w.portName(old))
 	case l2switch.RefusedGone:
 		return fmt.Sprintf("%s is not learned: %s is being removed", mac, w.in.Name)
 	}

@@ -14,6 +14,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	l2switch "vswitch/switch"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -109,6 +110,34 @@ var traceCases = []traceCase{
 		"in_port=c1,tcp,eth_dst=02:99:00:00:00:01",
 		"in_port=c1,tcp,ip_dst=10.0.0.2",
 		"in_port=c2,arp,arp_tpa=10.0.0.9",
+	}},
+	{"loops", func(t *testing.T) *netlab.Lab {
+		lab := web(t)
+		blocked := lab.Port("web", "c5")
+		if err := lab.FDB("web").AddStatic(0, [6]byte{2, 0x77, 0, 0, 0, 1}, blocked.ID()); err != nil {
+			t.Fatal(err)
+		}
+		blocked.Block()
+		c1, c2 := lab.Find("c1"), lab.Find("c2")
+		for _, p := range []struct {
+			mac   string
+			moves int
+		}{{"02:88:00:00:00:01", l2switch.MaxMoves}, {"02:88:00:00:00:02", l2switch.MaxMoves + 1}} {
+			c1.Send(packettest.ARPRequest(packettest.From(p.mac, "10.0.0.88", 0), c2.To(0)))
+			for i := range p.moves {
+				lab.Settle()
+				[]*netlab.Port{c2, c1}[i%2].Send(packettest.ARPRequest(packettest.From(p.mac, "10.0.0.88", 0), c2.To(0)))
+			}
+		}
+		lab.Settle()
+		return lab
+	}, []string{
+		"in_port=c5,tcp,ip_dst=10.0.0.2",
+		"in_port=c1,tcp,eth_dst=02:77:00:00:00:01",
+		"in_port=c1,arp,arp_tpa=10.0.0.2",
+		"in_port=c2,tcp,eth_src=02:88:00:00:00:01,eth_dst=02:00:00:00:00:01",
+		"in_port=c2,tcp,eth_src=02:88:00:00:00:02,eth_dst=02:00:00:00:00:01",
+		"in_port=c1,tcp,eth_src=02:88:00:00:00:02,ip_dst=10.0.0.2",
 	}},
 	{"drops", func(t *testing.T) *netlab.Lab {
 		lab := web(t, netlab.MTU(1400), netlab.Isolated())

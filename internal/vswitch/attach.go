@@ -146,6 +146,7 @@ func (s *Switch) unbind(e *endpoint) {
 	s.line.Unbind(e.id)
 	if e.net != nil {
 		e.net.line.Bridge.RemovePort(e.id)
+		s.line.Wake() // a port may have been blocked because of this one
 	}
 }
 

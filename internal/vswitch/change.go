@@ -43,6 +43,7 @@ func (s *Switch) change(e *endpoint, n *network, next *api.Port) error {
 	if n != nil && (from != n || was.MAC != next.MAC || !slices.Equal(was.IPs, next.IPs)) {
 		s.announce(e)
 	}
+	s.portUp(e) // it may be in another network or VLAN
 	return nil
 }
 

@@ -19,11 +19,14 @@ import (
 )
 
 // network is a network at work. Once entered it changes only with verb held and under mu; its name, id and line never do.
+// flapsTold is Switch.tend's.
 type network struct {
 	api.Network
 	pools ipam.Pools
 	line  *pipeline.Network
 	count int // ports
+
+	flapsTold int64 // when addresses that flap were last told of, nanoseconds
 }
 
 func isIPv6(p netip.Prefix) bool { return p.IsValid() && p.Addr().Is6() }

@@ -111,10 +111,9 @@ func (s *Switch) realize(n *network, p *api.Port, target *link.Namespace) (*endp
 	return e, nil
 }
 
-// enter makes the endpoint known to the verbs.
+// enter makes the endpoint known to the verbs, and asks whether it has brought a loop.
 func (s *Switch) enter(e *endpoint) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.ports[e.port.Name] = e
 	if e.id != 0 {
 		s.byID[e.id] = e
@@ -122,6 +121,8 @@ func (s *Switch) enter(e *endpoint) {
 	if e.net != nil {
 		e.net.count++
 	}
+	s.mu.Unlock()
+	s.portUp(e)
 }
 
 // DeletePort detaches a port and removes its interface.
@@ -244,6 +245,10 @@ func (s *Switch) describe(e *endpoint) api.Port {
 		p.Status.State = api.StateStaged
 	case e.down:
 		p.Status.State = api.StateDown
+	default:
+		if why := s.blockedBy(e); why != "" {
+			p.Status.State, p.Status.Error = api.StateBlocked, why
+		}
 	}
 	if e.dev != nil {
 		p.Status.Offloads = offloadText(e.dev.offload)

@@ -67,6 +67,7 @@ func (s *Switch) startAll() {
 		if err := s.path.Start(e.id); err != nil {
 			s.log.Error("read a port", "port", e.port.Name, "err", err)
 		}
+		s.portUp(&e) // until now nobody could hear what came back
 	}
 }
 

@@ -179,6 +179,7 @@ func (s *Switch) Run(ctx context.Context) error {
 	g.Go(func() error { return s.path.Run(ctx) })
 	g.Go(func() error { return s.sweep(ctx) })
 	g.Go(func() error { return s.reap(ctx) })
+	g.Go(func() error { return s.tend(ctx) })
 	g.Go(func() error { return s.watcher.Run(ctx, s.linkEvent) })
 	return g.Wait()
 }

@@ -221,6 +221,9 @@ func (s *Switch) linkChanged(e *endpoint, st link.State) {
 		state := map[bool]string{true: "down", false: "up"}[e.down]
 		s.events.Publish("port."+state, e.port.Name, fmt.Sprintf("interface %s was set %s", st.Name, state))
 	}
+	if wasDown && st.Up {
+		s.portUp(e)
+	}
 	if oldName != st.Name {
 		s.events.Publish("port.renamed", e.port.Name, fmt.Sprintf("interface %s is now called %s", oldName, st.Name))
 		s.save(e)

@@ -114,7 +114,7 @@ func TestGuardStopsLies(t *testing.T) {
 // heardBefore tells whether frame arrives at the ear before a lawful broadcast that is sent after it.
 func heardBefore(t *testing.T, ear, socket *netnstest.PacketSocket, mac, ip string, frame []byte) (heard bool) {
 	t.Helper()
-	fence := packettest.ARPRequest(packettest.From(mac, ip, 0), packettest.To(broadcast, "10.9.0.77", 0)).Bytes()
+	fence := packettest.ARPRequest(packettest.From(mac, ip, 0), packettest.To(broadcast, "10.9.0.250", 0)).Bytes()
 	socket.Send(fence)
 	passed := ear.Find(netnstest.Patience, func(f []byte) bool {
 		heard = heard || bytes.Contains(f, frame[len(frame)-20:]) && bytes.Equal(f[:12], frame[:12]) && !bytes.HasPrefix(f, fence)

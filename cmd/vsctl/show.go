@@ -73,6 +73,7 @@ func (a *app) showAll(s api.Show) {
 	a.field("    ", "Kernel", d.Kernel)
 	a.field("    ", "Go", d.Go)
 	a.field("    ", "State", d.StateDir)
+	a.field("    ", "Open files", files(d))
 	for _, record := range d.SetAside {
 		a.field("    ", "Set aside", record)
 	}
@@ -88,6 +89,14 @@ func (a *app) showAll(s api.Show) {
 			a.showPort("", p)
 		}
 	}
+}
+
+// files tells how many ports the limit of open files allows.
+func files(d api.Daemon) string {
+	if d.MaxFiles == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d at most, room for %d more ports", d.MaxFiles, d.MorePorts)
 }
 
 // showNetwork prints a network and those of ports that are its own.

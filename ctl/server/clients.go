@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"vswitch/internal/api"
+	"vswitch/internal/machine"
 )
 
 // Limits of the clients of one socket. docs/api.md states them.
 const (
-	maxClients = 64                     // connections served at a time
+	maxClients = 64                     // connections served at a time, fewer where few files may be open
+	filesEach  = 8                      // of the limit of open files, for each of them
 	forRoot    = maxClients / 8         // of them only root gets
 	maxPerUser = maxClients / 2         // of one user who is not root
 	maxStreams = maxClients / 2         // of them streams of events; the shares above are halved, too
@@ -38,11 +40,20 @@ const (
 type clients struct {
 	net.Listener
 	readOnly bool
+	places   int // of maxClients
 	meter    *metrics
 
 	mu      sync.Mutex
 	open    map[*client]struct{} // guarded by mu; those that have a place
 	refused []*client            // guarded by mu; those that wait for their 503, oldest first
+}
+
+func (s *Server) clients(l net.Listener, readOnly bool) *clients {
+	places := maxClients
+	if files, err := machine.OpenFiles(); err == nil {
+		places = min(places, max(2, files/filesEach))
+	}
+	return &clients{Listener: l, readOnly: readOnly, places: places, meter: s.metrics, open: make(map[*client]struct{})}
 }
 
 // client is a connection with what is known of its other end.
@@ -72,21 +83,21 @@ type share struct {
 }
 
 // shares returns those in which a connection of the peer has to find a place; streams have half of each.
-func (p Peer) shares(streams bool) []share {
-	n, what := 1, "clients are connected"
+func (l *clients) shares(p Peer, streams bool) []share {
+	part, what := l.places, "clients are connected"
 	if streams {
-		n, what = maxClients/maxStreams, "streams of events are open"
+		part, what = l.places*maxStreams/maxClients, "streams of events are open"
 	}
-	all := share{maxClients / n, func(*client) bool { return true },
-		fmt.Sprintf("%d %s, which is the limit: try again later", maxClients/n, what)}
+	all := share{part, func(*client) bool { return true }, fmt.Sprintf("%d %s, which is the limit: try again later", part, what)}
 	if p.root() {
 		return []share{all}
 	}
+	one, users := part*maxPerUser/maxClients, part*(maxClients-forRoot)/maxClients
 	return []share{
-		{maxPerUser / n, func(c *client) bool { return !c.peer.root() && c.peer.UID == p.UID },
-			fmt.Sprintf("%d %s by user %d, which is a user's share: close some", maxPerUser/n, what, p.UID)},
-		{(maxClients - forRoot) / n, func(c *client) bool { return !c.peer.root() },
-			fmt.Sprintf("%d %s by users, and the rest is root's: try again later", (maxClients-forRoot)/n, what)},
+		{one, func(c *client) bool { return !c.peer.root() && c.peer.UID == p.UID },
+			fmt.Sprintf("%d %s by user %d, which is a user's share: close some", one, what, p.UID)},
+		{users, func(c *client) bool { return !c.peer.root() },
+			fmt.Sprintf("%d %s by users, and the rest is root's: try again later", users, what)},
 		all,
 	}
 }
@@ -124,12 +135,12 @@ func (l *clients) makeRoom() bool {
 func (l *clients) admit(c *client) (refusal string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range c.peer.shares(false) {
+	for _, s := range l.shares(c.peer, false) {
 		for end := c.waiting.Add(roomTime); l.countLocked(s.among) >= s.places; {
 			if l.evictLocked(s.among, settled) {
 				continue
 			}
-			if s.places < maxClients || time.Now().After(end) {
+			if s.places < l.places || time.Now().After(end) {
 				return s.full
 			}
 			l.mu.Unlock()
@@ -175,7 +186,7 @@ func (l *clients) refuse(c *client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused = append(l.refused, c)
-	if len(l.refused) > maxRefused {
+	if len(l.refused) > min(maxRefused, l.places) {
 		oldest := l.refused[0]
 		l.leaveLocked(oldest)
 		oldest.SetWriteDeadline(time.Now().Add(time.Millisecond)) // a fresh socket's buffer has room for it
@@ -264,7 +275,7 @@ func (c *client) stream() (end func(), err error) {
 	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
-	for _, s := range c.peer.shares(true) {
+	for _, s := range c.of.shares(c.peer, true) {
 		if c.of.countLocked(func(o *client) bool { return o.state == streaming && s.among(o) }) >= s.places {
 			return nil, api.Errorf(api.CodeUnavailable, "%s", s.full)
 		}

@@ -51,13 +51,13 @@ type servingKey struct{}
 // Serve answers requests on l until ctx ends; then it closes l, ends the event streams, lets requests in flight finish for up to 10 s
 // and returns. What is not done by then is cancelled and cut off, and the error says so. A failing listener is an error too.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return s.listen(ctx, &clients{Listener: l, meter: s.metrics, open: make(map[*client]struct{})})
+	return s.listen(ctx, s.clients(l, false))
 }
 
 // ServeReadOnly is Serve for those who may look only: a request that would change something is refused. It may run beside Serve;
 // its clients have limits of their own, so that they take no place from those who may do more.
 func (s *Server) ServeReadOnly(ctx context.Context, l net.Listener) error {
-	return s.listen(ctx, &clients{Listener: l, readOnly: true, meter: s.metrics, open: make(map[*client]struct{})})
+	return s.listen(ctx, s.clients(l, true))
 }
 
 func (s *Server) listen(ctx context.Context, l *clients) error {

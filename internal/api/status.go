@@ -116,6 +116,8 @@ type Daemon struct {
 	PID        int               `json:"pid"`
 	Started    time.Time         `json:"started"`
 	StateDir   string            `json:"state_dir"`
+	MaxFiles   int               `json:"max_files"`           // limit of open file descriptors
+	MorePorts  int               `json:"more_ports"`          // that it leaves room for
 	SetAside   []string          `json:"set_aside,omitempty"` // records of the state that make no sense, and why
 	LogLost    uint64            `json:"log_lost"`            // lines that its reader was too slow for
 	Workers    int               `json:"workers"`

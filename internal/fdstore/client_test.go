@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -70,6 +71,58 @@ func TestKilledKeeperIsReplaced(t *testing.T) {
 	if diff := cmp.Diff(want, takeAll(t, s)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// A keeper that is killed again and again is replaced at ever longer intervals; each time it is told.
+func TestKeeperThatKeepsDying(t *testing.T) {
+	dir := runDir(t)
+	told := make(chan error, 10)
+	s, err := fdstore.Open(fdstore.Config{Mode: "keeper", Dir: dir, Replaced: func(err error) { told <- err }})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	born := time.Now()
+	for _, least := range []time.Duration{time.Second, 2 * time.Second} {
+		killKeeper(t, dir)
+		if err := <-told; err != nil {
+			t.Errorf("told %v", err)
+		}
+		if age := time.Since(born); age < least-100*time.Millisecond || age > least+5*time.Second {
+			t.Errorf("replaced %v after its start, want %v", age, least)
+		}
+		born = time.Now()
+		if diff := cmp.Diff(map[string]string{"x": "x"}, takeAll(t, s)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "no-keeper"), nil, 0o600))
+	killKeeper(t, dir)
+	wantError(t, s.Put("y", fd), "no keeper today") // a call does not wait
+	must(t, os.Remove(filepath.Join(dir, "no-keeper")))
+	must(t, s.Put("y", fd))
+	if diff := cmp.Diff(map[string]string{"x": "x", "y": "x"}, takeAll(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A keeper that nobody else can reach is replaced, and ends.
+func TestKeeperWhoseSocketIsDeleted(t *testing.T) {
+	dir := runDir(t)
+	s, other := open(t, dir), open(t, dir)
+	fd := memfd(t, "x")
+	defer func() { _ = unix.Close(fd) }()
+	must(t, s.Put("x", fd))
+	s.Check()
+	old := keeperPID(dir)
+	must(t, os.RemoveAll(dir))
+	s.Check()
+	eventually(t, "another keeper holds it", func() bool {
+		s.Check()
+		return keeperPID(dir) != old && cmp.Equal(map[string]string{"x": "x"}, takeAll(t, other))
+	})
+	eventually(t, "the old keeper has ended", func() bool { return unix.Kill(old, 0) != nil })
 }
 
 func TestClosedFDIsNotPutAgain(t *testing.T) {

@@ -1,6 +1,7 @@
 package fdstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -55,12 +56,11 @@ func (c *client) launch() (*net.UnixConn, error) {
 	if last == nil {
 		last = errors.New("still starting")
 	}
-	return nil, fmt.Errorf("start keeper: no answer within %v (%w): run `%s keeper --socket %s` to see why",
-		launchTimeout, last, c.exe, c.socket)
+	return nil, fmt.Errorf("start keeper: no answer on %s within %v: %w", c.socket, launchTimeout, last)
 }
 
 // spawn starts a keeper that outlives this process: it has its own session and none of our fds, environment or
-// directory. One goroutine waits for its end, which comes over the returned channel, so that no zombie stays; that
+// directory, but for a file in memory that takes its last words. One goroutine waits for its end, which comes over the returned channel, so that no zombie stays; that
 // goroutine lives as long as the keeper, even beyond Close.
 func spawn(exe, socket string) (chan error, error) {
 	// What was passed to this process without close-on-exec (a shell's pipe, systemd's sockets) would be kept open, too.
@@ -70,9 +70,16 @@ func spawn(exe, socket string) (chan error, error) {
 	cmd.Dir = "/"
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=20"} // it is idle for days: small rather than fast
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	said, err := unix.MemfdCreate("keeper", unix.MFD_CLOEXEC) // a pipe would need a reader
+	if err != nil {
+		return nil, err
+	}
+	stderr := os.NewFile(uintptr(said), "keeper")
+	cmd.Stderr = stderr
 	started, exited := make(chan error), make(chan error, 1)
 	// A new goroutine, since the caller's thread may be in a container's namespace, which the keeper would pin.
 	go func() {
+		defer stderr.Close()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
@@ -80,7 +87,9 @@ func spawn(exe, socket string) (chan error, error) {
 			if err == nil {
 				err = errors.New("it ended at once")
 			}
-			exited <- err
+			why := make([]byte, 500)
+			n, _ := stderr.ReadAt(why, 0)
+			exited <- fmt.Errorf("%w: %s", err, bytes.TrimSpace(why[:n]))
 		}
 	}()
 	return exited, <-started

@@ -45,23 +45,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-func TestFilesInUse(t *testing.T) {
-	limit, err := OpenFiles()
-	if err != nil || limit < 10 {
-		t.Fatal(limit, err)
-	}
-	before, err := FilesInUse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		f, err := os.Open("/dev/null")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-	}
-	if after, err := FilesInUse(); err != nil || after < before+10 || after >= limit {
-		t.Errorf("%d files after ten more than %d (%v), limit %d", after, before, err, limit)
+func TestOpenFiles(t *testing.T) {
+	if limit, err := OpenFiles(); err != nil || limit < 10 {
+		t.Error(limit, err)
 	}
 }

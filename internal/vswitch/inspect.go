@@ -93,12 +93,16 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 	if s.cfg.MaxSpin >= 0 {
 		spin = s.cfg.MaxSpin.String()
 	}
+	left, limit, err := s.filesLeft()
+	if err != nil {
+		return api.Daemon{}, err
+	}
 	lost := uint64(0)
 	if s.cfg.LogLost != nil {
 		lost = s.cfg.LogLost()
 	}
 	return api.Daemon{
-		LogLost: lost, SetAside: s.setAside(),
+		LogLost: lost, SetAside: s.setAside(), MaxFiles: limit, MorePorts: left,
 		Version: Version, APIVersion: api.Version, Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]),
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
 		Features: s.features(),

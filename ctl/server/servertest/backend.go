@@ -56,7 +56,7 @@ func New() *Backend {
 				FlowEntries: 2, Coalesced: 7}}},
 		Dropped: []api.Drop{{Port: "web", Reason: "vlan", Packets: 1, Sentence: "the frame's VLAN is not carried by the port"}},
 		Self: api.Daemon{Version: "0.1.0", APIVersion: api.Version, Go: "go1.26", Kernel: "6.18.0", PID: 4711, Workers: 2, FDStore: "keeper",
-			Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), StateDir: "/var/lib/vswitch",
+			Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), StateDir: "/var/lib/vswitch", MaxFiles: 524287, MorePorts: 523902,
 			Features: map[string]string{"uso": "yes", "veth-drop": "tcx"}, Options: map[string]string{"flow-cache": "on", "coalesce": "on"}},
 	}
 }

@@ -23,10 +23,23 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 		} else {
 			err = c.DeletePort(ctx, request.Name)
 		}
-		var refused *api.Error
-		if request.IfExists && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
-			r.Unchanged, err = true, nil
-		}
+		r.Unchanged, err = forgive(request.IfExists, err)
+	case *api.NetworkChange:
+		change := *request
+		change.Name = nil
+		n, e := c.SetNetwork(ctx, o.Object(), change)
+		r.Network, err = &n, e
+	case *api.PortChange:
+		change := *request
+		change.Name = nil
+		p, e := c.SetPort(ctx, o.Object(), change)
+		r.Port, err = &p, e
+	case *api.NamedConnect:
+		p, e := c.Connect(ctx, request.Name, request.ConnectRequest)
+		r.Port, err = &p, e
+	case *api.NamedDisconnect:
+		_, err = c.Disconnect(ctx, request.Name, request.DisconnectRequest)
+		r.Unchanged, err = forgive(request.IfExists, err)
 	case *api.FDBRequest:
 		if o.Op == api.OpAddFDB {
 			err = c.AddFDB(ctx, *request)
@@ -37,6 +50,15 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
 	}
 	return r, err
+}
+
+// forgive tells that there was nothing to do, if that is what err says and if it is forgiven.
+func forgive(mayLack bool, err error) (nothing bool, rest error) {
+	var refused *api.Error
+	if mayLack && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
+		return true, nil
+	}
+	return false, err
 }
 
 // Transact carries out several operations: all, or none and then the error says which one failed.

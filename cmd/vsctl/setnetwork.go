@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -9,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"vswitch/ctl"
 	"vswitch/internal/api"
 )
 
@@ -53,13 +51,10 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 		r.Age, r.MACLimit, r.Driver = given(f, "age", &v.Age), given(f, "mac-limit", &v.MACLimit), given(f, "driver", &v.Driver)
 		return errors.Join(oneOf("--masquerade", v.Masquerade, masquerades), anyGiven(cmd))
 	}
-	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-		n, err := c.SetNetwork(ctx, args[0], r)
-		if err != nil {
-			return err
-		}
-		return a.print(n, func() { a.networkLine(n) })
-	})
+	cmd.RunE = a.change(func(args []string) any {
+		r.Name = &args[0]
+		return &r
+	}, func(done api.OperationResult) { a.networkLine(*done.Network) })
 	return cmd
 }
 

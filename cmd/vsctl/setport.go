@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 
 	"github.com/spf13/cobra"
 
-	"vswitch/ctl"
 	"vswitch/internal/api"
 )
 
@@ -29,13 +27,10 @@ VALUE- removes an address, alias, route or label. Type and namespace are for lif
 	}
 	v.register(cmd)
 	cmd.PreRunE = func(*cobra.Command, []string) error { return v.check(cmd) }
-	cmd.RunE = a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-		p, err := c.SetPort(ctx, args[0], v.change)
-		if err != nil {
-			return err
-		}
-		return a.print(p, func() { a.portLine(p) })
-	})
+	cmd.RunE = a.change(func(args []string) any {
+		v.change.Name = &args[0]
+		return &v.change
+	}, func(done api.OperationResult) { a.portLine(*done.Port) })
 	return cmd
 }
 
@@ -99,7 +94,7 @@ func (v *portChange) check(cmd *cobra.Command) error {
 }
 
 func (a *app) connect() *cobra.Command {
-	var r api.ConnectRequest
+	var r api.NamedConnect
 	cmd := &cobra.Command{
 		Use:     "connect PORT NETWORK",
 		GroupID: groupPorts,
@@ -111,14 +106,10 @@ that is another port's there; it gets new addresses and its carrier back. Prints
 		Args:              arguments("PORT", "NETWORK"),
 		ValidArgsFunction: a.complete(portNames, networkNames),
 		PreRunE:           func(cmd *cobra.Command, _ []string) error { return exclusive(cmd, [][]string{{"ip", "no-ip"}}) },
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			r.Network = args[1]
-			p, err := c.Connect(ctx, args[0], r)
-			if err != nil {
-				return err
-			}
-			return a.print(p, func() { a.portLine(p) })
-		}),
+		RunE: a.change(func(args []string) any {
+			r.Name, r.Network = args[0], args[1]
+			return &r
+		}, func(done api.OperationResult) { a.portLine(*done.Port) }),
 	}
 	f := cmd.Flags()
 	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, netip.ParseAddr))
@@ -128,7 +119,7 @@ that is another port's there; it gets new addresses and its carrier back. Prints
 }
 
 func (a *app) disconnect() *cobra.Command {
-	var mayLack bool
+	var r api.NamedDisconnect
 	cmd := &cobra.Command{
 		Use:     "disconnect PORT [NETWORK]",
 		GroupID: groupPorts,
@@ -139,15 +130,11 @@ addresses; these are free again.`,
   vsctl disconnect web net1 --if-exists`,
 		Args:              arguments("PORT", "[NETWORK]"),
 		ValidArgsFunction: a.complete(portNames, networkNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			_, err := c.Disconnect(ctx, args[0], api.DisconnectRequest{Network: first(args[1:])})
-			var refused *api.Error
-			if mayLack && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
-				return nil
-			}
-			return err
-		}),
+		RunE: a.change(func(args []string) any {
+			r.Name, r.Network = args[0], first(args[1:])
+			return &r
+		}, silent),
 	}
-	cmd.Flags().BoolVar(&mayLack, "if-exists", false, "do nothing if there is no such port, or it is on no network")
+	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such port, or it is on no network")
 	return cmd
 }

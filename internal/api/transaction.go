@@ -17,8 +17,12 @@ type Transaction struct {
 // Names of operations: the verbs that change the configuration.
 const (
 	OpAddNetwork = "add-network"
+	OpSetNetwork = "set-network"
 	OpDelNetwork = "del-network"
 	OpAddPort    = "add-port"
+	OpSetPort    = "set-port"
+	OpConnect    = "connect"
+	OpDisconnect = "disconnect"
 	OpDelPort    = "del-port"
 	OpAddFDB     = "add-fdb"
 	OpDelFDB     = "del-fdb"
@@ -27,7 +31,8 @@ const (
 // MaxOperations is how many operations a transaction can have.
 const MaxOperations = 10000
 
-// Operation is one verb and what it is asked. Its JSON is that of the request with one more key, "op".
+// Operation is one verb and what it is asked. Its JSON is that of the request with one more key, "op". A change says by its key
+// "name" what it is about.
 type Operation struct {
 	Op      string
 	Request any // a pointer to the type that requests has for Op
@@ -36,8 +41,12 @@ type Operation struct {
 // requests are the operations that there are, and what each takes.
 var requests = map[string]func() any{
 	OpAddNetwork: func() any { return new(NetworkRequest) },
+	OpSetNetwork: func() any { return new(NetworkChange) },
 	OpDelNetwork: func() any { return new(DeleteRequest) },
 	OpAddPort:    func() any { return new(PortRequest) },
+	OpSetPort:    func() any { return new(PortChange) },
+	OpConnect:    func() any { return new(NamedConnect) },
+	OpDisconnect: func() any { return new(NamedDisconnect) },
 	OpDelPort:    func() any { return new(DeleteRequest) },
 	OpAddFDB:     func() any { return new(FDBRequest) },
 	OpDelFDB:     func() any { return new(FDBRequest) },
@@ -53,6 +62,19 @@ type DeleteRequest struct {
 	IfExists bool   `json:"if_exists,omitempty"` // that there is none is no error
 }
 
+// NamedConnect is a ConnectRequest in a transaction.
+type NamedConnect struct {
+	Name string `json:"name"` // of the port
+	ConnectRequest
+}
+
+// NamedDisconnect is a DisconnectRequest in a transaction.
+type NamedDisconnect struct {
+	Name string `json:"name"` // of the port
+	DisconnectRequest
+	IfExists bool `json:"if_exists,omitempty"` // that there is none, or that it is on no network, is no error
+}
+
 // TransactionResult tells what a transaction did or, with DryRun, would do.
 type TransactionResult struct {
 	DryRun  bool              `json:"dry_run,omitempty"`
@@ -64,8 +86,8 @@ type OperationResult struct {
 	Op        string   `json:"op"`
 	Object    string   `json:"object"`              // name of the network or port, or the MAC address
 	Unchanged bool     `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
-	Network   *Network `json:"network,omitempty"`   // of add-network
-	Port      *Port    `json:"port,omitempty"`      // of add-port
+	Network   *Network `json:"network,omitempty"`   // of add-network and set-network
+	Port      *Port    `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
 }
 
 // Object returns the name of what the operation is about.
@@ -77,10 +99,25 @@ func (o *Operation) Object() string {
 		return r.Name
 	case *DeleteRequest:
 		return r.Name
+	case *NetworkChange:
+		return named(r.Name)
+	case *PortChange:
+		return named(r.Name)
+	case *NamedConnect:
+		return r.Name
+	case *NamedDisconnect:
+		return r.Name
 	case *FDBRequest:
 		return r.MAC
 	}
 	return ""
+}
+
+func named(name *string) string {
+	if name == nil {
+		return ""
+	}
+	return *name
 }
 
 // MarshalJSON writes the request with the key "op".

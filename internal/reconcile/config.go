@@ -81,7 +81,7 @@ func (c *comparison) network(name string) {
 	keys, detail := differences(have, want)
 	switch {
 	case len(keys) == 0:
-	case slices.ContainsFunc(keys, func(k string) bool { return forLife(api.KindNetwork, k) }):
+	case hasForLife(api.NetworkChange{}, keys) || overlap(have, want):
 		c.replaced[name] = true
 		c.add(api.ActionReplace, api.KindNetwork, name, "", detail, keys)
 	default:
@@ -105,7 +105,7 @@ func (c *comparison) port(name string) {
 	}
 	switch {
 	case len(keys) == 0:
-	case slices.ContainsFunc(keys, func(k string) bool { return forLife(api.KindPort, k) }):
+	case hasForLife(api.PortChange{}, keys) || slices.Contains(want.IPs, netip.Prefix{}): // nobody chooses for a port at work
 		c.add(api.ActionReplace, api.KindPort, name, want.Network, detail, keys)
 	default:
 		c.add(api.ActionChange, api.KindPort, name, want.Network, detail, keys)
@@ -209,6 +209,14 @@ func text(v reflect.Value) string {
 		return subnets(x)
 	case []netip.Prefix:
 		return addresses(x)
+	case []api.Route:
+		var all []string
+		for _, r := range x {
+			all = append(all, fmt.Sprintf("%v via %v", r.Prefix, r.Via))
+		}
+		return join(all)
+	case []string:
+		return join(slices.Clone(x))
 	}
 	if k := v.Kind(); (k == reflect.Slice || k == reflect.Map) && v.Len() == 0 || k == reflect.Pointer && v.IsNil() || k == reflect.String && v.Len() == 0 {
 		return "-"
@@ -229,7 +237,13 @@ func addresses(list []netip.Prefix) string {
 			all = append(all, "automatic")
 		}
 	}
-	return cmp.Or(strings.Join(all, " "), "-")
+	return join(all)
+}
+
+// join makes one text of a list whose order is of no meaning.
+func join(list []string) string {
+	slices.Sort(list)
+	return cmp.Or(strings.Join(list, " "), "-")
 }
 
 func subnets(list []api.Subnet) string {
@@ -250,8 +264,34 @@ func subnets(list []api.Subnet) string {
 	if len(all) == 0 {
 		return "no subnet"
 	}
-	return strings.Join(all, " ")
+	return join(all)
 }
 
-// forLife tells whether a network or port has what the key names for life.
-func forLife(kind, key string) bool { return true }
+// changedBy are keys of networks and ports that changes call otherwise.
+var changedBy = map[string]string{"no_icc": "icc", "subnets": "add_subnets", "ips": "add_ips", "routes": "add_routes", "aliases": "add_aliases"}
+
+// forLife are keys that changes have, but only to be refused.
+var forLife = map[string]bool{"driver": true, "network": true, "type": true, "netns": true}
+
+// hasForLife tells whether an object has for life what one of the keys names: then the change, a type of package api, has no such
+// key.
+func hasForLife(change any, keys []string) bool {
+	known := make(map[string]bool)
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(change)) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known[key] = !forLife[key]
+	}
+	return slices.ContainsFunc(keys, func(k string) bool { return !known[cmp.Or(changedBy[k], k)] })
+}
+
+// overlap tells whether a subnet that comes overlaps one that goes: then the one can't come before the other goes.
+func overlap(have, want *api.Network) bool {
+	for _, h := range have.Subnets {
+		for _, w := range want.Subnets {
+			if !w.Prefix.IsValid() || h.Prefix != w.Prefix && h.Prefix.Overlaps(w.Prefix) {
+				return true
+			}
+		}
+	}
+	return len(have.Subnets) == 0 && slices.Contains(want.Subnets, api.Subnet{})
+}

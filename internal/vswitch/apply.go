@@ -25,7 +25,7 @@ func (s *Switch) Apply(ctx context.Context, c api.Config, o api.ApplyOptions) (a
 	if err := s.checkStrays(changes, want); err != nil {
 		return out, err
 	}
-	operations := operations(changes, c, havePorts, want)
+	operations := operations(changes, c, have, want)
 	if len(operations) > 0 {
 		if _, err := s.transact(ctx, api.Transaction{Operations: operations, DryRun: o.DryRun}); err != nil {
 			return out, err
@@ -104,16 +104,14 @@ func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) 
 	return nil
 }
 
-// operations turns changes into the operations of a transaction: first all that goes, then all that comes. A port that is replaced
+// operations turns changes into the operations of a transaction: first all that goes, then all that changes or comes. A port that is replaced
 // gets the addresses again that it had.
-func operations(changes []reconcile.Change, c api.Config, have map[string]*api.Port, want reconcile.Config) []api.Operation {
-	wanted := make(map[string]*api.Port)
-	for i := range want.Ports {
-		wanted[want.Ports[i].Name] = &want.Ports[i]
-	}
+func operations(changes []reconcile.Change, c api.Config, have, want reconcile.Config) []api.Operation {
+	had, wanted := index(have.Ports, portName), index(want.Ports, portName)
+	at := changesInPlace(changes, have, want)
 	var gone, goneNets, come, ports, entries []api.Operation
 	for _, x := range changes {
-		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action != api.ActionDelete
+		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
 		switch x.Kind {
 		case api.KindNetwork:
 			if goes {
@@ -132,7 +130,7 @@ func operations(changes []reconcile.Change, c api.Config, have map[string]*api.P
 				r := c.Networks[x.Network].Ports[x.Name].PortRequest
 				r.Name, r.Network = x.Name, x.Network
 				if goes {
-					keepAddresses(&r, have[x.Name], wanted[x.Name])
+					keepAddresses(&r, had[x.Name], wanted[x.Name])
 				}
 				ports = append(ports, api.Operation{Op: api.OpAddPort, Request: &r})
 			}
@@ -145,7 +143,7 @@ func operations(changes []reconcile.Change, c api.Config, have map[string]*api.P
 			}
 		}
 	}
-	return slices.Concat(gone, goneNets, come, byPlace(ports), entries)
+	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries)
 }
 
 // keepAddresses asks for the addresses that the port had, as far as they are wanted.

@@ -179,8 +179,44 @@ func TestApplyChanges(t *testing.T) {
 + port e on net3: in $c4
 + fdb 02:00:00:00:00:77 on net3: at e
 `, "--no-delete")
-	if got := l.containers[0].Link("eth0").Index; got != a {
-		t.Errorf("port a was never changed, but its interface was made anew: %d, was %d", got, a)
+	l.apply(`networks:
+  net1:
+    subnets: [10.9.0.0/24, 10.12.0.0/24]
+    gateways: [10.9.0.254]
+    mtu: 1300
+    age: 60
+    icc: false
+    labels: {x: "y"}
+    ports:
+      a: {netns: $c0, ips: [10.12.0.9], ifname: lan0, isolated: true, aliases: [www], routes: [10.99.0.0/16 via 10.12.0.1], labels: {k: v}}
+`, `- fdb 02:00:00:00:00:78 on net1: in VLAN 10 at a
+- port e on net3
+- network net3
+~ network net1: subnets 10.9.0.0/24 gateway 10.9.0.1 -> 10.12.0.0/24 gateway 10.12.0.1 10.9.0.0/24 gateway 10.9.0.254, mtu 1500 -> 1300, no_icc false -> true, age 300 -> 60, labels - -> {x:y}
+~ port a on net1: ifname eth0 -> lan0, ips 10.9.0.2/24 -> 10.12.0.9/24, mtu 1500 -> 1300, isolated false -> true, routes - -> 10.99.0.0/16 via 10.12.0.1, aliases - -> www, labels - -> {k:v}
+`)
+	if got := l.containers[0].Link("lan0"); got == nil || got.Index != a {
+		t.Errorf("port a was changed in place, but its interface is %v, was %d", got, a)
+	} else if got.MTU != 1300 || strings.Join(got.Prefixes(), " ") != "10.12.0.9/24" {
+		t.Errorf("the interface of port a is %v", got)
+	}
+	if out := l.containers[0].Run("ip", "route", "show", "default"); !strings.Contains(out, "via 10.12.0.1 dev lan0") {
+		t.Errorf("the default route of port a is %q", out)
+	}
+	l.apply(`networks:
+  net1:
+    subnets: [10.12.0.0/24]
+    gateways: [10.12.0.254]
+    ports:
+      a: {netns: $c0, ips: [10.12.0.9], ifname: lan0, vlan: 7}
+`, `~ network net1: subnets 10.12.0.0/24 gateway 10.12.0.1 10.9.0.0/24 gateway 10.9.0.254 -> 10.12.0.0/24 gateway 10.12.0.254, mtu 1300 -> 1500, no_icc true -> false, age 60 -> 300, labels {x:y} -> -
+~ port a on net1: mtu 1300 -> 1500, vlan 0 -> 7, isolated true -> false, routes 10.99.0.0/16 via 10.12.0.1 -> -, aliases www -> -, labels {k:v} -> -
+`)
+	if out := l.containers[0].Run("ip", "route", "show", "default"); !strings.Contains(out, "via 10.12.0.254 dev lan0") {
+		t.Errorf("the default route of port a is %q", out)
+	}
+	if got := l.containers[0].Link("lan0").Index; got != a {
+		t.Errorf("port a was changed in place, but its interface was made anew: %d, was %d", got, a)
 	}
 }
 

@@ -3,10 +3,10 @@ package vswitch
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,22 +18,24 @@ import (
 
 // carry is a transaction under way from what is to what its draft wants, in this order:
 //
-//  1. its intent on disk, in one write: ports to be made as being added, ports in their way as to be made again
-//  2. ports that are in the way of new ones leave
-//  3. new ports are attached
+//  1. its intent on disk, in one write: ports to be made as being added, ports in their way as to be made again, ports to be
+//     changed with what they are to be
+//  2. ports that are in the way leave
+//  3. ports are changed, then new ones attached
 //  4. static entries of the MAC tables
 //  5. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
-//  6. the verbs see the new configuration; the other ports leave
+//  6. the verbs see the new configuration, networks heed theirs; the other ports leave
 //
 // A failure up to 5 is undone in reverse order. 6 can't fail.
 type carry struct {
 	s       *Switch
 	d       *draft
-	before  []*endpoint // ports that go in step 2
-	after   []*endpoint // ports that go in step 6
-	new     []*endpoint // of the draft, without a device
-	changed []*endpoint // of the draft, with another configuration than at work
-	joined  []*endpoint // new ports at work
+	before  []*endpoint             // ports that go in step 2
+	after   []*endpoint             // ports that go in step 6
+	new     []*endpoint             // of the draft, without a device
+	changed []*endpoint             // of the draft, otherwise than at work
+	joined  []*endpoint             // new ports at work
+	was     map[*endpoint]*api.Port // what ports at work were before they were changed
 	undo    []func() error
 }
 
@@ -43,7 +45,7 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 		return err
 	}
 	c := s.compare(d)
-	for _, step := range []func(context.Context) error{c.record, c.clear, c.attach, c.place, c.commit} {
+	for _, step := range []func(context.Context) error{c.record, c.clear, c.change, c.attach, c.place, c.commit} {
 		if err := step(ctx); err != nil {
 			return c.rollback(err)
 		}
@@ -55,25 +57,28 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 
 // compare finds out what differs between what is at work and the draft.
 func (s *Switch) compare(d *draft) *carry {
-	c := &carry{s: s, d: d}
+	c := &carry{s: s, d: d, was: make(map[*endpoint]*api.Port)}
 	byID := make(map[string]*endpoint, len(d.ports))
 	for _, e := range d.ports {
 		byID[e.port.ID] = e
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(d.made), func(a, b string) int { return d.made[a] - d.made[b] }) {
-		if e := byID[id]; e != nil {
+		if e := byID[id]; e != nil && s.live(e) == nil {
 			c.new = append(c.new, e)
 		}
 	}
-	blocks := inTheWay(c.new)
+	for id, e := range byID {
+		if live := s.live(e); live != nil && (s.alters(e) || !slices.Equal(live.port.StaticFDB, e.port.StaticFDB)) {
+			c.changed = append(c.changed, byID[id])
+		}
+	}
+	blocks := inTheWay(slices.Concat(c.new, c.changed))
 	for _, e := range s.ports {
 		switch now := byID[e.port.ID]; {
 		case now == nil && blocks(e):
 			c.before = append(c.before, e)
 		case now == nil:
 			c.after = append(c.after, e)
-		case now != e:
-			c.changed = append(c.changed, now)
 		}
 	}
 	for _, list := range [][]*endpoint{c.before, c.after, c.changed} {
@@ -82,6 +87,15 @@ func (s *Switch) compare(d *draft) *carry {
 		})
 	}
 	return c
+}
+
+// alters tells whether a port of the draft differs from the one at work in more than static entries, if only by the gateway of its
+// network.
+func (s *Switch) alters(e *endpoint) bool {
+	live := s.live(e)
+	was, is := live.port, e.port
+	was.StaticFDB, is.StaticFDB = nil, nil
+	return !reflect.DeepEqual(was, is) || live.dev != nil && !reflect.DeepEqual(s.placing(live.net, &was), s.placing(e.net, &is))
 }
 
 // inTheWay tells which ports can't stay beside the new ones for a moment: those in the namespace of one, where names and routes
@@ -113,7 +127,7 @@ func inTheWay(ports []*endpoint) func(*endpoint) bool {
 
 // record is step 1.
 func (c *carry) record(context.Context) error {
-	if len(c.new)+len(c.before) == 0 {
+	if len(c.new)+len(c.before)+len(c.changed) == 0 {
 		return nil
 	}
 	err := c.s.store.Update(func(tx *store.Tx) error {
@@ -127,6 +141,11 @@ func (c *carry) record(context.Context) error {
 				return err
 			}
 		}
+		for _, e := range c.changed {
+			if err := tx.PutPort(c.changing(e)); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -134,6 +153,21 @@ func (c *carry) record(context.Context) error {
 	}
 	c.undo = append(c.undo, c.strike)
 	return c.s.fail.at("transaction.recorded")
+}
+
+// changing is the record of a port that is about to be changed. How to go back from a network that the store does not have, or not
+// so, can't be told from the record: a start makes such a port anew.
+func (c *carry) changing(e *endpoint) store.PortRecord {
+	live := c.s.live(e)
+	r := store.PortRecord{Port: live.port, Phase: store.PhasePresent}
+	switch {
+	case !c.s.alters(e):
+	case e.net != nil && c.s.networks[e.net.Name] != e.net:
+		r.Remake = true
+	default:
+		r.Next = &e.port
+	}
+	return r
 }
 
 // strike is the undo of record. A port that could not be made again stays to be made by the next start.
@@ -144,11 +178,12 @@ func (c *carry) strike() error {
 				return err
 			}
 		}
-		for _, e := range c.before {
-			if e := c.s.ports[e.port.Name]; e.dev == nil {
+		for _, e := range slices.Concat(c.before, c.changed) {
+			live := c.s.ports[e.port.Name]
+			if live.dev == nil {
 				continue
 			}
-			if err := tx.PutPort(store.PortRecord{Port: c.s.ports[e.port.Name].port, Phase: store.PhasePresent}); err != nil {
+			if err := tx.PutPort(store.PortRecord{Port: live.port, Phase: store.PhasePresent}); err != nil {
 				return err
 			}
 		}
@@ -200,7 +235,49 @@ func (c *carry) join(e *endpoint) (*endpoint, error) {
 	return c.s.attach(e.net, &e.port, ns)
 }
 
-// attach is step 3.
+// change is the first half of step 3.
+func (c *carry) change(ctx context.Context) error {
+	for _, e := range c.changed {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !c.s.alters(e) {
+			continue
+		}
+		live, net, next := c.s.live(e), c.s.atWork(e.net), e.port
+		was, from := live.port, live.net
+		c.was[live] = &was
+		next.StaticFDB = was.StaticFDB
+		old, wanted := c.s.placing(from, &was), c.s.placing(e.net, &next)
+		c.undo = append(c.undo, func() error {
+			err := c.s.enact(live, from, &was, wanted, old, nil)
+			if from != net {
+				c.s.restoreStatic(live)
+			}
+			return err
+		})
+		if err := c.s.enact(live, net, &next, old, wanted, c.s.fail); err != nil {
+			return c.d.blame(e.port.ID, plainly(err))
+		}
+		if err := c.s.fail.at("transaction.changed"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atWork returns the network that is at work, or will be, in place of one of the draft.
+func (s *Switch) atWork(n *network) *network {
+	if n == nil {
+		return nil
+	}
+	if live := s.networks[n.Name]; live != nil && live.ID == n.ID {
+		return live
+	}
+	return n
+}
+
+// attach is the second half of step 3.
 func (c *carry) attach(ctx context.Context) error {
 	for _, e := range c.new {
 		if err := ctx.Err(); err != nil {
@@ -210,6 +287,7 @@ func (c *carry) attach(ctx context.Context) error {
 		if err != nil {
 			return c.d.blame(e.port.ID, plainly(err))
 		}
+		live.net = c.s.atWork(live.net)
 		c.joined = append(c.joined, live)
 		c.undo = append(c.undo, func() error { c.s.detach(live); return nil })
 		if err := c.s.fail.at("transaction.attached"); err != nil {
@@ -225,8 +303,9 @@ func (c *carry) place(context.Context) error {
 		c.unplace(e, e.port.StaticFDB)
 	}
 	for _, now := range c.changed {
-		live := c.s.live(now)
-		c.unplace(live, without(live.port.StaticFDB, now.port.StaticFDB))
+		if live := c.s.live(now); live.net != nil { // else they went with the network
+			c.unplace(live, without(live.port.StaticFDB, now.port.StaticFDB))
+		}
 	}
 	for _, now := range c.changed {
 		live := c.s.live(now)
@@ -271,124 +350,4 @@ func (c *carry) unplace(e *endpoint, rows []api.StaticMAC) {
 		}
 		c.undo = append(c.undo, func() error { return fdb.AddStatic(r.VLAN, mac, e.id) })
 	}
-}
-
-// commit is step 5.
-func (c *carry) commit(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	err := c.s.store.Update(func(tx *store.Tx) error {
-		var errs []error
-		for _, n := range c.newNetworks() {
-			errs = append(errs, tx.PutNetwork(n.Network))
-		}
-		for _, n := range c.goneNetworks() {
-			errs = append(errs, tx.DeleteNetwork(n.ID))
-		}
-		for _, e := range c.before {
-			errs = append(errs, tx.DeletePort(e.port.ID))
-		}
-		for _, e := range c.after {
-			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhaseDeleting}))
-		}
-		for _, e := range slices.Concat(c.joined, c.changed) {
-			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhasePresent}))
-		}
-		return errors.Join(errs...)
-	})
-	if err != nil {
-		return err
-	}
-	c.s.passing("transaction.committed")
-	return nil
-}
-
-func (c *carry) newNetworks() []*network  { return missing(c.d.networks, c.s.networks) }
-func (c *carry) goneNetworks() []*network { return missing(c.s.networks, c.d.networks) }
-
-// missing returns the networks of a that b does not have, by name.
-func missing(a, b map[string]*network) (list []*network) {
-	for name, n := range a {
-		if other := b[name]; other == nil || other.ID != n.ID {
-			list = append(list, n)
-		}
-	}
-	slices.SortFunc(list, func(a, b *network) int { return strings.Compare(a.Name, b.Name) })
-	return list
-}
-
-// show is the first half of step 6.
-func (c *carry) show() {
-	s, added, gone := c.s, c.newNetworks(), c.goneNetworks()
-	for _, e := range c.after {
-		s.leave(e)
-	}
-	s.mu.Lock()
-	for _, n := range gone {
-		delete(s.networks, n.Name)
-	}
-	for _, n := range added {
-		s.networks[n.Name] = n
-	}
-	for _, now := range c.changed {
-		s.live(now).port = now.port
-	}
-	s.mu.Unlock()
-	for _, e := range c.joined {
-		s.enter(e)
-	}
-	for _, e := range slices.Concat(c.before, c.after) {
-		s.events.Publish("port.deleted", e.port.Name, "from network "+cmp.Or(e.port.Network, "none"))
-	}
-	for _, n := range gone {
-		s.events.Publish("network.deleted", n.Name, "")
-	}
-	for _, n := range added {
-		s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
-	}
-	for _, e := range c.joined {
-		s.publishAdded(e)
-	}
-}
-
-// finish is the second half.
-func (c *carry) finish() {
-	for _, r := range c.d.forget {
-		if mac, err := ipam.ParseMAC(r.MAC); err == nil {
-			c.d.networks[r.Network].line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
-		}
-	}
-	for _, e := range c.after {
-		c.s.detach(e)
-		c.s.passing("transaction.dropped")
-	}
-	if len(c.after) == 0 {
-		return
-	}
-	err := c.s.store.Update(func(tx *store.Tx) error {
-		for _, e := range c.after {
-			if err := tx.DeletePort(e.port.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		c.s.log.Error("delete the records of ports; the next start will finish it", "err", err)
-	}
-}
-
-// rollback undoes what was done, last first, and adds to the error what came of that.
-func (c *carry) rollback(err error) error {
-	whole := true
-	for _, f := range slices.Backward(c.undo) {
-		if undone := f(); undone != nil {
-			err, whole = fmt.Errorf("%w; and %w", err, undone), false
-		}
-	}
-	if whole {
-		err = fmt.Errorf("%w; nothing was changed", err)
-	}
-	return err
 }

@@ -24,25 +24,13 @@ func (s *Switch) Connect(_ context.Context, name string, r api.ConnectRequest) (
 		return api.Port{}, err
 	}
 	if e.net != nil {
-		return s.connected(e, &r)
+		return s.describe(e), connected(e, &r)
 	}
-	next := e.port
-	next.Network, next.MTU = n.Name, min(e.port.MTU, n.MTU)
-	if err := checkPortRequest(n, requestOf(&next)); err != nil {
+	next, err := s.connecting(e, n, &r)
+	if err != nil {
 		return api.Port{}, err
 	}
-	switch {
-	case r.NoIP && len(r.IPs) > 0:
-		return api.Port{}, errBothIPs()
-	case !r.NoIP:
-		if next.IPs, err = n.pools.Assign(name, r.IPs, time.Now()); err != nil {
-			return api.Port{}, err
-		}
-	}
-	if err = s.chooseMAC(n, &next); err == nil {
-		err = s.change(e, n, &next)
-	}
-	if err != nil {
+	if err := s.change(e, n, next); err != nil {
 		n.giveBack(next.IPs)
 		return api.Port{}, err
 	}
@@ -50,21 +38,42 @@ func (s *Switch) Connect(_ context.Context, name string, r api.ConnectRequest) (
 	return s.describe(e), nil
 }
 
+// connecting returns the port as it will be on the network; its addresses are the port's from here on.
+func (st *state) connecting(e *endpoint, n *network, r *api.ConnectRequest) (next *api.Port, err error) {
+	p := e.port
+	p.Network, p.MTU = n.Name, min(e.port.MTU, n.MTU)
+	if err := checkPortRequest(n, requestOf(&p)); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.NoIP && len(r.IPs) > 0:
+		return nil, errBothIPs()
+	case !r.NoIP:
+		if p.IPs, err = n.pools.Assign(p.Name, r.IPs, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	if err := st.chooseMAC(n, &p); err != nil {
+		n.giveBack(p.IPs)
+		return nil, err
+	}
+	return &p, nil
+}
+
 // connected answers for a port that is on a network already.
-func (s *Switch) connected(e *endpoint, r *api.ConnectRequest) (api.Port, error) {
+func connected(e *endpoint, r *api.ConnectRequest) error {
 	switch name := e.port.Name; {
 	case e.port.Network != r.Network:
-		return api.Port{}, inUse(name, "port %s is on network %s: 'vsctl disconnect %s' first", name, e.port.Network, name)
+		return inUse(name, "port %s is on network %s: 'vsctl disconnect %s' first", name, e.port.Network, name)
 	case !r.MayExist:
-		return api.Port{}, inUse(name, "port %s is on network %s already; --may-exist takes that for done", name, r.Network)
+		return inUse(name, "port %s is on network %s already; --may-exist takes that for done", name, r.Network)
 	}
-	err := firstDifference("port", e.port.Name, "set-port", []aspect{addressAspect(r.IPs, r.NoIP, &e.port)})
-	return s.describe(e), err
+	return firstDifference("port", e.port.Name, "set-port", []aspect{addressAspect(r.IPs, r.NoIP, &e.port)})
 }
 
 // chooseMAC keeps the port's MAC, unless another port of the network has it.
-func (s *Switch) chooseMAC(n *network, p *api.Port) error {
-	err := s.checkMAC(n, p)
+func (st *state) chooseMAC(n *network, p *api.Port) error {
+	err := st.checkMAC(n, p)
 	for _, way := range []string{"", ipam.MACRandom} {
 		if err == nil {
 			break
@@ -74,7 +83,7 @@ func (s *Switch) chooseMAC(n *network, p *api.Port) error {
 			return e
 		}
 		p.MAC = macString(mac)
-		err = s.checkMAC(n, p)
+		err = st.checkMAC(n, p)
 	}
 	return err
 }
@@ -89,21 +98,31 @@ func (s *Switch) Disconnect(_ context.Context, name string, r api.DisconnectRequ
 		return api.Port{}, err
 	}
 	was, n := e.port, e.net
-	switch {
-	case n == nil:
-		return api.Port{}, api.Errorf(api.CodeNotFound, "port %s is on no network; 'vsctl connect %s NETWORK' puts it on one", name, name)
-	case r.Network != "" && r.Network != n.Name:
-		return api.Port{}, inUse(name, "port %s is on network %s, not on %.70q", name, n.Name, r.Network)
+	next, err := disconnecting(e, &r)
+	if err != nil {
+		return api.Port{}, err
 	}
-	next := was
-	next.Network, next.IPs, next.StaticFDB = "", nil, nil
-	if err := s.change(e, nil, &next); err != nil {
+	if err := s.change(e, nil, next); err != nil {
 		s.restoreStatic(e)
 		return api.Port{}, err
 	}
 	n.release(&was)
 	s.events.Publish("port.disconnected", name, fmt.Sprintf("from network %s; its interface %s stays", n.Name, next.IfName))
 	return s.describe(e), nil
+}
+
+// disconnecting returns the port as it will be on no network.
+func disconnecting(e *endpoint, r *api.DisconnectRequest) (*api.Port, error) {
+	name := e.port.Name
+	switch {
+	case e.net == nil:
+		return nil, api.Errorf(api.CodeNotFound, "port %s is on no network; 'vsctl connect %s NETWORK' puts it on one", name, name)
+	case r.Network != "" && r.Network != e.net.Name:
+		return nil, inUse(name, "port %s is on network %s, not on %.70q", name, e.net.Name, r.Network)
+	}
+	next := e.port
+	next.Network, next.IPs, next.StaticFDB = "", nil, nil
+	return &next, nil
 }
 
 func errBothIPs() error { return invalid("an address and no address are both asked for") }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
@@ -18,7 +17,7 @@ type draft struct {
 	s       *Switch
 	all     []api.Operation
 	undo    []func()         // gives back to pools of addresses, or takes from them again
-	made    map[string]int   // id of a new port -> its operation's number
+	made    map[string]int   // id of a port that is added or changed -> number of the operation, of several the first
 	forget  []api.FDBRequest // learned MACs to be forgotten
 	results []outcome        // of the operations so far
 }
@@ -38,7 +37,7 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 	return d, nil
 }
 
-// blame says which operation failed: the one that made the port with that id.
+// blame says which operation failed: the one that made or changed the port with that id.
 func (d *draft) blame(id string, err error) error { return d.blameNumber(d.made[id], err) }
 
 func (d *draft) blameNumber(i int, err error) error {
@@ -61,8 +60,16 @@ func (d *draft) operate(o *api.Operation) error {
 	switch r := o.Request.(type) {
 	case *api.NetworkRequest:
 		x, err = d.addNetwork(r)
+	case *api.NetworkChange:
+		x, err = d.setNetwork(r)
 	case *api.PortRequest:
 		x, err = d.addPort(r)
+	case *api.PortChange:
+		x, err = d.setPort(r)
+	case *api.NamedConnect:
+		x, err = d.connect(r)
+	case *api.NamedDisconnect:
+		x, err = d.disconnect(r)
 	case *api.DeleteRequest:
 		if o.Op == api.OpDelNetwork {
 			x, err = d.deleteNetwork(r)
@@ -157,7 +164,7 @@ func (d *draft) addPort(r *api.PortRequest) (outcome, error) {
 	}
 	d.undo = append(d.undo, func() { n.pools.Return(p.IPs) })
 	d.ports[p.Name] = &endpoint{port: *p, net: n, ns: target.ID()}
-	d.made[p.ID] = len(d.results)
+	d.charge(p.ID)
 	return outcome{port: p}, nil
 }
 
@@ -192,16 +199,9 @@ func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
 // drop takes the port out of the draft. Its addresses and names are free for later operations.
 func (d *draft) drop(e *endpoint) {
 	delete(d.ports, e.port.Name)
-	if e.net == nil {
-		return
+	if e.net != nil {
+		d.release(e, e.port.IPs)
 	}
-	name, ips, pools := e.port.Name, e.port.IPs, e.net.pools
-	if d.s.live(e) == nil {
-		pools.Return(ips) // nobody has seen them
-	} else {
-		pools.Release(name, ips, time.Now())
-	}
-	d.undo = append(d.undo, func() { _ = pools.Restore(name, ips) }) // an error: it did not have them
 }
 
 // live returns the endpoint of the same port as it is at work; nil when it is a new one.

@@ -27,7 +27,7 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	if err != nil {
 		return api.Network{}, err
 	}
-	next, err := s.reconceive(n, &r)
+	next, err := s.reconceive(&s.state, n, &r)
 	if err != nil {
 		return api.Network{}, err
 	}
@@ -49,16 +49,21 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	s.mu.Lock()
 	n.Network, n.pools = *next, pools
 	s.mu.Unlock()
-	n.line.Bridge.FDB().SetLimits(limitsOf(next))
-	if was.NoICC != next.NoICC {
-		n.line.Bridge.SetICC(!next.NoICC)
-	}
-	s.events.Publish("network.changed", name, changesText(&was, next))
+	s.heed(n, &was)
 	return s.describeNetwork(n), nil
 }
 
-// reconceive returns the network that the change asks for, if its ports can live with it.
-func (s *Switch) reconceive(n *network, r *api.NetworkChange) (*api.Network, error) {
+// heed makes the bridge do what is new of the network, and tells of it.
+func (s *Switch) heed(n *network, was *api.Network) {
+	n.line.Bridge.FDB().SetLimits(limitsOf(&n.Network))
+	if was.NoICC != n.NoICC {
+		n.line.Bridge.SetICC(!n.NoICC)
+	}
+	s.events.Publish("network.changed", n.Name, changesText(was, &n.Network))
+}
+
+// reconceive returns the network that the change asks for, if the ports that st has on it can live with it.
+func (s *Switch) reconceive(st *state, n *network, r *api.NetworkChange) (*api.Network, error) {
 	next := n.Network
 	switch {
 	case r.Name != nil && *r.Name != n.Name:
@@ -79,7 +84,7 @@ func (s *Switch) reconceive(n *network, r *api.NetworkChange) (*api.Network, err
 	next.Router, next.Masquerade = cmp.Or(next.Router, "main"), cmp.Or(next.Masquerade, "auto")
 	next.Age, next.MACLimit = cmp.Or(next.Age, int(l2switch.DefaultAge/time.Second)), cmp.Or(next.MACLimit, l2switch.DefaultMACs)
 	next.Labels = mergeLabels(next.Labels, r.Labels)
-	others, host, err := s.takenPrefixes(&s.state, &next)
+	others, host, err := s.takenPrefixes(st, &next)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +105,11 @@ func (s *Switch) reconceive(n *network, r *api.NetworkChange) (*api.Network, err
 	if err := checkNetworkRequest(&request); err != nil {
 		return nil, err
 	}
-	return &next, s.checkPorts(n, &next)
+	return &next, st.checkPorts(n, &next)
 }
 
 // checkPorts refuses changes that a port of the network leans against. Each can be told to let go.
-func (s *Switch) checkPorts(n *network, next *api.Network) error {
+func (st *state) checkPorts(n *network, next *api.Network) error {
 	gateways := func(n *api.Network, p *api.Port) []netip.Addr {
 		if n.NoGateway || p.DefaultRoute == "no" || p.NoConfig {
 			return nil
@@ -112,7 +117,8 @@ func (s *Switch) checkPorts(n *network, next *api.Network) error {
 		return gatewaysOf(n.Subnets, p.IPs)
 	}
 	ipv6 := slices.ContainsFunc(next.Subnets, func(s api.Subnet) bool { return isIPv6(s.Prefix) })
-	for _, e := range s.endpoints() {
+	for _, name := range slices.Sorted(maps.Keys(st.ports)) {
+		e := st.ports[name]
 		if e.net != n {
 			continue
 		}

@@ -21,7 +21,7 @@ func (s *Switch) SetPort(_ context.Context, name string, r api.PortChange) (api.
 	if err != nil {
 		return api.Port{}, err
 	}
-	next, given, err := s.altered(e, &r)
+	next, given, err := s.state.altered(e, &r)
 	if err != nil {
 		return api.Port{}, err
 	}
@@ -55,7 +55,7 @@ func (s *Switch) working(name string) (*endpoint, error) {
 }
 
 // altered returns the port that the change asks for, and the addresses that it got on top; after an error they are given back.
-func (s *Switch) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Prefix, error) {
+func (st *state) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Prefix, error) {
 	next := e.port
 	if err := refuseFixed(&next, r); err != nil {
 		return nil, nil, err
@@ -94,7 +94,7 @@ func (s *Switch) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Pre
 		var mac [6]byte
 		if mac, err = ipam.ChooseMAC(*r.MAC, next.IPs, rand.Reader); err == nil {
 			next.MAC = macString(mac)
-			err = s.checkMAC(e.net, &next)
+			err = st.checkMAC(e.net, &next)
 		}
 	}
 	if err != nil {

@@ -42,14 +42,16 @@ func (l *swapLab) back() {
 	l.t.Helper()
 	r := l.run("del-port b2 --if-exists -- del-network net2 --force --if-exists -- " +
 		"add-port net1 b --netns $B --type $T --ip " + b4 + " -- add-port net1 c --netns $C --type $T --ip 10.9.0.4 -- " +
-		"add-fdb net1 02:00:00:00:00:77 c -- add-fdb net1 02:00:00:00:00:78 b")
+		"add-fdb net1 02:00:00:00:00:77 c -- add-fdb net1 02:00:00:00:00:78 b -- " +
+		"set-network net1 --mtu 1500 --age 300 -- set-port a --mtu 1500 --label x=y --label z-")
 	if r.Code != 0 {
 		l.t.Fatalf("state before: %s", r.Err)
 	}
 }
 
 const swap = "del-port b -- del-port c -- add-network net2 --subnet 10.10.0.0/24 -- add-port net1 b2 --netns $B --type $T --ip " + b4 +
-	" -- add-port net2 d --netns $E --type $T -- add-fdb net1 02:00:00:00:00:77 b2"
+	" -- add-port net2 d --netns $E --type $T -- add-fdb net1 02:00:00:00:00:77 b2" +
+	" -- set-port a --mtu 1400 --label x- --label z=1 -- set-port b2 --mtu 1400 --isolated -- set-network net1 --mtu 1400 --age 77"
 
 // state is all that a user configured, without what the daemon observes but for the interfaces' numbers.
 func (l *swapLab) state() api.Show {
@@ -84,12 +86,15 @@ func (l *swapLab) want(step, names string) {
 		l.t.Fatalf("%s: ports %s, want %s", step, got, names)
 	}
 	ping(l.Lab, l.a, b4)
-	static, c, e := "02:00:00:00:00:77 c, 02:00:00:00:00:78 b", 1, 0
+	static, c, e, mtu := "02:00:00:00:00:77 c, 02:00:00:00:00:78 b", 1, 0, 1500
 	if names == namesAfter {
-		static, c, e = "02:00:00:00:00:77 b2", 0, 1
+		static, c, e, mtu = "02:00:00:00:00:77 b2", 0, 1, 1400
 		l.e.Run("ip", "addr", "show", "dev", "eth0", "to", "10.10.0.2")
 	} else {
 		ping(l.Lab, l.a, "10.9.0.4")
+	}
+	if got := l.a.Link("eth0").MTU; got != mtu {
+		l.t.Errorf("%s: the MTU of a is %d, want %d", step, got, mtu)
 	}
 	var rows []string
 	for _, r := range netnstest.Get[[]api.FDBEntry](l.d, "fdb", "net1") {
@@ -143,7 +148,7 @@ func TestTransactionRefused(t *testing.T) {
 	l.d.Must("add-network", "auto", "--subnet", "10.11.0.0/24")
 	before, link := l.state(), l.b.Link("eth0").Index
 	for _, tt := range []struct{ name, add, words string }{
-		{"name taken", "add-port net1 a --netns $E", "operation 7 of 7 (add-port a): port a already exists"},
+		{"name taken", "add-port net1 a --netns $E", "operation 10 of 10 (add-port a): port a already exists"},
 		{"used before", "add-port net1 b2 --netns $E", "port b2 already exists"},
 		{"address taken", "add-port net1 x --netns $E --ip " + b4 + " --ifname x", "taken by port b2"},
 		{"MAC taken", "add-port net1 x --netns $E --ifname x --mac 02:42:0a:09:00:03", "belongs to port b2"},
@@ -152,6 +157,13 @@ func TestTransactionRefused(t *testing.T) {
 		{"no namespace", "add-port net1 x --netns nowhere", "nowhere"},
 		{"deleted before", "del-port c", "no port"},
 		{"in use", "del-network net1", "network net1 has 2 ports"},
+		{"set what went", "set-port c --mtu 1400", "no port"},
+		{"set too much", "set-port b2 --mtu 1401", "larger than the 1400 of network net1"},
+		{"set to an address taken", "set-port a --ip " + b4, "taken by port b2"},
+		{"set a subnet that overlaps", "set-network net2 --subnet 10.9.0.0/25", "overlaps 10.9.0.0/24 of network net1"},
+		{"set under ports", "set-network net1 --subnet 10.9.0.0/24-", "has address 10.9.0."},
+		{"disconnect what is new", "disconnect b2", "is added by the same transaction"},
+		{"connect what is connected", "connect a net2", "disconnect a' first"},
 		{"overlap", "add-network x --subnet 10.10.0.128/25", "overlaps 10.10.0.0/24 of network net2"},
 		{"static elsewhere", "add-fdb net1 02:00:00:00:00:77 a", "behind port b2 already"},
 		{"static on another network", "add-fdb net2 02:00:00:00:00:79 a", "is on network net1"},
@@ -190,11 +202,12 @@ func TestErrorInTransaction(t *testing.T) {
 				l.d.Env = []string{"VSWITCH_FAILPOINT=" + step + ":error"}
 				l.d.Start()
 				r := l.run(swap)
-				if r.Code != 1 || !strings.Contains(r.Err, "failpoint "+step) {
+				if r.Code != 1 || !strings.Contains(r.Err, "failpoint "+step) ||
+					strings.HasPrefix(step, "set.") && !strings.Contains(r.Err, "operation 7 of 9 (set-port a)") {
 					t.Fatalf("%s: exit code %d, %q", step, r.Code, r.Err)
 				}
 				if strings.HasPrefix(step, "attach.") { // and so did the attempt to bring b back
-					if !strings.Contains(r.Err, "operation 4 of 6 (add-port b2)") || !strings.Contains(r.Err, "port b could not be brought back") {
+					if !strings.Contains(r.Err, "operation 4 of 9 (add-port b2)") || !strings.Contains(r.Err, "port b could not be brought back") {
 						t.Errorf("%s: %q", step, r.Err)
 					}
 					l.d.Env = nil
@@ -212,7 +225,8 @@ func TestErrorInTransaction(t *testing.T) {
 
 // stepsBefore are failpoints up to the point from which a restart goes on, stepsAfter those after it.
 var (
-	stepsBefore = []string{"transaction.planned", "transaction.recorded", "transaction.cleared", "attach.created", "attach.kept",
+	stepsBefore = []string{"transaction.planned", "transaction.recorded", "transaction.cleared", "set.left", "set.configured", "set.bound",
+		"transaction.changed", "attach.created", "attach.kept",
 		"attach.placed", "attach.plugged", "transaction.attached", "transaction.placed"}
 	stepsAfter = []string{"transaction.committed", "detach.condemned", "transaction.dropped"}
 )

@@ -36,6 +36,18 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 		} else {
 			err = b.DeletePort(ctx, request.Name)
 		}
+	case *api.NetworkChange:
+		n, e := b.SetNetwork(ctx, o.Object(), *request)
+		r.Network, err = &n, e
+	case *api.PortChange:
+		p, e := b.SetPort(ctx, o.Object(), *request)
+		r.Port, err = &p, e
+	case *api.NamedConnect:
+		p, e := b.Connect(ctx, request.Name, request.ConnectRequest)
+		r.Port, err = &p, e
+	case *api.NamedDisconnect:
+		p, e := b.Disconnect(ctx, request.Name, request.DisconnectRequest)
+		r.Port, err = &p, e
 	case *api.FDBRequest:
 		if o.Op == api.OpAddFDB {
 			err = b.AddFDB(ctx, *request)

@@ -1,0 +1,175 @@
+package vswitch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"vswitch/internal/api"
+	"vswitch/internal/ipam"
+	"vswitch/internal/store"
+)
+
+// commit is step 5.
+func (c *carry) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := c.s.store.Update(func(tx *store.Tx) error {
+		var errs []error
+		for _, n := range slices.Concat(c.newNetworks(), c.changedNetworks()) {
+			errs = append(errs, tx.PutNetwork(n.Network))
+		}
+		for _, n := range c.goneNetworks() {
+			errs = append(errs, tx.DeleteNetwork(n.ID))
+		}
+		for _, e := range c.before {
+			errs = append(errs, tx.DeletePort(e.port.ID))
+		}
+		for _, e := range c.after {
+			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhaseDeleting}))
+		}
+		for _, e := range slices.Concat(c.joined, c.changed) {
+			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhasePresent}))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		return err
+	}
+	c.s.passing("transaction.committed")
+	return nil
+}
+
+func (c *carry) newNetworks() []*network  { return missing(c.d.networks, c.s.networks) }
+func (c *carry) goneNetworks() []*network { return missing(c.s.networks, c.d.networks) }
+
+// changedNetworks returns those of the draft that are otherwise than at work.
+func (c *carry) changedNetworks() (list []*network) {
+	for _, name := range slices.Sorted(maps.Keys(c.d.networks)) {
+		n := c.d.networks[name]
+		if live := c.s.atWork(n); live != n && !reflect.DeepEqual(live.Network, n.Network) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// missing returns the networks of a that b does not have, by name.
+func missing(a, b map[string]*network) (list []*network) {
+	for name, n := range a {
+		if other := b[name]; other == nil || other.ID != n.ID {
+			list = append(list, n)
+		}
+	}
+	slices.SortFunc(list, func(a, b *network) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// show is the first half of step 6.
+func (c *carry) show() {
+	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
+	for _, e := range c.after {
+		s.leave(e)
+	}
+	s.mu.Lock()
+	for _, n := range gone {
+		delete(s.networks, n.Name)
+	}
+	for _, n := range added {
+		s.networks[n.Name] = n
+	}
+	for _, now := range c.changed {
+		s.live(now).port.StaticFDB = now.port.StaticFDB
+	}
+	s.mu.Unlock()
+	for _, n := range changed {
+		live := s.atWork(n)
+		was := live.Network
+		s.mu.Lock()
+		live.Network, live.pools = n.Network, n.pools
+		s.mu.Unlock()
+		s.heed(live, &was)
+	}
+	for _, e := range c.joined {
+		s.enter(e)
+	}
+	for _, e := range slices.Concat(c.before, c.after) {
+		s.events.Publish("port.deleted", e.port.Name, "from network "+cmp.Or(e.port.Network, "none"))
+	}
+	for _, n := range gone {
+		s.events.Publish("network.deleted", n.Name, "")
+	}
+	for _, n := range added {
+		s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
+	}
+	for _, now := range c.changed {
+		if live := s.live(now); c.was[live] != nil {
+			s.tellChanged(live, c.was[live])
+		}
+	}
+	for _, e := range c.joined {
+		s.publishAdded(e)
+	}
+}
+
+// tellChanged tells users, and the port's network, what has changed.
+func (s *Switch) tellChanged(e *endpoint, was *api.Port) {
+	switch p := &e.port; {
+	case was.Network == p.Network:
+		s.events.Publish("port.changed", p.Name, changesText(was, p))
+	case p.Network == "":
+		s.events.Publish("port.disconnected", p.Name, fmt.Sprintf("from network %s; its interface %s stays", was.Network, p.IfName))
+	default:
+		s.events.Publish("port.connected", p.Name, fmt.Sprintf("to network %s as %s, %s", p.Network, p.IfName, p.MAC))
+	}
+	if e.net != nil && (was.Network != e.port.Network || was.MAC != e.port.MAC || !slices.Equal(was.IPs, e.port.IPs)) {
+		s.announce(e)
+	}
+}
+
+// finish is the second half.
+func (c *carry) finish() {
+	for _, r := range c.d.forget {
+		if mac, err := ipam.ParseMAC(r.MAC); err == nil {
+			c.d.networks[r.Network].line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
+		}
+	}
+	for _, e := range c.after {
+		c.s.detach(e)
+		c.s.passing("transaction.dropped")
+	}
+	if len(c.after) == 0 {
+		return
+	}
+	err := c.s.store.Update(func(tx *store.Tx) error {
+		for _, e := range c.after {
+			if err := tx.DeletePort(e.port.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		c.s.log.Error("delete the records of ports; the next start will finish it", "err", err)
+	}
+}
+
+// rollback undoes what was done, last first, and adds to the error what came of that.
+func (c *carry) rollback(err error) error {
+	whole := true
+	for _, f := range slices.Backward(c.undo) {
+		if undone := f(); undone != nil {
+			err, whole = fmt.Errorf("%w; and %w", err, undone), false
+		}
+	}
+	if whole {
+		err = fmt.Errorf("%w; nothing was changed", err)
+	}
+	return err
+}

@@ -201,46 +201,48 @@ func TestInterfaceChanged(t *testing.T) {
 	}
 }
 
-// TestProcessDies: the process whose namespace was asked for ends before its port is made.
+// TestProcessDies: the process whose namespace was asked for ends before its port is made, and while it is.
 func TestProcessDies(t *testing.T) {
-	t.Parallel()
 	for _, typ := range portTypes {
-		t.Run(typ, func(t *testing.T) {
-			lab := netnstest.New(t)
-			d := lab.NewDaemon()
-			fifo := filepath.Join(filepath.Dir(d.State), "fifo")
-			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			d.Env = []string{"VSWITCH_FAILPOINT=add.planned:wait=" + fifo}
-			d.Start()
-			d.Must("add-network", "net1", "--subnet", subnet4)
-			victim := exec.Command("cat")
-			victim.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-			in, err := victim.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := victim.Start(); err != nil {
-				t.Fatal(err)
-			}
-			added := make(chan netnstest.Result)
-			go func() {
-				added <- d.Vsctl("add-port", "net1", "b", "--pid", strconv.Itoa(victim.Process.Pid), "--type", typ, "--ip", b4)
-			}()
-			reached := openFIFO(t, fifo)
-			in.Close()
-			_ = victim.Wait()
-			reached.Close()
-			if r := <-added; r.Code == 0 { // the daemon held the namespace a little longer than its process did
-				waitEvent(t, lab, d, "port.gone", "b")
-			}
-			d.Stop()
-			d.Env = nil
-			d.Start()
-			c := lab.Container("c")
-			d.Join("net1", "b", c, "--type", typ, "--ip", b4)
-			d.Must("del-port", "b")
-		})
+		for _, point := range []string{"add.planned", "attach.created", "attach.kept", "attach.placed"} {
+			t.Run(typ+" "+point, func(t *testing.T) {
+				t.Parallel()
+				lab := netnstest.New(t)
+				d := lab.NewDaemon()
+				fifo := filepath.Join(filepath.Dir(d.State), "fifo")
+				if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				d.Env = []string{"VSWITCH_FAILPOINT=" + point + ":wait=" + fifo}
+				d.Start()
+				d.Must("add-network", "net1", "--subnet", subnet4)
+				victim := exec.Command("cat")
+				victim.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+				in, err := victim.StdinPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := victim.Start(); err != nil {
+					t.Fatal(err)
+				}
+				added := make(chan netnstest.Result)
+				go func() {
+					added <- d.Vsctl("add-port", "net1", "b", "--pid", strconv.Itoa(victim.Process.Pid), "--type", typ, "--ip", b4)
+				}()
+				reached := openFIFO(t, fifo)
+				in.Close()
+				_ = victim.Wait()
+				reached.Close()
+				if r := <-added; r.Code == 0 { // the daemon held the namespace a little longer than its process did
+					waitEvent(t, lab, d, "port.gone", "b")
+				}
+				d.Stop()
+				d.Env = nil
+				d.Start()
+				c := lab.Container("c")
+				d.Join("net1", "b", c, "--type", typ, "--ip", b4)
+				d.Must("del-port", "b")
+			})
+		}
 	}
 }

@@ -49,15 +49,15 @@ const (
 // is full again). Each packet takes a token, a super-frame as many as it has segments: it passes while there is one, and what it
 // takes too much is owed. In any time of T seconds thus at most Rate*T + burst packets pass, and the last super-frame.
 //
-// Take belongs to the worker that reads the port; a port changes its worker between two turns only. The rest is safe for
-// concurrent use.
+// Take is for one worker at a time, the one that reads the port. Where two meet, as when the port moves, nothing breaks: the bucket may
+// lose count of a frame.
 type Meter struct {
 	Kind StormKind
 	Rate int // packets per second
 
-	interval int64 // nanoseconds per packet
-	slack    int64 // how far ahead full may be while there is a token
-	full     int64 // when the bucket is full again, nanoseconds
+	interval int64        // nanoseconds per packet
+	slack    int64        // how far ahead full may be while there is a token
+	full     atomic.Int64 // when the bucket is full again, nanoseconds
 	dropped  atomic.Uint64
 }
 
@@ -73,11 +73,12 @@ func (m *Meter) Burst() int { return max(m.Rate/10, minBurst) }
 
 // Take tells whether a frame of n packets may pass at now, and if so takes its tokens.
 func (m *Meter) Take(now int64, n int) bool {
-	if m.full-now > m.slack {
+	full := m.full.Load()
+	if full-now > m.slack {
 		m.dropped.Add(uint64(n))
 		return false
 	}
-	m.full = max(m.full, now) + int64(n)*m.interval
+	m.full.Store(max(full, now) + int64(n)*m.interval)
 	return true
 }
 

@@ -46,7 +46,7 @@ func TestMeterRate(t *testing.T) {
 			m := flow.NewMeter(flow.StormMulticast, c.rate)
 			const seconds = 10
 			now, passed, sent := int64(0), 0, 0
-			for ; now < seconds*second && sent < 1e7; now += c.step {
+			for ; now < seconds*second && sent < 2e6; now += c.step {
 				sent += c.size
 				if m.Take(now, c.size) {
 					passed += c.size

@@ -26,7 +26,7 @@ func (s *Switch) FDB(_ context.Context, name string) ([]api.FDBEntry, error) {
 		fdb := n.line.Bridge.FDB()
 		fdb.Sweep(now) // what is not listed is not in use either
 		for _, e := range fdb.Entries() {
-			row := api.FDBEntry{Network: n.Name, VLAN: e.VLAN, MAC: macString(e.MAC), Port: portName(e.Port), Origin: "static"}
+			row := api.FDBEntry{Network: n.line.Name, VLAN: e.VLAN, MAC: macString(e.MAC), Port: portName(e.Port), Origin: "static"}
 			if !e.Static {
 				row.Origin, row.Age = "learned", int(max(0, time.Duration(now-e.LastUsed)).Seconds())
 			}

@@ -18,7 +18,8 @@ import (
 	"vswitch/internal/pipeline"
 )
 
-// network is a network at work. Once entered it changes only with verb held and under mu; its name, id and line never do.
+// network is a network at work. Once entered it changes only with verb held and under mu, but for its line, which also has its
+// name for those who hold neither.
 // flapsTold is Switch.tend's.
 type network struct {
 	api.Network

@@ -36,7 +36,7 @@ func TestManyVerbsAtOnce(t *testing.T) {
 		})
 	}
 	for i := range 4 {
-		c, dying := lab.Container("c"), lab.Containers("x", "x", "x", "x", "x", "x")
+		c, dying := lab.Container("c"), lab.Containers("x", "x", "x")
 		changers.Go(func() error {
 			for _, x := range dying {
 				if err := change(ctx, d.Client, i, c, x); err != nil {
@@ -84,6 +84,11 @@ func change(ctx context.Context, c *ctl.Client, i int, stays, dies *netnstest.Co
 	if _, err := c.AddPort(ctx, api.PortRequest{Name: name, Network: network, Netns: stays.Name, Type: kind}); err != nil {
 		return err
 	}
+	if i < 2 { // one of each kind
+		if err := alter(ctx, c, network, name); err != nil {
+			return err
+		}
+	}
 	if _, err := c.AddPort(ctx, api.PortRequest{Name: name + "x", Network: "net1", Netns: dies.Name, Type: kind}); err != nil {
 		return err
 	}
@@ -99,6 +104,16 @@ func change(ctx context.Context, c *ctl.Client, i int, stays, dies *netnstest.Co
 			return err
 		}
 	}
+}
+
+// alter changes a port and its network, and has the port leave and come back.
+func alter(ctx context.Context, c *ctl.Client, network, port string) error {
+	mtu, limit, on, mac := 1400, 7, true, "random"
+	_, err1 := c.SetPort(ctx, port, api.PortChange{MTU: &mtu, MACLimit: &limit, SourceGuard: &on, MAC: &mac})
+	_, err2 := c.SetNetwork(ctx, network, api.NetworkChange{AddSubnets: []netip.Prefix{{}}, Internal: &on, MACLimit: &limit})
+	_, err3 := c.Disconnect(ctx, port, api.DisconnectRequest{})
+	_, err4 := c.Connect(ctx, port, api.ConnectRequest{Network: network})
+	return errors.Join(err1, err2, err3, err4)
 }
 
 // TestAllDieAtOnce deletes the namespaces of many ports: all are gone soon, and the others' traffic goes on.

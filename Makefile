@@ -6,9 +6,12 @@ PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X vswitch/internal/vswitch.Version=$(VERSION) -X main.release=$(VERSION)
 FUZZTIME ?= 30s
+VSWITCH_PORTS ?= 1000
+SOAK_MINUTES ?= 60
+SOAK_PORTS ?= 1000
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build test race fuzz bench bench-quick lint fmt demo install deps clean
+.PHONY: help build test race fuzz bench bench-quick ports soak lint fmt demo install deps clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +38,13 @@ bench: deps build ## compare with kernel bridge, veth and a naive pump; writes b
 
 bench-quick: deps build ## the same in a few minutes, printed only
 	$(BIN)/bench --quick
+
+ports: deps ## what 1000 ports cost (VSWITCH_PORTS), beside what the kernel alone takes
+	VSWITCH_PORTS=$(VSWITCH_PORTS) $(GO) test -count 1 -timeout 60m -v -run TestManyPorts ./internal/vswitch
+
+soak: deps ## 1000 ports (SOAK_PORTS) come and go under traffic for an hour (SOAK_MINUTES); nothing may be left of them
+	SOAK_PORTS=$(SOAK_PORTS) SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) \
+		$(GO) test -count 1 -timeout $$(($(SOAK_MINUTES) + 30))m -v -run TestSoak ./internal/vswitch
 
 lint: ## run the linters of .golangci.yml
 	$(GO) run $(GOLANGCI) run ./...

@@ -19,6 +19,7 @@ type Lab struct {
 	daemons    []*Daemon
 	containers []*Container
 	bridges    []*KernelBridge
+	crowds     []*Crowd
 }
 
 var serial atomic.Int64
@@ -71,6 +72,9 @@ func (l *Lab) close() {
 	}
 	for _, b := range l.bridges {
 		b.close()
+	}
+	for _, c := range l.crowds {
+		c.close()
 	}
 	for _, c := range l.containers {
 		c.close()

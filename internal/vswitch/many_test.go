@@ -1,0 +1,270 @@
+package vswitch_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
+	"vswitch/internal/netnstest"
+)
+
+// inTest is how many ports tests have where no environment variable asks for more.
+const inTest = 100
+
+// number returns the environment variable, or what it is without.
+func number(t *testing.T, name string, without int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return without
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s: use a number", name, s)
+	}
+	return n
+}
+
+// atOnce calls f for 0 to n-1, by so many callers.
+func atOnce(n, callers int, f func(i int) error) error {
+	var g errgroup.Group
+	g.SetLimit(callers)
+	for i := range n {
+		g.Go(func() error { return f(i) })
+	}
+	return g.Wait()
+}
+
+// bare makes and removes interfaces as a port has them, with the least that the kernel must be asked for: what no program can
+// save. Afterwards nothing is left.
+func bare(t *testing.T, typ string, crowd *netnstest.Crowd) (making, removing time.Duration) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: it ends in a namespace of its own
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			making, removing, err = bareHere(typ, crowd)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatalf("bare %s: %v", typ, err)
+	}
+	return making, removing
+}
+
+// bareHere is bare with the thread's namespace as the private one.
+func bareHere(typ string, crowd *netnstest.Crowd) (making, removing time.Duration, err error) {
+	here, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer here.Close()
+	fds, start := make([]int, crowd.Len()), time.Now()
+	for i := range fds {
+		name := fmt.Sprint("bare", i)
+		if typ == api.PortTAP {
+			fds[i], err = bareTAP(here, name)
+		} else {
+			err = bareVeth(here, name, crowd.FD(i))
+		}
+		if err == nil {
+			err = bareUp(here, typ, name, crowd.FD(i))
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	making = time.Since(start)
+	self, err := netns.Get()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer self.Close()
+	start = time.Now()
+	err = atOnce(len(fds), 64, func(i int) error {
+		if typ == api.PortTAP {
+			return unix.Close(fds[i])
+		}
+		h, err := netlink.NewHandleAt(self, unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return h.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprint("bare", i)}})
+	})
+	return making, time.Since(start), err
+}
+
+func bareTAP(here *netlink.Handle, name string) (int, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return -1, err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return -1, err
+	}
+	return fd, here.LinkSetTxQLen(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name}}, 8192)
+}
+
+func bareVeth(here *netlink.Handle, name string, target int) error {
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: name})
+	pair.PeerName, pair.PeerNamespace = name, netlink.NsFd(target)
+	if err := here.LinkAdd(pair); err != nil {
+		return err
+	}
+	return here.LinkSetUp(pair)
+}
+
+// bareUp moves a TAP, and gives the interface an address.
+func bareUp(here *netlink.Handle, typ, name string, target int) error {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	if typ == api.PortTAP {
+		if err := here.LinkSetNsFd(l, target); err != nil {
+			return err
+		}
+	}
+	there, err := netlink.NewHandleAt(netns.NsHandle(target), unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	addr, err := netlink.ParseAddr("10.9.0.9/16")
+	if err == nil {
+		err = there.AddrAdd(l, addr)
+	}
+	if err != nil {
+		return err
+	}
+	return there.LinkSetUp(l)
+}
+
+// manyLab is a daemon with as many ports as its crowd has namespaces.
+type manyLab struct {
+	*netnstest.Lab
+	t     *testing.T
+	d     *netnstest.Daemon
+	crowd *netnstest.Crowd
+	typ   string
+}
+
+// within measures f, and fails the test when it takes longer.
+func (l *manyLab) within(limit time.Duration, what string, f func()) {
+	l.t.Helper()
+	start := time.Now()
+	f()
+	took := time.Since(start)
+	l.t.Logf("%-28s %8.1f ms, at most %.0f", what, took.Seconds()*1e3, limit.Seconds()*1e3)
+	if took > limit {
+		l.t.Errorf("%s took %v, at most %v", what, took, limit)
+	}
+}
+
+func (l *manyLab) add() {
+	l.t.Helper()
+	err := atOnce(l.crowd.Len(), 16, func(i int) error {
+		_, err := l.d.Client.AddPort(l.t.Context(), api.PortRequest{
+			Name: fmt.Sprint("p", i), Network: "net1", Netns: l.crowd.Path(i), Type: l.typ,
+		})
+		return err
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// wantUp: all ports work, and are no more than there should be.
+func (l *manyLab) wantUp() {
+	l.t.Helper()
+	ports, err := l.d.Client.Ports(l.t.Context())
+	if err != nil || len(ports) != l.crowd.Len() {
+		l.t.Fatalf("%d ports, want %d, %v", len(ports), l.crowd.Len(), err)
+	}
+	for _, p := range ports {
+		if p.Status.State != api.StateUp {
+			l.t.Errorf("port %s is %s %s", p.Name, p.Status.State, p.Status.Error)
+		}
+	}
+}
+
+// idle measures what the ports cost when nothing happens.
+func (l *manyLab) idle(memory int) {
+	l.t.Helper()
+	n := l.crowd.Len()
+	perPort := (resident(l.t, l.d) - memory) / n
+	l.t.Logf("%-28s %8d KiB of the daemon's memory a port", "idle", perPort)
+	if perPort > 100 {
+		l.t.Errorf("a port costs %d KiB", perPort)
+	}
+	calm(l.t, l.Lab, l.d)
+	const window = 2 * time.Second
+	used := cpuTime(l.t, l.d)
+	time.Sleep(window)
+	share := float64(cpuTime(l.t, l.d)-used) / float64(window)
+	l.t.Logf("%-28s %8.2f %% of a core", "idle", share*100)
+	if share > 0.02 { // a tick of the clock by which it is measured is 0.5 %
+		l.t.Errorf("idle, the daemon uses %.2f %% of a core", share*100)
+	}
+}
+
+// TestManyPorts holds what many ports cost against what the kernel alone takes for as many interfaces, measured at the same
+// time. VSWITCH_PORTS says how many.
+func TestManyPorts(t *testing.T) {
+	for _, typ := range portTypes {
+		t.Run(typ, func(t *testing.T) {
+			n := number(t, "VSWITCH_PORTS", inTest)
+			l := &manyLab{Lab: netnstest.New(t), t: t, typ: typ}
+			l.d = l.Daemon()
+			l.crowd = l.Crowd(n)
+			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
+			l.d.Allow("the keeper went away")
+			making, removing := bare(t, typ, l.crowd)
+			t.Logf("%d ports; the kernel alone: made in %v, removed in %v", n, making.Round(time.Millisecond), removing.Round(time.Millisecond))
+			each := func(d time.Duration) time.Duration { return time.Duration(n) * d }
+			memory := resident(t, l.d)
+			l.within(4*making+each(20*time.Millisecond), "add-port, 16 clients", l.add)
+			l.wantUp()
+			l.within(time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") })
+			l.within(time.Second, "vsctl show", func() { l.d.Must("show") })
+			l.within(time.Second+each(time.Millisecond), "vsctl stats", func() { l.d.Must("stats") })
+			l.idle(memory)
+			l.d.Client.Close()
+			l.within(time.Second+each(time.Millisecond), "stop", l.d.Stop)
+			l.within(time.Second+each(5*time.Millisecond), "start", func() { l.d.Start() })
+			l.wantUp()
+			l.d.Kill()
+			l.within(time.Second+each(5*time.Millisecond), "start after SIGKILL", func() { l.d.Start() })
+			l.wantUp()
+			killKeeper(t, l.d)
+			l.d.Kill()
+			l.within(4*making+each(20*time.Millisecond), "start without the keeper", func() { l.d.Start() })
+			l.wantUp()
+			l.within(6*removing+each(20*time.Millisecond), "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
+			l.Eventually("no interface is left", func() bool { return l.crowd.Interfaces() == 0 })
+			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
+			l.within(4*making+each(20*time.Millisecond), "add-port again", l.add)
+			l.d.Client.Close()
+			l.d.Stop()
+			l.within(6*removing+each(20*time.Millisecond), "--teardown", func() {
+				if out, err := l.d.Teardown(); err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
+		})
+	}
+}

@@ -45,7 +45,6 @@ func TestVerbs(t *testing.T) {
 	config := api.Config{Networks: map[string]api.NetworkConfig{"net2": {
 		NetworkRequest: api.NetworkRequest{Subnets: network.Subnets, Labels: network.Labels},
 		Ports:          map[string]api.PortConfig{"fw": {PortRequest: api.PortRequest{Netns: "fw", IPs: port.IPs, Trunk: port.Trunk, Routes: port.Routes}}}}}}
-	bad := api.Config{Networks: map[string]api.NetworkConfig{"a/b": {}}}
 	all := []api.Operation{{Op: api.OpAddNetwork, Request: &network}, {Op: api.OpAddPort, Request: &port}, {Op: api.OpAddFDB, Request: &entry},
 		{Op: api.OpDelFDB, Request: &entry}, {Op: api.OpDelPort, Request: &api.DeleteRequest{Name: "web"}},
 		{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: "net1", Force: true}}}
@@ -69,7 +68,6 @@ func TestVerbs(t *testing.T) {
 		"FlushFDB":      func(b server.Backend) (any, error) { return b.FlushFDB(ctx, "net1") },
 		"Config":        func(b server.Backend) (any, error) { return b.Config(ctx) },
 		"Apply":         func(b server.Backend) (any, error) { return b.Apply(ctx, config, api.ApplyOptions{DryRun: true}) },
-		"bad config":    func(b server.Backend) (any, error) { return b.Apply(ctx, bad, api.ApplyOptions{NoDelete: true}) },
 		"Transact": func(b server.Backend) (any, error) {
 			return b.Transact(ctx, api.Transaction{Operations: all, DryRun: true})
 		},
@@ -96,6 +94,21 @@ func TestVerbs(t *testing.T) {
 				t.Errorf("error -direct +through the socket:\n%s", d)
 			}
 		})
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	c, _ := start(t, servertest.New(), new(server.Events))
+	text, err := c.ConfigYAML(t.Context())
+	if err != nil || !strings.HasPrefix(text, "networks:\n  net1:\n") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if done, err := c.ApplyFile(t.Context(), []byte(text), api.ApplyOptions{}); err != nil || len(done.Changes) != 0 {
+		t.Errorf("what there is changes %v, %v", done, err)
+	}
+	var refused *api.Error
+	if _, err := c.ApplyFile(t.Context(), []byte("networks:\n  a/b: {}"), api.ApplyOptions{}); !errors.As(err, &refused) || !strings.HasPrefix(refused.Detail, "line 2, column 3:") {
+		t.Errorf("a bad name: %v", err)
 	}
 }
 

@@ -165,6 +165,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"networks:\n  n:\n    labels: {a: 1.10}":                             "line 3, column 17: this is the number 1.10 where text is wanted",
 		"networks:\n  n:\n    labels: {[a]: b}":                              "line 3, column",
 		"networks:\n\tn: {}":                                                 "line 2, column 1: this is not YAML",
+		"networks: {a/b: {}}":                                                `line 1, column 12: network name "a/b" is not allowed`,
+		"networks: {n: {ports: {-x: {}}}}":                                   `line 1, column 24: port name "-x" is not allowed`,
 		"networks: {}\n---\nnetworks: {}":                                    "line 3, column",
 		"networks: !x {}":                                                    "line 1, column 11: tags",
 		"networks: *a":                                                       "line 1, column 11: there is no anchor",

@@ -102,11 +102,8 @@ func (d *decoder) object(n ast.Node, v reflect.Value) error {
 func (d *decoder) names(n ast.Node, v reflect.Value) error {
 	v.Set(reflect.MakeMap(v.Type()))
 	return d.each(n, func(key string, at, value ast.Node) error {
-		if v.Type().Elem() == reflect.TypeFor[api.PortConfig]() {
-			if d.ports[key] {
-				return refuse(at.GetToken(), "there is another port %.70q in this file: a name is used once in all networks", key)
-			}
-			d.ports[key] = true
+		if err := d.name(key, v.Type().Elem()); err != nil {
+			return refuse(at.GetToken(), "%v", err)
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		if err := d.value(value, e); err != nil {
@@ -115,6 +112,21 @@ func (d *decoder) names(n ast.Node, v reflect.Value) error {
 		v.SetMapIndex(reflect.ValueOf(key), e)
 		return nil
 	})
+}
+
+// name refuses what can't be the name of a network or port.
+func (d *decoder) name(key string, of reflect.Type) error {
+	switch of {
+	case reflect.TypeFor[api.NetworkConfig]():
+		return api.CheckName("network", key)
+	case reflect.TypeFor[api.PortConfig]():
+		if d.ports[key] {
+			return fmt.Errorf("there is another port %.70q in this file: a name is used once in all networks", key)
+		}
+		d.ports[key] = true
+		return api.CheckName("port", key)
+	}
+	return nil
 }
 
 // each calls f for the pairs of a mapping.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -241,7 +242,7 @@ func TestApplyRefused(t *testing.T) {
 		{"given twice", base + "    mtu: 1\n    mtu: 2\n", "line 8, column 5"},
 		{"not YAML", base + "\t", "this is not YAML"},
 		{"empty", "", "the configuration is empty"},
-		{"bad name", "networks: {a/b: {}}", "network name"},
+		{"bad name", "networks: {a/b: {}}", "line 1, column 12: network name"},
 		{"no place", base + "      x: {}\n", "port x: say where the port goes"},
 		{"no namespace", base + "      x: {netns: nowhere}\n", "operation 1 of 1 (add-port x)"},
 		{"overlap", base + "  net2: {subnets: [10.9.0.128/25]}\n", "overlaps 10.9.0.0/24 of network net1"},
@@ -273,5 +274,56 @@ func TestApplyRefused(t *testing.T) {
 	after := netnstest.Get[[]api.Port](l.d, "list-ports")
 	if before[0].ID != after[0].ID || before[1].ID != after[1].ID || before[1].MAC != after[1].MAC {
 		t.Errorf("ports were %v, are %v", before, after)
+	}
+}
+
+// TestGatewayKilledInTheMiddle: a port that stays as it is follows its network to another gateway, or a restart brings it back.
+func TestGatewayKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	l := newApplyLab(t, 1)
+	const text = `networks:
+  net1:
+    subnets: [10.9.0.0/24]
+    gateways: [10.9.0.%s]
+    ports:
+      a: {netns: $c0}
+`
+	if r := l.vsctl(fmt.Sprintf(text, "1"), "apply"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	via := func(step, gateway string) {
+		t.Helper()
+		if out := l.containers[0].Run("ip", "route", "show", "default"); !strings.Contains(out, "via "+gateway+" ") {
+			t.Errorf("%s: the default route is %q, want %s", step, out, gateway)
+		}
+	}
+	for _, step := range []string{"transaction.recorded", "set.configured", "transaction.changed", "transaction.committed"} {
+		l.d.Stop()
+		l.d.Env = []string{"VSWITCH_FAILPOINT=" + step + ":kill"}
+		l.d.Start()
+		if r := l.vsctl(fmt.Sprintf(text, "254"), "apply"); r.Code != 3 {
+			t.Fatalf("%s: exit code %d, %s", step, r.Code, r.Err)
+		}
+		_ = l.d.Wait()
+		l.d.Env = nil
+		l.d.Start()
+		via(step, map[bool]string{true: "10.9.0.254", false: "10.9.0.1"}[step == "transaction.committed"])
+	}
+	l.apply(fmt.Sprintf(text, "254"), "")
+	l.apply(fmt.Sprintf(text, "1"), "~ network net1: subnets 10.9.0.0/24 gateway 10.9.0.254 -> 10.9.0.0/24 gateway 10.9.0.1\n")
+	via("at the end", "10.9.0.1")
+}
+
+// TestExportHasEveryKey: each key of a request is one of the object made of it, under the same name and with the same type, or it is
+// known to be told otherwise. Else export would lose it.
+func TestExportHasEveryKey(t *testing.T) {
+	otherwise := map[string]bool{"Name": true, "MayExist": true, "Network": true, "Subnets": true, "Gateways": true, "Ranges": true, "NoSubnet": true,
+		"ICC": true, "Netns": true, "PID": true, "IPs": true, "NoIP": true}
+	for _, pair := range [][2]any{{api.NetworkRequest{}, api.Network{}}, {api.PortRequest{}, api.Port{}}} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(pair[0])) {
+			if g, ok := reflect.TypeOf(pair[1]).FieldByName(f.Name); !otherwise[f.Name] && (!ok || g.Type != f.Type) {
+				t.Errorf("%T has no field %s of %s as %T has", pair[1], f.Name, f.Type, pair[0])
+			}
+		}
 	}
 }

@@ -1,18 +1,13 @@
 package vswitch
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
-	"vswitch/internal/link"
 	"vswitch/internal/store"
 )
 
@@ -33,7 +28,8 @@ type carry struct {
 	before  []*endpoint             // ports that go in step 2
 	after   []*endpoint             // ports that go in step 6
 	new     []*endpoint             // of the draft, without a device
-	changed []*endpoint             // of the draft, otherwise than at work
+	altered []*endpoint             // of the draft, otherwise than at work
+	placed  []*endpoint             // of the draft, with other static entries than at work
 	joined  []*endpoint             // new ports at work
 	was     map[*endpoint]*api.Port // what ports at work were before they were changed
 	undo    []func() error
@@ -55,79 +51,9 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 	return nil
 }
 
-// compare finds out what differs between what is at work and the draft.
-func (s *Switch) compare(d *draft) *carry {
-	c := &carry{s: s, d: d, was: make(map[*endpoint]*api.Port)}
-	byID := make(map[string]*endpoint, len(d.ports))
-	for _, e := range d.ports {
-		byID[e.port.ID] = e
-	}
-	for _, id := range slices.SortedFunc(maps.Keys(d.made), func(a, b string) int { return d.made[a] - d.made[b] }) {
-		if e := byID[id]; e != nil && s.live(e) == nil {
-			c.new = append(c.new, e)
-		}
-	}
-	for id, e := range byID {
-		if live := s.live(e); live != nil && (s.alters(e) || !slices.Equal(live.port.StaticFDB, e.port.StaticFDB)) {
-			c.changed = append(c.changed, byID[id])
-		}
-	}
-	blocks := inTheWay(slices.Concat(c.new, c.changed))
-	for _, e := range s.ports {
-		switch now := byID[e.port.ID]; {
-		case now == nil && blocks(e):
-			c.before = append(c.before, e)
-		case now == nil:
-			c.after = append(c.after, e)
-		}
-	}
-	for _, list := range [][]*endpoint{c.before, c.after, c.changed} {
-		slices.SortFunc(list, func(a, b *endpoint) int {
-			return cmp.Or(strings.Compare(a.port.Network, b.port.Network), strings.Compare(a.port.Name, b.port.Name))
-		})
-	}
-	return c
-}
-
-// alters tells whether a port of the draft differs from the one at work in more than static entries, if only by the gateway of its
-// network.
-func (s *Switch) alters(e *endpoint) bool {
-	live := s.live(e)
-	was, is := live.port, e.port
-	was.StaticFDB, is.StaticFDB = nil, nil
-	return !reflect.DeepEqual(was, is) || live.dev != nil && !reflect.DeepEqual(s.placing(live.net, &was), s.placing(e.net, &is))
-}
-
-// inTheWay tells which ports can't stay beside the new ones for a moment: those in the namespace of one, where names and routes
-// may clash, and those with an address of one.
-func inTheWay(ports []*endpoint) func(*endpoint) bool {
-	type address struct {
-		network string
-		mac     string
-		ip      netip.Addr
-	}
-	spaces := make(map[link.NamespaceID]bool)
-	addresses := make(map[address]bool)
-	each := func(p *api.Port, f func(address)) {
-		f(address{network: p.Network, mac: p.MAC})
-		for _, ip := range p.IPs {
-			f(address{network: p.Network, ip: ip.Addr()})
-		}
-	}
-	for _, e := range ports {
-		spaces[e.ns] = true
-		each(&e.port, func(a address) { addresses[a] = true })
-	}
-	return func(e *endpoint) bool {
-		found := spaces[e.ns]
-		each(&e.port, func(a address) { found = found || addresses[a] })
-		return found
-	}
-}
-
 // record is step 1.
 func (c *carry) record(context.Context) error {
-	if len(c.new)+len(c.before)+len(c.changed) == 0 {
+	if len(c.new)+len(c.before)+len(c.altered) == 0 {
 		return nil
 	}
 	err := c.s.store.Update(func(tx *store.Tx) error {
@@ -141,7 +67,7 @@ func (c *carry) record(context.Context) error {
 				return err
 			}
 		}
-		for _, e := range c.changed {
+		for _, e := range c.altered {
 			if err := tx.PutPort(c.changing(e)); err != nil {
 				return err
 			}
@@ -155,17 +81,14 @@ func (c *carry) record(context.Context) error {
 	return c.s.fail.at("transaction.recorded")
 }
 
-// changing is the record of a port that is about to be changed. How to go back from a network that the store does not have, or not
-// so, can't be told from the record: a start makes such a port anew.
+// changing is the record of a port that is about to be changed. Where the way back leads over a network that the store does not
+// have, or not so, it can't be told from the record: a start makes such a port anew.
 func (c *carry) changing(e *endpoint) store.PortRecord {
-	live := c.s.live(e)
-	r := store.PortRecord{Port: live.port, Phase: store.PhasePresent}
-	switch {
-	case !c.s.alters(e):
-	case e.net != nil && c.s.networks[e.net.Name] != e.net:
-		r.Remake = true
-	default:
+	r := store.PortRecord{Port: c.s.live(e).port, Phase: store.PhasePresent}
+	if reflect.DeepEqual(c.s.placing(e.net, &e.port), c.s.placing(c.s.networks[e.port.Network], &e.port)) {
 		r.Next = &e.port
+	} else {
+		r.Remake = true
 	}
 	return r
 }
@@ -178,7 +101,7 @@ func (c *carry) strike() error {
 				return err
 			}
 		}
-		for _, e := range slices.Concat(c.before, c.changed) {
+		for _, e := range slices.Concat(c.before, c.altered) {
 			live := c.s.ports[e.port.Name]
 			if live.dev == nil {
 				continue
@@ -237,12 +160,9 @@ func (c *carry) join(e *endpoint) (*endpoint, error) {
 
 // change is the first half of step 3.
 func (c *carry) change(ctx context.Context) error {
-	for _, e := range c.changed {
+	for _, e := range c.altered {
 		if err := ctx.Err(); err != nil {
 			return err
-		}
-		if !c.s.alters(e) {
-			continue
 		}
 		live, net, next := c.s.live(e), c.s.atWork(e.net), e.port
 		was, from := live.port, live.net
@@ -302,12 +222,12 @@ func (c *carry) place(context.Context) error {
 	for _, e := range c.after {
 		c.unplace(e, e.port.StaticFDB)
 	}
-	for _, now := range c.changed {
+	for _, now := range c.placed {
 		if live := c.s.live(now); live.net != nil { // else they went with the network
 			c.unplace(live, without(live.port.StaticFDB, now.port.StaticFDB))
 		}
 	}
-	for _, now := range c.changed {
+	for _, now := range c.placed {
 		live := c.s.live(now)
 		if err := c.placeAll(live, without(now.port.StaticFDB, live.port.StaticFDB)); err != nil {
 			return err

@@ -34,7 +34,7 @@ func (c *carry) commit(ctx context.Context) error {
 		for _, e := range c.after {
 			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhaseDeleting}))
 		}
-		for _, e := range slices.Concat(c.joined, c.changed) {
+		for _, e := range slices.Concat(c.joined, c.altered, c.placed) { // of a port in both, the two are the same
 			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhasePresent}))
 		}
 		return errors.Join(errs...)
@@ -84,7 +84,7 @@ func (c *carry) show() {
 	for _, n := range added {
 		s.networks[n.Name] = n
 	}
-	for _, now := range c.changed {
+	for _, now := range c.placed {
 		s.live(now).port.StaticFDB = now.port.StaticFDB
 	}
 	s.mu.Unlock()
@@ -108,10 +108,9 @@ func (c *carry) show() {
 	for _, n := range added {
 		s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
 	}
-	for _, now := range c.changed {
-		if live := s.live(now); c.was[live] != nil {
-			s.tellChanged(live, c.was[live])
-		}
+	for _, now := range c.altered {
+		live := s.live(now)
+		s.tellChanged(live, c.was[live])
 	}
 	for _, e := range c.joined {
 		s.publishAdded(e)

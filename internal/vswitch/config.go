@@ -182,10 +182,7 @@ func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have 
 		p.StaticFDB = append(p.StaticFDB, api.StaticMAC{VLAN: row.VLAN, MAC: macString(mac)})
 	}
 	if !r.Stage {
-		p.Netns = &api.NetnsRef{Spec: r.Netns}
-		if r.PID != 0 {
-			p.Netns.Spec = strconv.Itoa(r.PID)
-		}
+		p.Netns = &api.NetnsRef{Spec: placeOf(&r)}
 	}
 	if have == nil {
 		return p, nil
@@ -210,6 +207,14 @@ func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have 
 	return p, nil
 }
 
+// placeOf is what the request calls its namespace.
+func placeOf(r *api.PortRequest) string {
+	if r.PID != 0 {
+		return strconv.Itoa(r.PID)
+	}
+	return r.Netns
+}
+
 // samePlace tells whether the request means the namespace that the port is in.
 func (s *Switch) samePlace(r *api.PortRequest, have *api.Port) bool {
 	if have.Netns == nil {
@@ -217,7 +222,7 @@ func (s *Switch) samePlace(r *api.PortRequest, have *api.Port) bool {
 	}
 	path, err := s.netnsPath(&s.state, r)
 	if err != nil {
-		return have.Netns.Spec == r.Netns // its name is gone, but it may live on
+		return have.Netns.Spec == placeOf(r) // its name is gone, but it may live on
 	}
 	id, err := link.Identify(path)
 	return err == nil && id == link.NamespaceID{Dev: have.Netns.Dev, Inode: have.Netns.Inode}

@@ -21,7 +21,7 @@ func (s *Switch) SetPort(_ context.Context, name string, r api.PortChange) (api.
 	if err != nil {
 		return api.Port{}, err
 	}
-	next, given, err := s.state.altered(e, &r)
+	next, given, err := s.altered(e, &r)
 	if err != nil {
 		return api.Port{}, err
 	}

@@ -1,8 +1,13 @@
 package vswitch_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
@@ -40,13 +45,17 @@ func (l *swapLab) run(line string) netnstest.Result {
 // back makes the state before of the first, or of the one after.
 func (l *swapLab) back() {
 	l.t.Helper()
-	r := l.run("del-port b2 --if-exists -- del-network net2 --force --if-exists -- " +
+	if r := l.tryBack(); r.Code != 0 {
+		l.t.Fatalf("state before: %s", r.Err)
+	}
+}
+
+func (l *swapLab) tryBack() netnstest.Result {
+	l.t.Helper()
+	return l.run("del-port b2 --if-exists -- del-network net2 --force --if-exists -- " +
 		"add-port net1 b --netns $B --type $T --ip " + b4 + " -- add-port net1 c --netns $C --type $T --ip 10.9.0.4 -- " +
 		"add-fdb net1 02:00:00:00:00:77 c -- add-fdb net1 02:00:00:00:00:78 b -- " +
 		"set-network net1 --mtu 1500 --age 300 -- set-port a --mtu 1500 --label x=y --label z-")
-	if r.Code != 0 {
-		l.t.Fatalf("state before: %s", r.Err)
-	}
 }
 
 const swap = "del-port b -- del-port c -- add-network net2 --subnet 10.10.0.0/24 -- add-port net1 b2 --netns $B --type $T --ip " + b4 +
@@ -220,6 +229,70 @@ func TestErrorInTransaction(t *testing.T) {
 				l.want(step, namesBefore)
 			}
 		})
+	}
+}
+
+// TestKilledInTransactionAnywhere: the same at any moment, and the keeper may die too.
+func TestKilledInTransactionAnywhere(t *testing.T) {
+	const rounds = 12
+	for _, typ := range []string{"tap", "veth"} {
+		t.Run(typ, func(t *testing.T) {
+			t.Parallel()
+			l := newSwapLab(t, typ)
+			l.d.Allow("the keeper went away")
+			start := time.Now()
+			l.run(swap)
+			took := time.Since(start)
+			l.back()
+			for i := range rounds {
+				after := took * time.Duration(i) / rounds
+				pid, keeper := l.d.PID(), keeperOf(l.d)
+				timer := time.AfterFunc(after, func() {
+					if i%3 == 0 {
+						_ = syscall.Kill(keeper, syscall.SIGKILL)
+					}
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				})
+				for l.run(swap).Code == 0 && l.tryBack().Code == 0 {
+				}
+				timer.Stop()
+				if err := l.d.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+					t.Fatalf("after %v: the daemon ended with %v", after, err)
+				}
+				l.d.Start()
+				step := fmt.Sprint("killed after ", after)
+				if l.names() == namesAfter {
+					l.want(step, namesAfter)
+					l.back()
+				}
+				l.want(step, namesBefore)
+			}
+		})
+	}
+}
+
+// TestClientGoesAway: a transaction whose client is gone is undone.
+func TestClientGoesAway(t *testing.T) {
+	t.Parallel()
+	l := newSwapLab(t, "tap")
+	before := l.state()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.d.Stop()
+	l.d.Env = []string{"VSWITCH_FAILPOINT=transaction.cleared:wait=" + fifo}
+	l.d.Start()
+	if r := l.run("--timeout 200ms -- " + swap); r.Code != 3 {
+		t.Fatalf("exit code %d, %q", r.Code, r.Err)
+	}
+	if err := os.WriteFile(fifo, nil, 0o600); err != nil { // the step goes on
+		t.Fatal(err)
+	}
+	l.Eventually("the transaction is undone", func() bool { return l.names() == namesBefore })
+	l.want("the client went away", namesBefore)
+	if d := difference(t, before, l.state()); d != "" {
+		t.Errorf("something changed:\n%s", d)
 	}
 }
 

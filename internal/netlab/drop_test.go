@@ -254,3 +254,21 @@ func TestEveryLossHasAReason(t *testing.T) {
 		}
 	})
 }
+
+// What waits in the queue of a port that is removed is lost, and counted.
+func TestQueueOfRemovedPort(t *testing.T) {
+	lab := netlab.New(t, netlab.Stepped())
+	c1, c2 := lab.Port("n", "c1"), lab.Port("n", "c2")
+	hello(lab, c1, c2)
+	before := lab.Drops()
+	super := udp(packettest.GSO(100), packettest.Size(1000))(c1, c2)
+	c1.Send(udp()(c1, c2), super, udp(packettest.From("03:00:00:00:00:01", "10.0.0.1", 1))(c1, c2))
+	runt := udp()(c1, c2)
+	runt.SetLen(13)
+	c1.Send(runt)
+	c1.Remove()
+	c2.ExpectNothing(t)
+	if got := lab.Drops(); got[packet.DropPortDown]-before[packet.DropPortDown] != 12 || got[packet.DropRunt] != 1 {
+		t.Errorf("dropped %v, before %v", got, before)
+	}
+}

@@ -1,0 +1,63 @@
+package netnstest
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// FrameCount counts the frames that arrive at an interface from one MAC address. A super-frame counts once.
+type FrameCount struct {
+	socket *PacketSocket
+	n      atomic.Uint64
+}
+
+// CountFrames starts to count. It goes on when the interface is set down and up.
+func (c *Container) CountFrames(ifname, from string) *FrameCount {
+	c.lab.t.Helper()
+	mac, err := net.ParseMAC(from)
+	if err != nil {
+		c.lab.t.Fatal(err)
+	}
+	k := &FrameCount{socket: c.PacketSocket(ifname)}
+	go k.run(mac)
+	return k
+}
+
+func (k *FrameCount) run(mac net.HardwareAddr) {
+	buf := make([]byte, 14) // the rest is cut off
+	for {
+		n, err := k.socket.file.Read(buf)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
+		case err == nil && n == len(buf) && bytes.Equal(buf[6:12], mac):
+			k.n.Add(1)
+		}
+	}
+}
+
+// Frames returns how many came, and fails the test if any was missed: then the count says nothing.
+func (k *FrameCount) Frames() uint64 {
+	t := k.socket.lab.t
+	t.Helper()
+	conn, err := k.socket.file.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s *unix.TpacketStats
+	var serr error
+	if err := conn.Control(func(fd uintptr) {
+		s, serr = unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	}); err != nil || serr != nil {
+		t.Fatal(errors.Join(err, serr))
+	}
+	if s.Drops > 0 {
+		t.Fatalf("the receiver missed %d frames: they are nobody's loss", s.Drops)
+	}
+	return k.n.Load()
+}

@@ -72,7 +72,7 @@ type ranks struct {
 	most int      // the largest n with a port, or 0
 }
 
-// enter lists the port.
+// enter lists the port, which is new or has just left.
 func (r *ranks) enter(q *queue) {
 	n := q.learned.n
 	for n >= len(r.by) {
@@ -83,10 +83,12 @@ func (r *ranks) enter(q *queue) {
 		q.next.prev = q
 	}
 	r.by[n] = q
-	r.most = max(r.most, n)
+	if r.most = max(r.most, n); r.by[r.most] == nil {
+		r.most = n // who left that place has one entry less now
+	}
 }
 
-// leave takes out the port, as it was listed.
+// leave takes out the port, as it was listed. It enters again with one entry more or less, or is removed without any.
 func (r *ranks) leave(q *queue) {
 	n := q.learned.n
 	if q.prev != nil {
@@ -96,9 +98,6 @@ func (r *ranks) leave(q *queue) {
 	}
 	if q.next != nil {
 		q.next.prev = q.prev
-	}
-	for r.most > 0 && r.by[r.most] == nil {
-		r.most--
 	}
 }
 

@@ -8,7 +8,8 @@ import "vswitch/internal/packet"
 //	writes   its worker, in Insert; and reads, in Lookup. Nobody else touches it: it has no lock
 //	limit    Max flows; when it is full the next flow behind the new one's bucket goes; when there is no place near the bucket,
 //	         the one there that was unused longest
-//	ageing   flows idle for longer than an hour are dropped when the table grows; stale ones are replaced when met
+//	ageing   flows that are stale or idle for longer than an hour are dropped when the table would grow; stale ones are replaced when
+//	         met
 //	memory   buckets of 16 bytes, doubled from 1024 on as they fill to one half; flows in chunks of 256 that never move
 type Table struct {
 	buckets []bucket
@@ -187,20 +188,34 @@ func (t *Table) give(i uint32) {
 
 const maxIdle = 3600e9
 
-// grow doubles the buckets and drops the flows that are invalid or idle.
+// grow doubles the buckets, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
+// come and go costs no memory.
 func (t *Table) grow(now int64) {
+	t.weed(now)
+	if 4*t.live < len(t.buckets) {
+		return
+	}
 	old := t.buckets
 	t.buckets = make([]bucket, 2*len(old))
 	t.mask = uint64(len(t.buckets) - 1)
 	for _, b := range old {
+		if b.flow != 0 {
+			*t.place(b.hash) = b
+		}
+	}
+}
+
+// weed drops the flows that are invalid or idle.
+func (t *Table) weed(now int64) {
+	for i := range t.buckets {
+		b := &t.buckets[i]
 		if b.flow == 0 {
 			continue
 		}
 		if f := t.at(b.flow - 1); !f.Valid() || now-f.LastUsed > maxIdle {
 			t.give(b.flow - 1)
-			continue
+			*b = bucket{}
 		}
-		*t.place(b.hash) = b
 	}
 }
 

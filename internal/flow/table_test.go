@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -349,4 +350,36 @@ func TestTableL2(t *testing.T) {
 	if shared = insert(table, 2, about(true), 0); lookup(table, 2) != shared || lookup(table, 3) != shared {
 		t.Error("a stale flow hides a valid L2 flow")
 	}
+}
+
+// A million flows that lean on table entries of which a thousand are there at a time: the table stays as small as those need.
+func TestTableStaysSmallWhenFlowsGoStale(t *testing.T) {
+	table := flow.NewTable(flow.MaxFlows)
+	var cells [1000]flow.Cell
+	var before uint64
+	for n := range 1000000 {
+		c := &cells[n%len(cells)]
+		c.Invalidate()
+		v := verdict(1)
+		v.Lean(c, c.Version(), true)
+		insert(table, n, v, int64(n))
+		if n == 10000 {
+			before = heapInUse()
+		}
+	}
+	if after := heapInUse(); after > before+256<<10 {
+		t.Errorf("the table grew from %d to %d bytes", before, after)
+	}
+	for n := 1000000 - len(cells); n < 1000000; n++ {
+		if f := lookup(table, n); f == nil || !f.Valid() {
+			t.Fatalf("flow %d, which holds, is lost", n)
+		}
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -11,9 +11,10 @@ import (
 func (c *Counters) unread(err error) {
 	c.RxFrames++
 	c.RxPackets++
-	if err == port.ErrOversize {
+	switch err {
+	case port.ErrOversize:
 		c.Drops[packet.DropOversize]++
-	} else {
+	default:
 		c.Drops[packet.DropBadVnet]++
 	}
 }

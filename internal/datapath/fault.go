@@ -91,15 +91,18 @@ func (d *Datapath) retry() time.Duration {
 	for id, f := range d.failures {
 		switch {
 		case f.at.After(now):
+		case d.lookup(id) == nil:
+			delete(d.failures, id)
+			continue
 		case f.on:
 			delete(d.failures, id)
 			d.well(id)
 			continue
 		default:
 			f.on, f.at = true, now.Add(retryMin)
-			if d.Start(id) != nil { // removed meanwhile
-				delete(d.failures, id)
-				continue
+			if err := d.Start(id); err != nil {
+				f.on, f.wait = false, min(2*f.wait, retryMax)
+				f.at = now.Add(f.wait)
 			}
 		}
 		next = min(next, f.at.Sub(now))

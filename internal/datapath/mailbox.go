@@ -44,13 +44,6 @@ func (m *mailbox) wake() {
 	unix.Write(m.fd, one[:]) // can only fail with EAGAIN, when the worker is awake anyway
 }
 
-// runs tells whether the worker serves its mail.
-func (w *Worker) runs() bool {
-	w.mail.mu.Lock()
-	defer w.mail.mu.Unlock()
-	return w.mail.running
-}
-
 // call is post that waits until fn has run.
 func (w *Worker) call(fn func()) {
 	done := make(chan struct{})

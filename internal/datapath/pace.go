@@ -19,12 +19,13 @@ import (
 //   - A slow port is served by a worker for such ports (quarantine.go), which times each write. When no judgeWrites in a row
 //     had a mean above half of slowWrite for a while, the port is fast again.
 //
-// A frame is granted a nanosecond for each byte, beyond slowWrite.
+// A frame is granted a nanosecond for each byte, beyond slowWrite. On a machine with seven times as many threads as cores to run
+// them, a fast receiver's writes take up to 55 us: one that acknowledges makes its sender's stack send.
 const (
 	sampleEvery = 32 // on average; not at equal distances, or floods of as many members would always show the same
-	slowWrite   = int64(50 * time.Microsecond)
-	judgeWrites = 16
-	worstWrite  = 8 * slowWrite // counts as no more: one hiccup is no verdict
+	slowWrite   = int64(100 * time.Microsecond)
+	judgeWrites = 32
+	worstWrite  = 4 * slowWrite // counts as no more: one hiccup is no verdict
 	budgetTime  = int64(time.Millisecond)
 )
 

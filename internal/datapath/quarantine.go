@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -67,7 +66,6 @@ func (d *Datapath) tend(ctx context.Context, g *errgroup.Group) error {
 	timer := time.NewTimer(retryMax)
 	defer timer.Stop()
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			for _, w := range d.workers {
@@ -75,52 +73,38 @@ func (d *Datapath) tend(ctx context.Context, g *errgroup.Group) error {
 			}
 			return nil
 		case n := <-d.notices:
-			err = d.heed(n, g)
+			d.heed(n, g)
 		case <-timer.C:
-		}
-		if err != nil {
-			return err
 		}
 		timer.Reset(d.retry())
 	}
 }
 
 // heed does what a worker's notice asks for, and passes on what came of it.
-func (d *Datapath) heed(n Notice, g *errgroup.Group) error {
-	switch n.Kind {
-	case PortFailed:
+func (d *Datapath) heed(n Notice, g *errgroup.Group) {
+	switch {
+	case n.Kind == PortFailed:
 		d.failed(n)
-		return nil
-	case PortSlow:
-		moved, err := d.moveAway(n.Port, g)
-		if err != nil || !moved {
-			return err
-		}
-	case PortFast:
-		if !d.moveBack(n.Port, n.move) {
-			return nil
-		}
-	case portLeft:
+	case n.Kind == portLeft:
 		d.stopIdle()
-		return nil
+	case n.Kind == PortSlow && d.moveAway(n.Port, g), n.Kind == PortFast && d.moveBack(n.Port, n.move):
+		n.Worker = d.WorkerOf(n.Port)
+		d.notify(n)
 	}
-	n.Worker = d.WorkerOf(n.Port)
-	d.notify(n)
-	return nil
 }
 
 // moveAway gives a slow port to a worker for such, and tells whether it did. Without memory for the queues the port stays.
-func (d *Datapath) moveAway(id packet.PortID, g *errgroup.Group) (bool, error) {
+func (d *Datapath) moveAway(id packet.PortID, g *errgroup.Group) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.lookup(id)
 	if s == nil || s.serial || s.handover.Load() != nil {
-		return false, nil
+		return false
 	}
 	to := fewest(d.workers[d.cfg.Workers:])
 	h, err := d.newHandover(to)
 	if err != nil {
-		return false, nil //nolint:nilerr // the port is slow where it is; it will be noticed again
+		return false
 	}
 	if to.ended == nil {
 		d.startWorker(to, g)
@@ -132,7 +116,8 @@ func (d *Datapath) moveAway(id packet.PortID, g *errgroup.Group) (bool, error) {
 	})
 	s.flags.Or(slotSlow)
 	h.begin(s)
-	return true, d.move(s, to)
+	d.move(s, to)
+	return true
 }
 
 // moveBack gives a port that is fast since the given move to one of the usual workers, and tells whether it did: not while frames
@@ -158,34 +143,26 @@ func (d *Datapath) moveBack(id packet.PortID, move int) bool {
 	h.end(s)
 	s.flags.And(^(slotHandover | slotSuspect | slotSlow))
 	s.handover.Store(nil)
-	if d.move(s, fewest(d.workers[:d.cfg.Workers])) != nil {
-		return false
-	}
+	d.move(s, fewest(d.workers[:d.cfg.Workers]))
 	d.Quiesce()
 	h.close()
 	d.stopIdleLocked()
 	return true
 }
 
-// move lets another worker read the port. Callers hold mu.
-func (d *Datapath) move(s *slot, to *Worker) error {
+// move lets another worker read the port, once floods of it that wait at the old one are finished: see service. Callers hold mu.
+func (d *Datapath) move(s *slot, to *Worker) {
 	from := s.worker.Swap(to)
 	from.ports--
 	to.ports++
-	if s.watched {
-		from.unwatch(s)
-	}
-	// Until the old worker has passed a turn it may be reading the port, and floods from it may wait there.
-	for waits := true; waits && from.runs(); {
-		from.call(func() { waits = s.floods.Load() > 0 })
-	}
 	if !s.watched {
-		return nil
+		return
 	}
+	from.unwatch(s)
+	from.call(func() {}) // until it has passed a turn it may be reading the port
 	if err := to.watch(s); err != nil {
-		return fmt.Errorf("move to worker %d: %w", to.id, err)
+		d.tell(Notice{Kind: PortFailed, Port: s.id, Err: err}) // tried again, like other faults
 	}
-	return nil
 }
 
 // startWorker lets a worker for slow ports run. Callers hold mu.

@@ -141,7 +141,7 @@ func (w *Worker) run() error {
 	}
 	w.openMail()
 	defer w.closeMail()
-	for !w.stopping {
+	for !w.stopping || w.quarantine() && !w.floods.empty() { // its last port lives on elsewhere, and waits for its floods
 		n, err := w.await()
 		if err != nil {
 			return fmt.Errorf("worker %d: wait for frames: %w", w.id, err)

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"reflect"
@@ -19,6 +20,7 @@ import (
 //  1. next goes into the record, beside what the port is: a start that finds it there goes back
 //  2. enact
 //  3. next alone goes into the record
+//  4. all who care are told
 //
 // After an error the port is what it was. Callers hold verb.
 func (s *Switch) change(e *endpoint, n *network, next *api.Port) error {
@@ -40,11 +42,24 @@ func (s *Switch) change(e *endpoint, n *network, next *api.Port) error {
 		return err
 	}
 	s.passing("set.done")
-	if n != nil && (from != n || was.MAC != next.MAC || !slices.Equal(was.IPs, next.IPs)) {
+	s.tellChanged(e, &was)
+	return nil
+}
+
+// tellChanged tells users, and the port's network, what has changed.
+func (s *Switch) tellChanged(e *endpoint, was *api.Port) {
+	switch p := &e.port; {
+	case was.Network == p.Network:
+		s.events.Publish("port.changed", p.Name, changesText(was, p))
+	case p.Network == "":
+		s.events.Publish("port.disconnected", p.Name, fmt.Sprintf("from network %s; its interface %s stays", was.Network, p.IfName))
+	default:
+		s.events.Publish("port.connected", p.Name, fmt.Sprintf("to network %s as %s, %s", p.Network, p.IfName, p.MAC))
+	}
+	if e.net != nil && (was.Network != e.port.Network || was.MAC != e.port.MAC || !slices.Equal(was.IPs, e.port.IPs)) {
 		s.announce(e)
 	}
 	s.portUp(e) // it may be in another network or VLAN
-	return nil
 }
 
 // enact makes the port p, on network n, and its interface from what is said of it what is to be, in this order:

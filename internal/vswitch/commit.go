@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/store"
 )
@@ -114,21 +113,6 @@ func (c *carry) show() {
 	}
 	for _, e := range c.joined {
 		s.publishAdded(e)
-	}
-}
-
-// tellChanged tells users, and the port's network, what has changed.
-func (s *Switch) tellChanged(e *endpoint, was *api.Port) {
-	switch p := &e.port; {
-	case was.Network == p.Network:
-		s.events.Publish("port.changed", p.Name, changesText(was, p))
-	case p.Network == "":
-		s.events.Publish("port.disconnected", p.Name, fmt.Sprintf("from network %s; its interface %s stays", was.Network, p.IfName))
-	default:
-		s.events.Publish("port.connected", p.Name, fmt.Sprintf("to network %s as %s, %s", p.Network, p.IfName, p.MAC))
-	}
-	if e.net != nil && (was.Network != e.port.Network || was.MAC != e.port.MAC || !slices.Equal(was.IPs, e.port.IPs)) {
-		s.announce(e)
 	}
 }
 

@@ -3,7 +3,6 @@ package vswitch
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"time"
 
 	"vswitch/internal/api"
@@ -34,7 +33,6 @@ func (s *Switch) Connect(_ context.Context, name string, r api.ConnectRequest) (
 		n.giveBack(next.IPs)
 		return api.Port{}, err
 	}
-	s.events.Publish("port.connected", name, fmt.Sprintf("to network %s as %s, %s", n.Name, next.IfName, next.MAC))
 	return s.describe(e), nil
 }
 
@@ -107,7 +105,6 @@ func (s *Switch) Disconnect(_ context.Context, name string, r api.DisconnectRequ
 		return api.Port{}, err
 	}
 	n.release(&was)
-	s.events.Publish("port.disconnected", name, fmt.Sprintf("from network %s; its interface %s stays", n.Name, next.IfName))
 	return s.describe(e), nil
 }
 

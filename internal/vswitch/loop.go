@@ -108,11 +108,11 @@ func (s *Switch) tellFlaps(n *network, now int64) (next int64) {
 	name := s.nameOf()
 	list, more := fdb.TakeFlaps()
 	for _, f := range list {
-		s.events.Publish("mac.flapping", n.Name, fmt.Sprintf("%s%s moves all the time, as between ports %s and %s: it stays behind %s for %v",
+		s.events.Publish("mac.flapping", n.line.Name, fmt.Sprintf("%s%s moves all the time, as between ports %s and %s: it stays behind %s for %v",
 			macString(f.MAC), inVLAN(f.VLAN), name(f.From), name(f.To), name(f.Home), l2switch.HoldDown))
 	}
 	if more > 0 {
-		s.events.Publish("mac.flapping", n.Name, fmt.Sprintf("%d more addresses move all the time", more))
+		s.events.Publish("mac.flapping", n.line.Name, fmt.Sprintf("%d more addresses move all the time", more))
 	}
 	return math.MaxInt64
 }

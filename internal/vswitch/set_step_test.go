@@ -24,6 +24,7 @@ type stateOfB struct {
 	Addrs   []string
 	Routes  string
 	Carrier bool
+	Static  int // rows of the MAC table
 }
 
 func (l *stepLab) stateOfB() (s stateOfB) {
@@ -40,6 +41,11 @@ func (l *stepLab) stateOfB() (s stateOfB) {
 		s.Routes += strings.TrimSpace(strings.ReplaceAll(line, "linkdown", "")) + "\n"
 	}
 	slices.Sort(s.Addrs)
+	for _, e := range netnstest.Get[[]api.FDBEntry](l.d, "fdb", "net1") {
+		if e.Origin == "static" && e.Port == "b" {
+			s.Static++
+		}
+	}
 	return s
 }
 
@@ -63,7 +69,7 @@ var changes = []struct {
 	before, line []string
 }{
 	{"set-port", nil, setLine},
-	{"disconnect", nil, []string{"disconnect", "b"}},
+	{"disconnect", []string{"add-fdb", "net1", stranger, "b"}, []string{"disconnect", "b"}},
 	{"connect", []string{"disconnect", "b"}, []string{"connect", "b", "net1", "--ip", "10.9.0.40"}},
 }
 

@@ -36,7 +36,6 @@ func (s *Switch) SetPort(_ context.Context, name string, r api.PortChange) (api.
 	gone := was
 	gone.IPs = slices.DeleteFunc(slices.Clone(was.IPs), func(p netip.Prefix) bool { return slices.Contains(next.IPs, p) })
 	e.net.release(&gone)
-	s.events.Publish("port.changed", name, changesText(&was, next))
 	return s.describe(e), nil
 }
 

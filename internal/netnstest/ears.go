@@ -27,6 +27,9 @@ func (e *Ears) Add(label string, c *Container, ifname string) {
 	e.socket[label] = c.PacketSocket(ifname)
 }
 
+// Socket returns an ear itself.
+func (e *Ears) Socket(label string) *PacketSocket { return e.socket[label] }
+
 // EtherType of the frames of Frame: IEEE 802 local experimental.
 const etherTypeTest = 0x88b5
 

@@ -15,10 +15,11 @@ func (a *app) stats() *cobra.Command {
 	return &cobra.Command{
 		Use:     "stats",
 		GroupID: groupLook,
-		Short:   "Counters of ports and workers",
+		Short:   "Counters of ports, networks and workers",
 		Long: `Prints the counters of ports and of workers. RX is what came from a container, TX what went to it; packets count the segments of
 super-frames, frames count reads and writes. DROPS are all losses; KERNEL-RX and KERNEL-TX are those of them that the kernel counted on
-the way to and from us. Ports that were deleted are counted together.
+the way to and from us. Ports that were deleted are counted together. Of networks it tells what their MAC
+tables did: EVICTED entries made room at a --mac-limit, DAMPED ones moved too often and were HELD.
 A port marked "slow" takes long to be written to: a worker marked so serves it apart from others.`,
 		Example: `  vsctl stats
   vsctl stats -o json`,
@@ -34,6 +35,8 @@ A port marked "slow" takes long to be written to: a worker marked so serves it a
 					s.Ports = append(s.Ports, s.Deleted)
 				}
 				a.portStats(s.Ports)
+				fmt.Fprintln(a.out)
+				a.networkStats(s.Networks)
 				fmt.Fprintln(a.out)
 				a.workerStats(s.Workers)
 			})
@@ -72,6 +75,16 @@ func (a *app) workerStats(list []api.WorkerStats) {
 			w.Coalesced))
 	}
 	a.table([]string{"WORKER", "PORTS", "TURNS", "SLEEPS", "SPIN-WINS", "HITS", "MISSES", "INVALID", "FLOWS", "COALESCED"}, rows)
+}
+
+func (a *app) networkStats(list []api.NetworkStats) {
+	var rows [][]string
+	for _, n := range list {
+		row := []string{n.Network, strconv.Itoa(n.MACs)}
+		rows = append(rows, counts(row, n.Learned, n.Moved, n.Expired, n.EvictedPort, n.EvictedTable, n.RefusedStatic, n.Damped, n.Held))
+	}
+	a.table([]string{"NETWORK", "MACS", "LEARNED", "MOVED", "EXPIRED", "EVICTED-PORT", "EVICTED-NETWORK", "REFUSED-STATIC", "DAMPED",
+		"HELD"}, rows)
 }
 
 // counts appends numbers to a row of a table.

@@ -76,6 +76,11 @@ func worker(name, help string, kind prometheus.ValueType, read func(api.WorkerSt
 		kind, func(w api.WorkerStats) float64 { return float64(read(w)) }}
 }
 
+func network(name, help string, kind prometheus.ValueType, read func(api.NetworkStats) uint64) counter[api.NetworkStats] {
+	return counter[api.NetworkStats]{prometheus.NewDesc("vswitch_network_"+name, help, []string{"network"}, nil),
+		kind, func(n api.NetworkStats) float64 { return float64(read(n)) }}
+}
+
 var portCounters = []counter[api.PortStats]{
 	port("rx_packets_total", "Packets from the container; a super-frame counts as its segments.",
 		func(p api.PortStats) uint64 { return p.RxPackets }),
@@ -107,6 +112,21 @@ var workerCounters = []counter[api.WorkerStats]{
 	worker("coalesced_total", "Frames merged into an open super-frame.", total, func(w api.WorkerStats) uint64 { return w.Coalesced }),
 }
 
+var networkCounters = []counter[api.NetworkStats]{
+	network("macs", "Entries of the MAC table.", gauge, func(n api.NetworkStats) uint64 { return uint64(n.MACs) }),
+	network("macs_learned_total", "MACs learned.", total, func(n api.NetworkStats) uint64 { return n.Learned }),
+	network("macs_moved_total", "MACs that moved to another port.", total, func(n api.NetworkStats) uint64 { return n.Moved }),
+	network("macs_expired_total", "MACs forgotten since they were not used.", total, func(n api.NetworkStats) uint64 { return n.Expired }),
+	network("macs_evicted_port_total", "MACs that made room on a port at its limit.", total,
+		func(n api.NetworkStats) uint64 { return n.EvictedPort }),
+	network("macs_evicted_table_total", "MACs that made room in a full table.", total,
+		func(n api.NetworkStats) uint64 { return n.EvictedTable }),
+	network("macs_refused_static_total", "Frames whose source a static entry places elsewhere.", total,
+		func(n api.NetworkStats) uint64 { return n.RefusedStatic }),
+	network("macs_damped_total", "MACs that moved too often and were held.", total, func(n api.NetworkStats) uint64 { return n.Damped }),
+	network("macs_held_total", "Moves refused while a MAC was held.", total, func(n api.NetworkStats) uint64 { return n.Held }),
+}
+
 var (
 	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets lost, by the switch or by the kernel on the way to or from it.", []string{"port", "reason"}, nil)
 	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
@@ -117,6 +137,9 @@ var (
 // Describe sends the descriptors of all metrics of the switch.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, c := range portCounters {
+		out <- c.desc
+	}
+	for _, c := range networkCounters {
 		out <- c.desc
 	}
 	for _, c := range workerCounters {
@@ -140,6 +163,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for _, p := range stats.Ports {
 		for _, c := range portCounters {
 			send(out, c.desc, c.kind, c.read(p), p.Port, p.Network)
+		}
+	}
+	for _, n := range stats.Networks {
+		for _, c := range networkCounters {
+			send(out, c.desc, c.kind, c.read(n), n.Network)
 		}
 	}
 	for _, w := range stats.Workers {

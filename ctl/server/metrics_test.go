@@ -18,6 +18,7 @@ func TestMetrics(t *testing.T) {
 		`vswitch_port_rx_packets_total{network="net1",port="web"} 100`,
 		`vswitch_port_kernel_tx_dropped_total{network="net1",port="web"} 5`,
 		`vswitch_drops_total{port="web",reason="vlan"} 3`,
+		`vswitch_network_macs_evicted_port_total{network="net1"} 4`,
 		`vswitch_worker_flow_hits_total{worker="1"} 95`,
 		`# TYPE vswitch_worker_flow_entries gauge`,
 		`vswitch_build_info{go="go1.26",kernel="6.18.0",version="0.1.0"} 1`,

@@ -85,6 +85,22 @@ type Stats struct {
 	Ports   []PortStats   `json:"ports"`
 	Deleted PortStats     `json:"deleted"` // sum of the ports that are no more, called DeletedPorts
 	Workers []WorkerStats `json:"workers"`
+
+	Networks []NetworkStats `json:"networks"`
+}
+
+// NetworkStats say what a network's MAC table did so far.
+type NetworkStats struct {
+	Network       string `json:"network"`
+	MACs          int    `json:"macs"` // entries at the moment
+	Learned       uint64 `json:"learned"`
+	Moved         uint64 `json:"moved"`          // to another port
+	Expired       uint64 `json:"expired"`        // unused for --age
+	EvictedPort   uint64 `json:"evicted_port"`   // made room on a port at its --mac-limit
+	EvictedTable  uint64 `json:"evicted_table"`  // made room in a network at its --mac-limit
+	RefusedStatic uint64 `json:"refused_static"` // sources that a static entry places elsewhere
+	Damped        uint64 `json:"damped"`         // moved too often, once for each time it was held
+	Held          uint64 `json:"held"`           // moves refused while it was held
 }
 
 // DeletedPorts stands for a port's name where ports that are no more are counted together. No port can have it.

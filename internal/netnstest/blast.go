@@ -15,8 +15,7 @@ const blastBatch = 64
 // mmsghdr is struct mmsghdr (recvmmsg(2)).
 type mmsghdr struct {
 	hdr unix.Msghdr
-	len uint32
-	_   [4]byte
+	_   [8]byte // bytes sent, and padding
 }
 
 // Blast sends n frames of the given size as fast as the interface takes them, by sendmmsg(2). fill writes the i-th frame. What

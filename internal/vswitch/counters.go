@@ -43,7 +43,23 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 	for _, c := range s.path.WorkerCounters() {
 		st.Workers = append(st.Workers, workerStats(c))
 	}
+	st.Networks = s.networkStats()
 	return st, nil
+}
+
+// networkStats returns what the MAC tables did, by network.
+func (s *Switch) networkStats() []api.NetworkStats {
+	nets, _ := s.chosen("") // all: no error
+	out := make([]api.NetworkStats, 0, len(nets))
+	for _, n := range nets {
+		fdb := n.line.Bridge.FDB()
+		c := fdb.Counters()
+		out = append(out, api.NetworkStats{
+			Network: n.Name, MACs: fdb.Len(), Learned: c.Learned, Moved: c.Moved, Expired: c.Expired, EvictedPort: c.EvictedPort,
+			EvictedTable: c.EvictedTable, RefusedStatic: c.RefusedStatic, Damped: c.Damped, Held: c.Held,
+		})
+	}
+	return out
 }
 
 func (c *counted) stats() api.PortStats {

@@ -25,7 +25,9 @@ func TestFlappingMAC(t *testing.T) {
 		d.Join("net1", label, c)
 		ears.Add(label, c, "eth0")
 	}
-	toX := func() string { return netnstest.Who(ears.SendFrom("c", ears.Frame(address, "02:cc:00:00:00:01"), "02:cc:00:00:00:01")) }
+	toX := func() string {
+		return netnstest.Who(ears.SendFrom("c", ears.Frame(address, "02:cc:00:00:00:01"), "02:cc:00:00:00:01"))
+	}
 	invalid := func() uint64 {
 		stats, err := d.Client.Stats(context.Background())
 		if err != nil {

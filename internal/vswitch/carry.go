@@ -25,13 +25,13 @@ import (
 type carry struct {
 	s       *Switch
 	d       *draft
-	before  []*endpoint             // ports that go in step 2
-	after   []*endpoint             // ports that go in step 6
-	new     []*endpoint             // of the draft, without a device
-	altered []*endpoint             // of the draft, otherwise than at work
-	placed  []*endpoint             // of the draft, with other static entries than at work
-	joined  []*endpoint             // new ports at work
-	was     map[*endpoint]*api.Port // what ports at work were before they were changed
+	before  []*endpoint            // ports that go in step 2
+	after   []*endpoint            // ports that go in step 6
+	new     []*endpoint            // of the draft, without a device
+	altered []*endpoint            // of the draft, otherwise than at work
+	placed  []*endpoint            // of the draft, with other static entries than at work
+	joined  []*endpoint            // new ports at work
+	was     map[*endpoint]endpoint // what ports at work were before they were changed
 	undo    []func() error
 }
 
@@ -120,18 +120,14 @@ func (c *carry) strike() error {
 
 // clear is step 2.
 func (c *carry) clear(ctx context.Context) error {
-	for _, e := range c.before {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	var left gathered
+	c.undo = append(c.undo, func() error { return abreast(left.list, c.remake) })
+	return spread(ctx, c.before, func(e *endpoint) error {
 		c.s.leave(e)
 		c.s.detach(e)
-		c.undo = append(c.undo, func() error { return c.remake(e) })
-		if err := c.s.fail.at("transaction.cleared"); err != nil {
-			return err
-		}
-	}
-	return nil
+		left.add(e)
+		return c.s.fail.at("transaction.cleared")
+	})
 }
 
 // remake brings a port back that has left.
@@ -160,30 +156,34 @@ func (c *carry) join(e *endpoint) (*endpoint, error) {
 
 // change is the first half of step 3.
 func (c *carry) change(ctx context.Context) error {
+	var begun gathered
+	c.undo = append(c.undo, func() error { return abreast(begun.list, c.changeBack) })
 	for _, e := range c.altered {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		live, net, next := c.s.live(e), c.s.atWork(e.net), e.port
-		was, from := live.port, live.net
-		c.was[live] = &was
+		live := c.s.live(e)
+		c.was[live] = *live
+	}
+	return spread(ctx, c.altered, func(e *endpoint) error {
+		live, next := c.s.live(e), e.port
+		was := c.was[live].port
 		next.StaticFDB = was.StaticFDB
-		old, wanted := c.s.placing(from, &was), c.s.placing(e.net, &next)
-		c.undo = append(c.undo, func() error {
-			err := c.s.enact(live, from, &was, wanted, old, nil)
-			if from != net {
-				c.s.restoreStatic(live)
-			}
-			return err
-		})
-		if err := c.s.enact(live, net, &next, old, wanted, c.s.fail); err != nil {
+		begun.add(e)
+		err := c.s.enact(live, c.s.atWork(e.net), &next, c.s.placing(live.net, &was), c.s.placing(e.net, &next), c.s.fail)
+		if err != nil {
 			return c.d.blame(e.port.ID, plainly(err))
 		}
-		if err := c.s.fail.at("transaction.changed"); err != nil {
-			return err
-		}
+		return c.s.fail.at("transaction.changed")
+	})
+}
+
+// changeBack is change's undo for one port.
+func (c *carry) changeBack(e *endpoint) error {
+	live, is := c.s.live(e), e.port
+	was := c.was[live]
+	err := c.s.enact(live, was.net, &was.port, c.s.placing(e.net, &is), c.s.placing(was.net, &was.port), nil)
+	if was.net != c.s.atWork(e.net) {
+		c.s.restoreStatic(live)
 	}
-	return nil
+	return err
 }
 
 // atWork returns the network that is at work, or will be, in place of one of the draft.
@@ -199,22 +199,22 @@ func (s *Switch) atWork(n *network) *network {
 
 // attach is the second half of step 3.
 func (c *carry) attach(ctx context.Context) error {
-	for _, e := range c.new {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	var joined gathered
+	c.undo = append(c.undo, func() error {
+		return abreast(joined.list, func(e *endpoint) error { c.s.detach(e); return nil })
+	})
+	err := spread(ctx, c.new, func(e *endpoint) error {
 		live, err := c.join(e)
 		if err != nil {
 			return c.d.blame(e.port.ID, plainly(err))
 		}
 		live.net = c.s.atWork(live.net)
-		c.joined = append(c.joined, live)
-		c.undo = append(c.undo, func() error { c.s.detach(live); return nil })
-		if err := c.s.fail.at("transaction.attached"); err != nil {
-			return err
-		}
-	}
-	return nil
+		joined.add(live)
+		return c.s.fail.at("transaction.attached")
+	})
+	slices.SortFunc(joined.list, func(a, b *endpoint) int { return c.d.made[a.port.ID] - c.d.made[b.port.ID] })
+	c.joined = joined.list
+	return err
 }
 
 // place is step 4: first what goes, then what comes, for an address can be behind one port only.

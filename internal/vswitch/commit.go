@@ -109,7 +109,8 @@ func (c *carry) show() {
 	}
 	for _, now := range c.altered {
 		live := s.live(now)
-		s.tellChanged(live, c.was[live])
+		was := c.was[live].port
+		s.tellChanged(live, &was)
 	}
 	for _, e := range c.joined {
 		s.publishAdded(e)
@@ -123,10 +124,11 @@ func (c *carry) finish() {
 			c.d.networks[r.Network].line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
 		}
 	}
-	for _, e := range c.after {
+	_ = abreast(c.after, func(e *endpoint) error {
 		c.s.detach(e)
 		c.s.passing("transaction.dropped")
-	}
+		return nil
+	})
 	if len(c.after) == 0 {
 		return
 	}

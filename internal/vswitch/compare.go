@@ -14,7 +14,7 @@ import (
 
 // compare finds out what differs between what is at work and the draft.
 func (s *Switch) compare(d *draft) *carry {
-	c := &carry{s: s, d: d, was: make(map[*endpoint]*api.Port)}
+	c := &carry{s: s, d: d, was: make(map[*endpoint]endpoint)}
 	byID := make(map[string]*endpoint, len(d.ports))
 	for _, e := range d.ports {
 		byID[e.port.ID] = e

@@ -18,32 +18,54 @@ const maxHead = 300
 
 // buffer reads the whole body of r, within its limits of size and time, so that nothing after it waits for the client. That goes for
 // requests that need no body too: net/http would read it after the answer, without a limit of time. Of one that says that it is too
-// large nothing is read.
-func (a *answer) buffer(r *http.Request, limit int64) error {
+// large nothing is read. A large one takes one of few places, until release: bodies must not fill the memory.
+func (s *Server) buffer(a *answer, r *http.Request) (release func(), err error) {
+	release = func() {}
 	if r.Body == nil || r.Body == http.NoBody {
 		r.Body = http.NoBody
-		return nil
+		return release, nil
 	}
-	conn := http.NewResponseController(a.ResponseWriter)
+	conn, limit := http.NewResponseController(a.ResponseWriter), clientOf(r).bodyLimit()
 	if r.ContentLength > limit {
 		conn.SetReadDeadline(time.Now())
 		a.Header().Set("Connection", "close")
-		return tooLarge(limit)
+		return release, tooLarge(limit)
 	}
+	in := http.MaxBytesReader(a.ResponseWriter, r.Body, limit)
 	conn.SetReadDeadline(time.Now().Add(bodyTime)) // a ResponseWriter without deadlines (in tests) has no limit
-	body, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, r.Body, limit))
+	body, err := io.ReadAll(io.LimitReader(in, maxSmall))
+	if err == nil && len(body) == maxSmall {
+		var rest []byte
+		if release, err = s.large(); err != nil {
+			a.Header().Set("Connection", "close")
+			return release, err
+		}
+		conn.SetReadDeadline(time.Now().Add(bodyTime))
+		rest, err = io.ReadAll(in)
+		body = append(body, rest...)
+	}
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return tooLarge(limit)
+		return release, tooLarge(limit)
 	case err != nil:
 		a.Header().Set("Connection", "close")
-		return api.Errorf(api.CodeInvalid, "the body could not be read: %.200s", err)
+		return release, api.Errorf(api.CodeInvalid, "the body could not be read: %.200s", err)
 	}
 	conn.SetReadDeadline(time.Time{})
 	a.head = string(body[:min(len(body), maxHead)])
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	return nil
+	return release, nil
+}
+
+// large waits for a place for a large body.
+func (s *Server) large() (release func(), err error) {
+	select {
+	case s.bodies <- struct{}{}:
+		return func() { <-s.bodies }, nil
+	case <-time.After(bodyTime):
+		return func() {}, api.Errorf(api.CodeUnavailable, "%d bodies of more than %d bytes are on their way, which is the limit: try again later", maxLarge, maxSmall)
+	}
 }
 
 func tooLarge(limit int64) error {

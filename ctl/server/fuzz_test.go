@@ -5,10 +5,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"vswitch/ctl/server"
 	"vswitch/ctl/server/servertest"
@@ -88,4 +92,49 @@ func (s *strict) Write(b []byte) (int, error) {
 		s.WriteHeader(200)
 	}
 	return s.ResponseRecorder.Write(b)
+}
+
+// FuzzConnection feeds whatever a client may send to a server on a socket: each answer is one of HTTP, and then the connection ends.
+func FuzzConnection(f *testing.F) {
+	for _, text := range []string{
+		"", "\r\n\r\n", "\x16\x03\x01\x02\x00", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		getVersion + getVersion + "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" + delPort + "garbage",
+		"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + getVersion,
+		"POST /v1/trace HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+		"POST /v1/trace HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\n{}\r\n0\r\nTrailer: x\r\n\r\n" + getVersion,
+		"POST /v1/config HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\na: &a [*a]\nb: {c: *a",
+		"GET /v1/events?follow=false HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+	} {
+		f.Add([]byte(text))
+	}
+	events := new(server.Events)
+	events.Publish("port.added", "web", "")
+	path, stop, err := servertest.Serve(servertest.New(), events, discard)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := stop(); err != nil {
+			f.Error(err)
+		}
+	})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		go func() {
+			c.Write(text) // the server may have heard enough
+			c.CloseWrite()
+		}()
+		all, err := io.ReadAll(c)
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) { // it closed while we were sending
+			t.Fatalf("after %q: %v", all, err)
+		}
+		if len(all) > 0 && !bytes.HasPrefix(all, []byte("HTTP/1.")) {
+			t.Errorf("answered %q", all)
+		}
+	})
 }

@@ -29,7 +29,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.problem(answer, r, api.Errorf(api.CodeUnavailable, "%s", c.refusal))
 		return
 	}
-	if err := answer.buffer(r, c.bodyLimit()); err != nil {
+	release, err := s.buffer(answer, r)
+	defer release()
+	if err != nil {
 		s.problem(answer, r, err)
 		return
 	}

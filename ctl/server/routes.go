@@ -17,6 +17,7 @@ type route struct {
 	query        []string         // names of parameters that it understands
 	verb         verb             // answers with a value, or
 	raw          http.HandlerFunc // writes its answer itself
+	endless      bool             // goes on writing it
 }
 
 // verb handles a request: the value is written as JSON (a created one with status 201, nil as 204), the error as a problem document.
@@ -56,10 +57,10 @@ func (s *Server) table() []route {
 		{method: "POST", path: "/v1/trace", doc: "what would happen to a frame", looks: true, verb: s.trace},
 		{method: "GET", path: "/v1/stats", doc: "counters of ports and workers", verb: s.stats},
 		{method: "GET", path: "/v1/drops", doc: "dropped frames by port and reason", verb: s.drops},
-		{method: "GET", path: "/v1/events", doc: "server-sent events", query: []string{"since", "follow"}, raw: s.stream},
+		{method: "GET", path: "/v1/events", doc: "server-sent events", query: []string{"since", "follow"}, raw: s.stream, endless: true},
 		{method: "GET", path: "/v1/show", doc: "daemon, networks and ports at a glance", verb: s.show},
 		{method: "GET", path: "/v1/version", doc: "the daemon and what it uses of the kernel", verb: s.daemon},
-		{method: "GET", path: "/metrics", doc: "metrics for Prometheus", raw: s.scrape},
+		{method: "GET", path: "/metrics", doc: "metrics for Prometheus", raw: s.metrics.serve},
 	}
 }
 
@@ -132,7 +133,7 @@ func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	if route.raw != nil {
+	if route.endless {
 		route.raw(w, r)
 		return
 	}
@@ -142,6 +143,10 @@ func (s *Server) run(route route, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	if route.raw != nil {
+		route.raw(w, r)
+		return
+	}
 	var value any
 	c.during(func() { value, err = route.verb(r) })
 	if err != nil {
@@ -163,17 +168,6 @@ func (s *Server) look(r *http.Request) (done func(), err error) {
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}
-}
-
-// scrape answers /metrics.
-func (s *Server) scrape(w http.ResponseWriter, r *http.Request) {
-	done, err := s.look(r)
-	if err != nil {
-		s.problem(w, r, err)
-		return
-	}
-	defer done()
-	s.metrics.serve(w, r)
 }
 
 // checkQuery refuses parameters that the route does not understand: a misspelt one must not be ignored.

@@ -14,6 +14,8 @@ import (
 const (
 	maxBody    = 1 << 20          // bytes of a request's body
 	maxLook    = 64 << 10         // bytes of it on the read-only socket
+	maxSmall   = 64 << 10         // bytes of it that are always taken
+	maxLarge   = 8                // larger ones that are taken at a time
 	maxDepth   = 32               // nested arrays and objects in it
 	maxHeader  = 16 << 10         // bytes of a request's header
 	maxLooks   = 4                // requests answered at a time on the read-only socket
@@ -33,12 +35,13 @@ type Server struct {
 	routes  []route
 	handler http.Handler
 	metrics *metrics
+	bodies  chan struct{} // holds one for each large body
 	looks   chan struct{} // holds one for each request that is answered on the read-only socket
 }
 
 // New makes a server. It listens nowhere yet: see Serve and Handler.
 func New(b Backend, events *Events, log *slog.Logger) *Server {
-	s := &Server{backend: b, events: events, log: log.With("component", "ctl"), looks: make(chan struct{}, maxLooks)}
+	s := &Server{backend: b, events: events, log: log.With("component", "ctl"), looks: make(chan struct{}, maxLooks), bodies: make(chan struct{}, maxLarge)}
 	s.metrics = newMetrics(b)
 	s.routes = s.table()
 	s.handler = s.mux()

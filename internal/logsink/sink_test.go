@@ -42,14 +42,19 @@ func TestStalledReader(t *testing.T) {
 		t.Error("nothing was lost")
 	}
 
+	if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	got, told := 0, 0
 	in := bufio.NewScanner(r)
 	for got+told < lines && in.Scan() {
+		n := 0
 		if in.Text()+"\n" == string(line) {
 			got++
-		} else if _, err := fmt.Sscanf(in.Text(), "lost %d", &told); err != nil {
+		} else if _, err := fmt.Sscanf(in.Text(), "lost %d", &n); err != nil {
 			t.Fatalf("a line is torn: %q", in.Text())
 		}
+		told += n
 	}
 	if got+told != lines || uint64(told) != s.Lost() {
 		t.Errorf("%d lines came, %d are told as lost; want %d in all, and %d", got, told, lines, s.Lost())

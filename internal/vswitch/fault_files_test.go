@@ -53,15 +53,21 @@ func TestOutOfFiles(t *testing.T) {
 		t.Errorf("%d interfaces, want %d", got, n-1)
 	}
 
+	held := vitalsOf(t, d)
+	var conns []net.Conn
 	for range 200 { // more than there are file descriptors
 		c, err := net.Dial("unix", d.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		conns = append(conns, c)
 	}
 	d.Must("show")
 	s.goesOn(lab)
+	for _, c := range conns {
+		c.Close()
+	}
+	held.wantBack(t, lab, d)
 	ping(lab, a, b4)
 	d.Must("del-port", "p0")
 	d.Must("add-port", "net1", "p0", "--netns", all.Name, "--ifname", "e0", "--default-route=no")

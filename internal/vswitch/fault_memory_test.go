@@ -73,10 +73,11 @@ func (g *memoryGroup) enter() []string {
 	return []string{"sh", "-c", `echo $$ > ` + g.dir + `/cgroup.procs && exec "$0" "$@"`}
 }
 
-// TestMemoryHolds: in a cgroup of 128 MiB the daemon knows its limit, and no flood of clients gets it killed.
+// TestMemoryHolds: in a cgroup of 96 MiB the daemon knows its limit, and no flood of clients gets it killed.
 func TestMemoryHolds(t *testing.T) {
+	t.Parallel()
 	g := newMemoryGroup(t)
-	const limit = 128 << 20
+	const limit = 96 << 20
 	if err := g.set(limit); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +107,7 @@ func TestMemoryHolds(t *testing.T) {
 // TestOutOfMemory: the kernel kills the daemon at the limit of its cgroup. Its keeper, in the same group, lives, and a restart goes
 // on where it was.
 func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
 	g := newMemoryGroup(t)
 	lab := netnstest.New(t)
 	d := lab.NewDaemon()

@@ -49,7 +49,6 @@ func Place(from *Namespace, index int, to *Namespace, c PlaceConfig) (State, fun
 		p.addresses,
 		p.up,
 		p.routes,
-		p.refresh,
 	} {
 		if err := step(); err != nil {
 			return State{}, nil, p.done.fail(err)
@@ -58,13 +57,17 @@ func Place(from *Namespace, index int, to *Namespace, c PlaceConfig) (State, fun
 	return stateOf(p.link), p.done.run, nil
 }
 
+// loopback is lo, which has this index in every namespace (LOOPBACK_IFINDEX in net/loopback.h). To set up what is up does
+// nothing.
+var loopback = &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1}}
+
 // placement is a Place under way.
 type placement struct {
 	from, to *Namespace
 	c        PlaceConfig
 	done     undo
 	h        *netlink.Handle // in to, from move on
-	link     netlink.Link    // as it was when last looked up
+	link     netlink.Link    // as it was when last looked up, and what was done to it since
 }
 
 // start looks at the interface, and whether its name is free, before anything is touched.
@@ -79,11 +82,14 @@ func (p *placement) start(index int) error {
 		return err
 	}
 	p.link = l
-	other, err := Lookup(p.to, p.c.IfName)
+	if p.here() {
+		return nil // nothing is touched before its renaming, which says so
+	}
+	_, err = Lookup(p.to, p.c.IfName)
 	if notFound(err) {
 		return nil
 	}
-	if err == nil && (!p.here() || other.Index != index) {
+	if err == nil {
 		err = TakenError(p.c.IfName, p.to)
 	}
 	return err
@@ -187,11 +193,7 @@ func (p *placement) up() error {
 	if p.c.NoConfig {
 		return nil
 	}
-	lo, err := p.h.LinkByName("lo")
-	if err == nil && lo.Attrs().RawFlags&unix.IFF_UP == 0 {
-		err = p.h.LinkSetUp(lo)
-	}
-	if err != nil {
+	if err := p.h.LinkSetUp(loopback); err != nil {
 		return fmt.Errorf("set lo up in network namespace %s: %w", p.to, err)
 	}
 	if p.link.Attrs().RawFlags&unix.IFF_UP != 0 {
@@ -201,6 +203,7 @@ func (p *placement) up() error {
 		return fmt.Errorf("set interface %s up in network namespace %s: %w", p.c.IfName, p.to, err)
 	}
 	p.done.add(func() error { return p.h.LinkSetDown(p.link) })
+	p.link.Attrs().RawFlags |= unix.IFF_UP
 	return nil
 }
 
@@ -275,14 +278,6 @@ func (p *placement) sameRoute(want *netlink.Route, dst netip.Prefix) error {
 		what = "default route"
 	}
 	return api.Errorf(api.CodeConflict, "namespace %s already has a %s; choose another --metric, or --default-route=no", p.to, what)
-}
-
-func (p *placement) refresh() error {
-	l, err := linkByIndex(p.to, p.link.Attrs().Index)
-	if err == nil {
-		p.link = l
-	}
-	return err
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

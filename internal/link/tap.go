@@ -188,11 +188,13 @@ func setAddressing(h *netlink.Handle, l netlink.Link, mac net.HardwareAddr, mtu 
 		if err := h.LinkSetMTU(l, mtu); err != nil {
 			return api.Errorf(api.CodeRefused, "interface %s: the kernel refuses an MTU of %d: %v", a.Name, mtu, err)
 		}
+		a.MTU = mtu
 	}
 	if mac != nil && mac.String() != a.HardwareAddr.String() {
 		if err := h.LinkSetHardwareAddr(l, mac); err != nil {
 			return api.Errorf(api.CodeRefused, "interface %s: the kernel refuses MAC %s: %v", a.Name, mac, err)
 		}
+		a.HardwareAddr = mac
 	}
 	return nil
 }

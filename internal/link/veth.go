@@ -42,7 +42,8 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	if err != nil {
 		return Veth{}, nil, err
 	}
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: ourMTU, TxQLen: -1})
+	// Our end may be up before it is looked after: it has no carrier yet.
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: ourMTU, TxQLen: -1, Flags: net.FlagUp})
 	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
 	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
 	if c.TxQueueLen != 0 {
@@ -130,7 +131,7 @@ func openVeth(private *Namespace, name string) (Veth, error) {
 	v := Veth{FD: -1, Index: l.Attrs().Index, Name: name, PeerIndex: l.Attrs().ParentIndex, DropFD: -1}
 	err = private.Do(func() error {
 		err := v.attachDrop(h)
-		if err == nil {
+		if err == nil && l.Attrs().RawFlags&unix.IFF_UP == 0 {
 			err = h.LinkSetUp(l)
 		}
 		if err == nil {

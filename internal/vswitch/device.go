@@ -65,7 +65,7 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 	name := link.DeviceName(p.ID)
 	if p.Type == api.PortVeth {
 		v, undo, err := link.CreateVeth(s.private, link.VethConfig{
-			Name: name, Target: target, PeerName: peerName(p.ID), MAC: mac, MTU: p.MTU,
+			Name: name, Target: target, PeerName: p.IfName, MAC: mac, MTU: p.MTU,
 		})
 		if err != nil {
 			return nil, nil, nil, err
@@ -86,9 +86,6 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 		return link.Place(s.private, t.Index, target, c)
 	}, undo, nil
 }
-
-// peerName is what the container's end of a veth is called until it gets its own name.
-func peerName(id string) string { return "vp" + id }
 
 func newTAP(p *api.Port, t link.TAP) *device {
 	return &device{

@@ -319,7 +319,7 @@ func (s *Switch) clearWay(p *api.Port, target *link.Namespace) {
 	for _, at := range []struct {
 		ns   *link.Namespace
 		name string
-	}{{s.private, link.DeviceName(p.ID)}, {target, p.IfName}, {target, peerName(p.ID)}} {
+	}{{s.private, link.DeviceName(p.ID)}, {target, p.IfName}} {
 		st, err := link.Lookup(at.ns, at.name)
 		if err != nil || st.Kind != "veth" || at.ns == target && st.MAC.String() != p.MAC {
 			continue // if it is in the way, it will be said

@@ -356,7 +356,8 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	line := `add-network n --mtu 1400 -- add-port n p --netns p --native 5 --trunk 5,7-9 -- del-port p --if-exists -- del-network n --force -- ` +
-		`add-fdb n 02:42:0a:00:00:63 p --vlan 9 -- del-fdb n 02:42:0a:00:00:63 --vlan 9 --if-exists --dry-run`
+		`add-fdb n 02:42:0a:00:00:63 p --vlan 9 -- del-fdb n 02:42:0a:00:00:63 --vlan 9 --if-exists --dry-run -- ` +
+		`set-network n --age 60 --label a- -- set-port p --mtu 1300 -- disconnect p n --if-exists -- connect p n --no-ip`
 	if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
 		t.Error(stderr)
 	}

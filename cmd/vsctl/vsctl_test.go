@@ -126,6 +126,19 @@ func addTrunk(t *testing.T, b *servertest.Backend) {
 	}
 }
 
+// TestDisconnectedPort: it belongs to no network, and is shown nevertheless.
+func TestDisconnectedPort(t *testing.T) {
+	b := servertest.New()
+	if _, err := b.Disconnect(t.Context(), "web", api.DisconnectRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	socket := start(t, b, new(server.Events))
+	for name, line := range map[string]string{"show-disconnected": "show", "list-ports-disconnected": "list-ports"} {
+		_, stdout, _ := vsctl(t, socket, strings.Fields(line)...)
+		golden(t, name, stdout)
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".txt")

@@ -27,12 +27,15 @@ func FuzzDecode(f *testing.F) {
 		`{"network":"net1","mac":"02:42:0a:00:00:02","vlan":10}`, `{"flow":"in_port=web"}`,
 		`{"operations":[{"op":"add-port","network":"net1","name":"web","netns":"web"},{"op":"del-network","name":"n","force":true}],"dry_run":true}`,
 		`{"operations":[{"op":"list-ports"}]}`, `{"operations":[{}]}`, `{"operations":[7]}`, `{"operations":[{"op":"del-port","name":7}]}`,
+		`{"add_subnets":["10.0.0.0/24"],"gateways":["10.0.0.9"],"no_gateway":false,"mtu":0,"labels":{"a":"b","c":null}}`,
+		`{"mac":"from-ip","add_ips":["fd00::1"],"remove_routes":["::/0"],"trunk":[],"no_native":true,"storm":{"broadcast":0}}`,
 		`null`, `[]`, `{`, ``, `{"a":{}}`, "{\"\xff\":1}", `{"name":"a"}x`, `{"vlan":1e9}`, strings.Repeat(`{"labels":`, 40),
 	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, v := range []any{new(api.NetworkRequest), new(api.PortRequest), new(api.FDBRequest), new(api.TraceRequest), new(api.Transaction)} {
+		for _, v := range []any{new(api.NetworkRequest), new(api.PortRequest), new(api.FDBRequest), new(api.TraceRequest), new(api.Transaction),
+			new(api.NetworkChange), new(api.PortChange), new(api.ConnectRequest), new(api.DisconnectRequest)} {
 			err := server.Unmarshal(body, v)
 			var refused *api.Error
 			if err != nil && (!errors.As(err, &refused) || refused.Code != api.CodeInvalid) {
@@ -51,6 +54,9 @@ func FuzzServe(f *testing.F) {
 		"DELETE /v1/fdb HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
 		"POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"name\":\"a\"}\n",
 		"POST /v1/ports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+		"PATCH /v1/ports/web HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"mtu\":1400}\n",
+		"PATCH /v1/networks/net1 HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{\"labels\":{\"a\":null}}",
+		"POST /v1/ports/web/disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
 		"POST /v1/flows/flush HTTP/1.1\r\nHost: x\r\n\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
 		"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -112,12 +112,13 @@ func (s *Switch) enact(e *endpoint, n *network, p *api.Port, from, to link.Place
 	return fail.at("set.bound")
 }
 
-// leaveNetwork takes the port off its network.
+// leaveNetwork takes the port off its network. When it returns no frame of the network is on its way to the port.
 func (s *Switch) leaveNetwork(e *endpoint) error {
 	if err := s.setCarrier(e.dev, false); err != nil {
 		return err
 	}
 	s.unbind(e)
+	s.path.Quiesce()
 	s.mu.Lock()
 	e.net.count--
 	e.net = nil

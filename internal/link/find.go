@@ -12,18 +12,30 @@ import (
 // FindNetns looks for the namespace among those that are mounted, as by 'ip netns' and container engines, and those of
 // processes. It returns false when it finds none: then nothing but an open fd may keep it alive, such as that of a TAP.
 func FindNetns(id NamespaceID) (path string, ok bool) {
-	for _, path := range netnsMounts() {
-		if at, err := Identify(path); err == nil && at == id {
-			return path, true
-		}
-	}
-	ofProcesses, _ := filepath.Glob("/proc/[0-9]*/ns/net")
-	for _, path := range ofProcesses {
-		if at, err := Identify(path); err == nil && at == id {
-			return path, true
+	return findNetns(func(_ string, at NamespaceID) bool { return at == id })
+}
+
+// findNetns looks for a namespace for which is is true; it is asked once for each.
+func findNetns(is func(path string, id NamespaceID) bool) (path string, ok bool) {
+	seen := make(map[NamespaceID]bool)
+	for _, list := range []func() []string{netnsMounts, netnsOfProcesses} {
+		for _, path := range list() {
+			id, err := Identify(path)
+			if err != nil || seen[id] {
+				continue
+			}
+			seen[id] = true
+			if is(path, id) {
+				return path, true
+			}
 		}
 	}
 	return "", false
+}
+
+func netnsOfProcesses() []string {
+	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	return paths
 }
 
 // netnsMounts lists where network namespaces are mounted (proc_pid_mountinfo(5): the fourth field is what is mounted, the

@@ -83,3 +83,50 @@ func (w *Watcher) lookup(ns NamespaceID, index int) (netlink.Link, error) {
 	}
 	return l, nil
 }
+
+// Peer tells in which namespace the other end is of the veth that has this index in the private namespace, and its state: it may
+// have been moved and renamed since it was made. The caller closes the namespace. An api.Error not_found says that the veth is
+// gone, or that its other end is in a namespace that is neither mounted nor a process's.
+func (w *Watcher) Peer(index int) (*Namespace, State, error) {
+	l, err := w.lookup(w.private.id, index)
+	if err != nil {
+		return nil, State{}, err
+	}
+	// The kernel says in whose namespace it is by an nsid, which it gives it if need be (rtnl_fill_link_netnsid in
+	// net/core/rtnetlink.c).
+	ns, err := w.byNSID(int32(l.Attrs().NetNsID))
+	if err != nil {
+		return nil, State{}, fmt.Errorf("other end of veth %s: %w", l.Attrs().Name, err)
+	}
+	s, err := LookupIndex(ns, l.Attrs().ParentIndex)
+	if err != nil {
+		_ = ns.Close()
+		return nil, State{}, err
+	}
+	return ns, s, nil
+}
+
+// byNSID opens the namespace that has this id in the private one.
+func (w *Watcher) byNSID(nsid int32) (*Namespace, error) {
+	h, err := w.private.netlink()
+	if err != nil {
+		return nil, err
+	}
+	var found *Namespace
+	_, ok := findNetns(func(path string, _ NamespaceID) bool {
+		ns, err := OpenNetns(path)
+		if err != nil {
+			return false
+		}
+		if id, err := h.GetNetNsIdByFd(ns.fd); err == nil && int32(id) == nsid {
+			found = ns
+			return true
+		}
+		_ = ns.Close()
+		return false
+	})
+	if !ok {
+		return nil, api.Errorf(api.CodeNotFound, "its network namespace is neither mounted nor a process's")
+	}
+	return found, nil
+}

@@ -155,3 +155,40 @@ func inPrivate(t *testing.T, ns *link.Namespace, name string, args ...string) {
 		t.Fatal(err)
 	}
 }
+
+// TestPeer: the other end is found wherever it was moved, under whatever name, unless nobody can name the namespace.
+func TestPeer(t *testing.T) {
+	private, first, second := linktest.Private(t), linktest.Namespace(t), linktest.Namespace(t)
+	nameless := linktest.Private(t)
+	w, err := link.NewWatcher(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	v, undo, err := link.CreateVeth(private, link.VethConfig{Name: linktest.Name(), Target: first, PeerName: "eth0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = undo() }()
+	want := func(at *link.Namespace, name string) {
+		t.Helper()
+		ns, s, err := w.Peer(v.Index)
+		if err != nil || ns.ID() != at.ID() || s.Name != name {
+			t.Fatalf("found %+v in %v, %v; want %s in %s", s, ns, err, name, at)
+		}
+		_ = ns.Close()
+	}
+	want(first, "eth0")
+	linktest.IP(t, "-n", first.String(), "link", "set", "eth0", "netns", second.String())
+	linktest.IP(t, "-n", second.String(), "link", "set", "eth0", "name", "net7")
+	want(second, "net7")
+	s, err := link.Lookup(second, "net7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := link.Place(second, s.Index, nameless, link.PlaceConfig{IfName: "net7"}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = w.Peer(v.Index)
+	wantCode(t, err, api.CodeNotFound, "neither mounted nor a process's")
+}

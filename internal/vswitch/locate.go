@@ -48,6 +48,15 @@ func (s *Switch) whereIs(e *endpoint) (*link.Namespace, link.State, error) {
 	if e.port.Type == api.PortTAP {
 		return link.WhereIs(e.dev.fd)
 	}
+	ns, st, err := s.whereWas(e)
+	if err != nil {
+		return s.watcher.Peer(e.dev.index)
+	}
+	return ns, st, nil
+}
+
+// whereWas finds a veth's interface where the record says.
+func (s *Switch) whereWas(e *endpoint) (*link.Namespace, link.State, error) {
 	ns, err := s.openNetns(&e.port)
 	if err != nil {
 		return nil, link.State{}, err

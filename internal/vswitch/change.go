@@ -11,6 +11,7 @@ import (
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
+	"vswitch/internal/port"
 	"vswitch/internal/store"
 )
 
@@ -167,7 +168,11 @@ func (s *Switch) reconfigure(e *endpoint, from, to link.PlaceConfig) error {
 // setCarrier plugs or pulls the cable between the port's interface and the switch.
 func (s *Switch) setCarrier(d *device, on bool) error {
 	if d.kind == api.PortTAP {
-		return link.SetTAPCarrier(d.fd, on)
+		err := link.SetTAPCarrier(d.fd, on)
+		if errors.Is(err, port.ErrGone) {
+			err = api.Errorf(api.CodeNotFound, "the interface of port %s is no more", d.port.Name())
+		}
+		return err
 	}
 	err := link.SetVethCarrier(s.private, d.index, on)
 	s.lookCarrier(d)

@@ -271,3 +271,38 @@ func TestSetMACLimit(t *testing.T) {
 		t.Errorf("%d MACs after set-network --mac-limit 3", n)
 	}
 }
+
+// TestSetStagedPort changes a port before and after its interface was taken, and one whose interface went where nobody sees it.
+func TestSetStagedPort(t *testing.T) {
+	t.Parallel()
+	lab := netnstest.New(t)
+	d := lab.Daemon()
+	a, _ := pairOf(lab, d, "tap", "tap")
+	d.Must("add-port", "net1", "s", "--stage", "--ifname", "staged0")
+	d.Must("set-port", "s", "--mtu", "1400", "--mac", "02:00:00:00:00:05", "--ip", "10.9.0.50")
+	if l := d.Host.Link("staged0"); l == nil || l.MTU != 1400 || l.MAC != "02:00:00:00:00:05" || len(l.Addrs) != 0 {
+		t.Fatalf("staged: %+v", l)
+	}
+	c := lab.Container("c")
+	d.Host.IP("link set staged0 netns " + c.Name)
+	waitEvent(t, lab, d, "port.moved", "s")
+	c.IP("addr add 10.9.0.50/24 dev staged0")
+	c.IP("link set staged0 up")
+	ping(lab, a, "10.9.0.50")
+	d.Must("set-port", "s", "--ifname", "eth0", "--ip", "10.9.0.51")
+	ping(lab, a, "10.9.0.51")
+	d.Must("disconnect", "s")
+	lab.Eventually("no carrier", func() bool { return !c.Link("eth0").Carrier() })
+	d.Must("connect", "s", "net1", "--ip", "10.9.0.51")
+	ping(lab, a, "10.9.0.51")
+
+	v, nowhere := lab.Container("v"), lab.Container("nowhere")
+	d.Join("net1", "v", v, "--type", "veth")
+	v.IP("link set eth0 netns " + nowhere.Name)
+	lab.Eventually("the port is lost", func() bool { return portOf(t, d, "v").Status.Error != "" })
+	d.Must("set-port", "v", "--vlan", "7", "--mac-limit", "3")
+	d.Refused(1, "move it back first", "set-port", "v", "--mtu", "1400")
+	nowhere.IP("link set eth0 netns " + v.Name)
+	v.IP("link set eth0 up")
+	d.Must("set-port", "v", "--vlan", "0")
+}

@@ -28,8 +28,8 @@ type Change struct {
 
 // Compare returns the steps from one configuration to another, in a fixed order: first what goes (entries, ports, networks), then
 // what changes or comes (networks, ports, entries), each by name. A network or port is replaced when a key of it differs that it has
-// for life, and a port also when its network is replaced. Entries of a port that goes or is replaced need no step to go. With
-// noDelete nothing goes that the other configuration does not name.
+// for life, and a port also when its network is replaced or it does not work. Entries of a port that goes or is replaced need no
+// step to go. With noDelete nothing goes that the other configuration does not name.
 func Compare(have, want Config, noDelete bool) []Change {
 	c := comparison{
 		haveNets: byName(have.Networks, func(n *api.Network) string { return n.Name }),
@@ -100,6 +100,9 @@ func (c *comparison) port(name string) {
 		return
 	}
 	keys, detail := differences(have, want)
+	if have.Status.State == api.StateError {
+		keys, detail = append(keys, "status"), strings.TrimPrefix(detail+", it does not work: "+have.Status.Error, ", ")
+	}
 	if c.replaced[want.Network] && have.Network == want.Network {
 		keys, detail = append(keys, "network"), strings.TrimPrefix(detail+", its network is replaced", ", ")
 	}

@@ -48,7 +48,11 @@ func (s *Switch) sides(c api.Config, nets map[string]*api.Network, ports map[str
 		if p.Network == "" && !named(c, p.Name) {
 			continue // on no network: no file says so, or asks for its end
 		}
-		have.Ports = append(have.Ports, *p)
+		has := *p
+		if e := s.ports[p.Name]; e.dev == nil {
+			has.Status = api.PortStatus{State: api.StateError, Error: e.err}
+		}
+		have.Ports = append(have.Ports, has)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Networks)) {
 		nc := c.Networks[name]

@@ -221,6 +221,26 @@ func TestApplyChanges(t *testing.T) {
 	}
 }
 
+// TestApplySwapsAddresses: each port lets go before the other takes.
+func TestApplySwapsAddresses(t *testing.T) {
+	t.Parallel()
+	l := newApplyLab(t, 2)
+	const text = `networks:
+  net1:
+    subnets: [10.9.0.0/24]
+    ports:
+      a: {netns: $c0, ips: [10.9.0.%d]}
+      b: {netns: $c1, ips: [10.9.0.%d]}
+`
+	if r := l.vsctl(fmt.Sprintf(text, 2, 3), "apply"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	ping(l.Lab, l.containers[0], "10.9.0.3")
+	l.apply(fmt.Sprintf(text, 3, 2), "~ port a on net1: ips 10.9.0.2/24 -> 10.9.0.3/24\n~ port b on net1: ips 10.9.0.3/24 -> 10.9.0.2/24\n")
+	ping(l.Lab, l.containers[0], "10.9.0.2")
+	ping(l.Lab, l.containers[1], "10.9.0.3")
+}
+
 // TestApplyRefused: what fails in the middle leaves all as it was, traffic included.
 func TestApplyRefused(t *testing.T) {
 	t.Parallel()

@@ -20,14 +20,14 @@ var abuses = []struct {
 	clients    int
 }{
 	{"idle", "", 1000},
-	{"half a request", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Le", 200},
-	{"half a body", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"name\":", 200},
-	{"garbage", strings.Repeat("\x00\xff\x16\x03 garbage \r\n\r\n", 100), 200},
-	{"1 GiB", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n" + strings.Repeat("x", 2<<20), 100},
-	{"1 MiB of brackets", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("[", 1<<20), 100},
-	{"deep JSON", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat(`{"labels":`, 100000), 50},
-	{"requests without end", strings.Repeat("GET /v1/show HTTP/1.1\r\nHost: x\r\n\r\n", 1000), 100},
-	{"streams without readers", "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n", 200},
+	{"half a request", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Le", 100},
+	{"half a body", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"name\":", 100},
+	{"garbage", strings.Repeat("\x00\xff\x16\x03 garbage \r\n\r\n", 100), 100},
+	{"1 GiB", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n" + strings.Repeat("x", 2<<20), 40},
+	{"1 MiB of brackets", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("[", 1<<20), 80},
+	{"deep JSON", "POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat(`{"labels":`, 100000), 40},
+	{"requests without end", strings.Repeat("GET /v1/show HTTP/1.1\r\nHost: x\r\n\r\n", 1000), 40},
+	{"streams without readers", "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n", 100},
 }
 
 // abuse opens as many connections as that and sends text on each, reading nothing.
@@ -62,8 +62,10 @@ func abuse(t *testing.T, socket, text string, clients int) (end func()) {
 //	a eth0 ===TCP=== net1 === eth0 b      many bad clients ===> control socket <=== vsctl
 func TestAbuse(t *testing.T) {
 	lab := netnstest.New(t)
-	d := lab.Daemon()
+	d := lab.NewDaemon()
+	d.Env = []string{"GOGC=20"}
 	d.Allow("request failed") // of a client that leaves before its answer
+	d.Start()
 	a, b := pairOf(lab, d, "tap", "veth")
 	s := startStream(t, a, b, b4)
 	s.goesOn(lab)

@@ -85,7 +85,7 @@ type loopPort struct {
 	vlan  uint16 // of the round
 	nonce [16]byte
 	left  int   // probes still to be sent
-	wait  int64 // for the answer to the last one
+	wait  int64 // for the answer to the last one; 0: the port is idle meanwhile, and free for a suspicion
 	next  int64 // when the next step is due
 	until int64 // answers count until then
 	heard answers
@@ -189,9 +189,9 @@ func (l *Loops) Suspect(vlan uint16, in, other packet.PortID, now int64) bool {
 		return false
 	}
 	p.suspected = now
-	woken := l.ask(p, vlan, suspectProbes, now)
+	woken := l.ask(p, vlan, suspectProbes, int64(suspectWait), now)
 	if q := l.ports[other]; q != nil {
-		woken = l.ask(q, vlan, suspectProbes, now) || woken
+		woken = l.ask(q, vlan, suspectProbes, int64(suspectWait), now) || woken
 	}
 	return woken
 }
@@ -202,7 +202,7 @@ func (l *Loops) up(id packet.PortID, vlan uint16, now int64) {
 	defer l.mu.Unlock()
 	if p := l.ports[id]; p != nil {
 		p.quiet = 0
-		l.ask(p, vlan, upProbes, now)
+		l.ask(p, vlan, upProbes, 0, now)
 	}
 }
 
@@ -231,12 +231,12 @@ func (l *Loops) Blocked(id packet.PortID) (peer packet.PortID, ok bool) {
 }
 
 // ask starts a round for an idle port. Callers hold mu, as for all that follows.
-func (l *Loops) ask(p *loopPort, vlan uint16, probes int, now int64) bool {
+func (l *Loops) ask(p *loopPort, vlan uint16, probes int, wait, now int64) bool {
 	if p.phase != idle || now < p.quiet {
 		return false
 	}
 	p.misplaced = l.misplaced.Load()
-	l.round(p, probing, vlan, probes, int64(suspectWait), now)
+	l.round(p, probing, vlan, probes, wait, now)
 	return true
 }
 

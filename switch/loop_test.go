@@ -253,6 +253,18 @@ func TestLoopsIdle(t *testing.T) {
 	}
 }
 
+// A port that has just come up is open to suspicion.
+func TestLoopRightAfterUp(t *testing.T) {
+	b := newLoopBridge(t, 3)
+	for id := packet.PortID(1); id <= 3; id++ {
+		b.PortUp(id, b.now)
+	}
+	b.tend()
+	b.joined = []packet.PortID{2, 3}
+	b.Loops().Suspect(0, 3, 1, b.now)
+	b.expect(b.run(0), 3, 2, true)
+}
+
 // A change of a port's configuration leaves it blocked.
 func TestSetPortKeepsBlocked(t *testing.T) {
 	b := newLoopBridge(t, 2, 1, 2)

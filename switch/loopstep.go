@@ -96,7 +96,7 @@ func (l *Loops) advance(p *loopPort, now int64, s *steps) {
 		l.round(p, retrying, p.vlan, retryProbes, int64(retryWait), now)
 		if q := l.ports[p.peer]; q != nil { // frames may go round in one direction only
 			q.quiet = 0
-			l.ask(q, p.vlan, retryProbes, now)
+			l.ask(q, p.vlan, retryProbes, int64(suspectWait), now)
 			l.send(q, now, s)
 		}
 		l.send(p, now, s)
@@ -132,6 +132,9 @@ func (l *Loops) send(p *loopPort, now int64, s *steps) {
 	p.next = now + int64(probeInterval)
 	if p.left == 0 {
 		p.next = now + p.wait
+		if p.wait == 0 {
+			p.phase = idle
+		}
 	}
 	p.until = now + int64(nonceTime)
 }

@@ -28,6 +28,7 @@ type Config struct {
 	MaxFlows   int           // limit of a worker's flow table; default flow.MaxFlows
 	NoCache    bool          // decide each frame anew: for debugging, and as a baseline
 	NoCoalesce bool          // write each frame as it came
+	NoRest     bool          // read on from ports that send nothing but what is dropped: for tests whose clock stands
 	KeepAwake  bool          // ask the kernel to let no idle core halt while polling pays
 	MaxSpin    time.Duration // longest time to poll before sleeping; negative: never poll; default 50 us
 
@@ -84,6 +85,7 @@ type slot struct {
 	watched  bool                     // guarded by mu; its worker waits for its frames
 	moves    int                      // guarded by mu; to workers for slow ports
 	fault    error                    // guarded by mu; why it is not read for now
+	dead     int                      // frames in a row that were dropped on arrival; the worker's own
 	stumbles int                      // reads in a row that failed; the worker's own
 	move     int                      // its last move; of the worker for slow ports
 	lastSlow int64                    // when it last was; of the worker for slow ports

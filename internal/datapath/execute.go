@@ -16,6 +16,7 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 			r = packet.DropInternal
 		}
 		w.drop(in, r, f.Segs)
+		w.dead++
 		return
 	}
 	for i := range v.Actions[:n] {
@@ -34,6 +35,7 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 		case flow.OpMeter:
 			if !a.Meter.Take(w.now, f.Segs) {
 				w.drop(in, a.Meter.Kind.Reason(), f.Segs)
+				w.dead++
 				w.copies += budgetFrames // ends the port's service: a storm waits for others, in a queue of its own
 				return
 			}

@@ -51,14 +51,17 @@ func (w *Worker) wait() (int, error) {
 
 // sleep waits for events. Cores are not kept awake for longer than a moment of it.
 func (w *Worker) sleep() (int, error) {
+	rest := w.longest()
 	if w.awake.held {
-		n, err := w.epollWait(wakefulTime / 1e6)
-		if n != 0 || err != nil {
-			return n, err
+		if rest < 0 {
+			n, err := w.epollWait(wakefulTime / 1e6)
+			if n != 0 || err != nil {
+				return n, err
+			}
 		}
 		w.awake.set(false)
 	}
-	return w.epollWait(-1)
+	return w.epollWait(rest)
 }
 
 // poll looks for events until the window has passed since start.

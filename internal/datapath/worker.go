@@ -56,6 +56,8 @@ type Worker struct {
 	floods  backlog
 	copies  int // members that floods were written to, ever: they count against budgets
 	sampler sampler
+	dead    int           // frames that were dropped on arrival, ever
+	resting []rest        // ports that sent nothing else, in the order in which they are read again
 	serial  []*slot       // ports that only this worker writes to
 	wake    []*Worker     // to whom frames were handed over in this turn
 	asleep  atomic.Bool   // to be woken by who hands a frame over
@@ -155,6 +157,9 @@ func (w *Worker) run() error {
 func (w *Worker) turn(n int) {
 	w.stats.Turns++
 	w.batch = 0
+	if len(w.resting) > 0 {
+		w.rouse()
+	}
 	mail := false
 	for i := range n {
 		e := &w.events[i]
@@ -217,7 +222,7 @@ func (w *Worker) service(id packet.PortID, events uint32) {
 	}
 	c := &s.counters[w.id]
 	n, bytes := 0, 0
-	end := w.copies + budgetFrames
+	end, dead := w.copies+budgetFrames, w.dead
 	var err error
 	for w.copies+n < end && bytes < budgetBytes {
 		f := w.hot
@@ -231,6 +236,7 @@ func (w *Worker) service(id packet.PortID, events uint32) {
 		w.receive(s, c, f)
 	}
 	w.co.flushAll()
+	w.weigh(s, n, w.dead-dead)
 	if bytes >= bulkBytes {
 		n = max(n, fullBatch)
 	}
@@ -245,6 +251,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 		c.RxPackets++
 		c.RxBytes += uint64(f.Len())
 		c.Drops[r]++
+		w.dead++
 		return
 	}
 	bytes := f.WireBytes()

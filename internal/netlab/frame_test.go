@@ -71,7 +71,7 @@ const (
 // newPath makes ports that know each other; conf, unless nil, changes that of the ingress.
 func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.PortConf)) *path {
 	line := pipeline.New()
-	cfg.Workers = 1
+	cfg.Workers, cfg.NoRest = 1, true
 	d, err := datapath.New(cfg, line)
 	if err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func Open(t TB, options ...Option) *Lab {
 	t.Helper()
 	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}}
 	l.clock.Store(int64(time.Hour)) // not zero, which means never
-	c := config{Config: datapath.Config{Workers: 1, MaxSpin: -1, Clock: l.clock.Load}}
+	c := config{Config: datapath.Config{Workers: 1, MaxSpin: -1, NoRest: true, Clock: l.clock.Load}}
 	for _, o := range options {
 		o(&c)
 	}

@@ -49,7 +49,7 @@ func (n *neighbors) pour(pps int) {
 	running.Go(func() {
 		sent := 0
 		for start := time.Now(); !done.Load(); time.Sleep(time.Millisecond) {
-			for due := int(time.Since(start).Seconds() * float64(pps)); sent < due; sent++ {
+			for due := int(time.Since(start).Seconds() * float64(pps)); sent < due && !done.Load(); sent++ {
 				to.Port = 20000 + sent%10000
 				_, _ = conn.WriteTo(make([]byte, 100), to) // what s answers, that nobody listens, is of no interest
 			}
@@ -121,17 +121,19 @@ func (n *neighbors) roundTrip() time.Duration {
 	return all[len(all)/2]
 }
 
-// unharmed fails the test unless a and b talk as ever, and nothing of theirs was lost.
+// unharmed fails the test unless a and b talk as ever. A machine that is busy with other things may need several tries; who is
+// harmed is so in each.
 func (n *neighbors) unharmed(beside string) {
 	n.t.Helper()
-	rtt := n.roundTrip()
-	share := n.talk()
-	n.t.Logf("beside %s, %.1f %% of b's datagrams arrive, and its round trip takes %v", beside, 100*share, rtt)
-	if share < 0.9 {
-		n.t.Errorf("beside %s only %.1f %% of b's datagrams arrive", beside, 100*share)
-	}
-	if rtt > 10*time.Millisecond {
-		n.t.Errorf("beside %s a round trip between a and b takes %v", beside, rtt)
+	for tries := 5; ; tries-- {
+		rtt, share := n.roundTrip(), n.talk()
+		n.t.Logf("beside %s, %.1f %% of b's datagrams arrive, and its round trip takes %v", beside, 100*share, rtt)
+		if share >= 0.9 && rtt <= 10*time.Millisecond {
+			return
+		}
+		if tries == 1 {
+			n.t.Fatalf("beside %s only %.1f %% of b's datagrams arrive, and its round trip takes %v", beside, 100*share, rtt)
+		}
 	}
 }
 

@@ -46,6 +46,9 @@ func TestPlace(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
+	if out := linktest.IP(t, "-n", ns.String(), "link", "show", "eth0"); !strings.Contains(out, "qdisc noqueue") {
+		t.Errorf("there is a queue before the TAP's own:\n%s", out)
+	}
 	if again, _, err := link.Place(ns, s.Index, ns, c); err != nil || again.Index != s.Index {
 		t.Errorf("placing it again: %+v, %v", again, err)
 	}

@@ -236,8 +236,10 @@ func TestManyPorts(t *testing.T) {
 			making, removing := bare(t, typ, l.crowd)
 			t.Logf("%d ports; the kernel alone: made in %v, removed in %v", n, making.Round(time.Millisecond), removing.Round(time.Millisecond))
 			each := func(d time.Duration) time.Duration { return time.Duration(n) * d }
+			// Each port is announced to all that are there.
+			adding := 4*making + each(20*time.Millisecond) + time.Duration(n*n)*20*time.Microsecond
 			memory := resident(t, l.d)
-			l.within(4*making+each(20*time.Millisecond), "add-port, 16 clients", l.add)
+			l.within(adding, "add-port, 16 clients", l.add)
 			l.wantUp()
 			l.within(time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") })
 			l.within(time.Second, "vsctl show", func() { l.d.Must("show") })
@@ -252,12 +254,12 @@ func TestManyPorts(t *testing.T) {
 			l.wantUp()
 			killKeeper(t, l.d)
 			l.d.Kill()
-			l.within(4*making+each(20*time.Millisecond), "start without the keeper", func() { l.d.Start() })
+			l.within(adding, "start without the keeper", func() { l.d.Start() })
 			l.wantUp()
 			l.within(6*removing+each(20*time.Millisecond), "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
 			l.Eventually("no interface is left", func() bool { return l.crowd.Interfaces() == 0 })
 			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
-			l.within(4*making+each(20*time.Millisecond), "add-port again", l.add)
+			l.within(adding, "add-port again", l.add)
 			l.d.Client.Close()
 			l.d.Stop()
 			l.within(6*removing+each(20*time.Millisecond), "--teardown", func() {

@@ -44,11 +44,21 @@ func (s *Switch) Restore(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	start := time.Now()
-	for _, step := range reconcile.Plan(wanted, ids) {
-		if ctx.Err() != nil {
-			return nil
+	for steps := reconcile.Plan(wanted, ids); len(steps) > 0; {
+		same := 1 // steps of one kind do not depend on each other
+		for same < len(steps) && steps[same].Op == steps[0].Op {
+			same++
 		}
-		s.carryOut(ctx, step, byID[step.ID], s.held[step.ID])
+		_ = abreast(steps[:same], func(step reconcile.Step) error {
+			if ctx.Err() == nil {
+				s.carryOut(ctx, step, byID[step.ID], s.held[step.ID])
+			}
+			return nil
+		})
+		steps = steps[same:]
+	}
+	if ctx.Err() != nil {
+		return nil
 	}
 	s.held = nil
 	s.startAll()

@@ -162,6 +162,22 @@ func TestLoopOfThree(t *testing.T) {
 	ping(l.Lab, l.c, b4)
 }
 
+// TestLoopOfOnePort: a container's bridge sends what it gets back where it came from.
+func TestLoopOfOnePort(t *testing.T) {
+	t.Parallel()
+	l := newLoopLab(t, "tap", 1)
+	l.bridge()
+	l.box.Run("bridge", "link", "set", "dev", "eth0", "hairpin", "on")
+	e, took := l.storm()
+	if took > time.Second || e.Object != "box0" || !strings.Contains(e.Message, "by the port itself") {
+		t.Errorf("after %v: %+v", took, e)
+	}
+	l.calm()
+	ping(l.Lab, l.c, b4)
+	l.box.Run("bridge", "link", "set", "dev", "eth0", "hairpin", "off")
+	l.Eventually("box0 carries frames again", func() bool { return portOf(t, l.daemon, "box0").Status.State == api.StateUp })
+}
+
 // TestLoopAtStart: the daemon finds the loop again by itself after it was killed.
 func TestLoopAtStart(t *testing.T) {
 	t.Parallel()

@@ -139,6 +139,8 @@ func addBadVnet(add func(string, packet.DropReason, *packet.Frame, ...func([]byt
 			binary.LittleEndian.PutUint16(v.Vnet[c.at:], uint16(c.to))
 		}
 	}
+	add("super-frame under a 0x9100 tag", packet.DropBadVnet, TCP(v4(ServiceVLAN(5), GSO(1000), Size(2500))...),
+		func(f []byte) { f[12], f[13] = 0x91, 0 }).Stopped = stopped
 	for name, f := range map[string]*packet.Frame{
 		"checksum left to do in ARP":        ARPReply(v4()...),
 		"checksum left to do in a fragment": UDP(v4(Fragment(9, false), Size(64))...),

@@ -64,17 +64,12 @@ func (w *Worker) output(id packet.PortID, in *slot, f *packet.Frame, last bool) 
 	}
 }
 
-// write hands the frame to the port, or to the worker that alone may write to it.
+// write hands the frame to the port, finished as far as the port's device does not finish it itself, or to the worker that
+// alone may write to it.
 func (w *Worker) write(s *slot, f *packet.Frame) {
-	if s.flags.Load() != 0 {
-		w.writeFlagged(s, f)
+	if s.flags.Load() != 0 && w.handOver(s, f) {
 		return
 	}
-	w.finish(s, f)
-}
-
-// finish writes the frame, finished as far as the port's device does not finish it itself.
-func (w *Worker) finish(s *slot, f *packet.Frame) {
 	if f.Vnet().NeedsCsum() || f.Flags&packet.FlagGSO != 0 {
 		if need := needs(f); need&^s.offload != 0 {
 			w.writeFinished(s, f)

@@ -82,23 +82,21 @@ func (h *handover) abandon(s *slot) {
 	}
 }
 
-// writeFlagged is write for a port that has flags.
-func (w *Worker) writeFlagged(s *slot, f *packet.Frame) {
+// handOver takes a frame for a port that has flags, if this worker may not write it; else it sees to the write being timed.
+func (w *Worker) handOver(s *slot, f *packet.Frame) bool {
 	h := s.handover.Load()
 	if h == nil || h.owner == w || h.draining.Load() && h.rings[w.id].empty() {
 		if s.flags.Load()&(slotSuspect|slotSlow) != 0 {
 			w.sampler.left = 0
 		}
-		w.finish(s, f)
-		return
+		return false
 	}
 	if !h.rings[w.id].push(f) {
 		w.drop(s, packet.DropQueueFull, f.Segs)
-		return
-	}
-	if !slices.Contains(w.wake, h.owner) {
+	} else if !slices.Contains(w.wake, h.owner) {
 		w.wake = append(w.wake, h.owner)
 	}
+	return true
 }
 
 // wakeOwners wakes the workers to whom this turn handed frames over.
@@ -132,7 +130,7 @@ func (w *Worker) serveRings() {
 			idle = 0
 			n++
 			bytes += f.Len()
-			w.writeFlagged(s, f)
+			w.write(s, f)
 			r.pop()
 		}
 	}

@@ -44,18 +44,13 @@ func (s *Switch) Restore(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	start := time.Now()
-	for steps := reconcile.Plan(wanted, ids); len(steps) > 0; {
-		same := 1 // steps of one kind do not depend on each other
-		for same < len(steps) && steps[same].Op == steps[0].Op {
-			same++
-		}
-		_ = abreast(steps[:same], func(step reconcile.Step) error {
+	for _, steps := range rounds(reconcile.Plan(wanted, ids), byID) {
+		_ = abreast(steps, func(step reconcile.Step) error {
 			if ctx.Err() == nil {
 				s.carryOut(ctx, step, byID[step.ID], s.held[step.ID])
 			}
 			return nil
 		})
-		steps = steps[same:]
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -66,6 +61,24 @@ func (s *Switch) Restore(ctx context.Context) error {
 		s.log.Info("ports restored", "ports", len(s.endpoints()), "of", len(records), "took", time.Since(start).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// rounds divides the steps into those that can be done abreast, in their order: a round has one operation, and no name twice.
+func rounds(steps []reconcile.Step, byID map[string]*store.PortRecord) (list [][]reconcile.Step) {
+	names := make(map[string]bool)
+	for i, step := range steps {
+		name := step.ID
+		if rec := byID[step.ID]; rec != nil {
+			name = rec.Port.Name
+		}
+		if i == 0 || steps[i-1].Op != step.Op || names[name] {
+			list = append(list, nil)
+			clear(names)
+		}
+		names[name] = true
+		list[len(list)-1] = append(list[len(list)-1], step)
+	}
+	return list
 }
 
 // startAll begins to read the ports, now that all are there: what their containers sent meanwhile has waited.
@@ -190,7 +203,7 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 		s.mourn(log, none, p, held, fmt.Errorf("its network %s is not in the stored state: delete the port, or add the network again and restart vswitchd", p.Network))
 		return
 	}
-	if s.ports[p.Name] != nil {
+	if _, err := s.endpoint(p.Name); err == nil {
 		s.reject(log, p, held, fmt.Errorf("there is another port %s", p.Name))
 		return
 	}

@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -131,7 +132,7 @@ func (l ledger) balance(t *testing.T) {
 	}
 }
 
-// flood sends, and returns how many frames the sender's kernel took.
+// flood sends, and returns how many frames came as far as the sender's interface: one that has no room says so, and counts it.
 func (l ledger) flood(t *testing.T, d *netnstest.Daemon, s *netnstest.VnetSocket, vnet, frame []byte) (sent uint64) {
 	t.Helper()
 	if l.stopped {
@@ -139,7 +140,7 @@ func (l ledger) flood(t *testing.T, d *netnstest.Daemon, s *netnstest.VnetSocket
 		defer func() { _ = syscall.Kill(d.PID(), syscall.SIGCONT) }()
 	}
 	for range l.count {
-		if s.Send(vnet, frame) == nil {
+		if err := s.Send(vnet, frame); err == nil || errors.Is(err, syscall.ENOBUFS) {
 			sent++
 		}
 	}

@@ -208,7 +208,7 @@ func (l *manyLab) idle(memory int) {
 	n := l.crowd.Len()
 	l.t.Logf("%-28s %8d KiB of the daemon's memory a port", "idle", (resident(l.t, l.d)-memory)/n)
 	// The race detector has memory of its own, so it is the heap that counts.
-	if heap := metric(l.t, l.d, "go_memstats_heap_inuse_bytes"); heap > 16<<20+float64(n)*100<<10 {
+	if heap := metric(l.t, l.d, "go_memstats_heap_inuse_bytes"); heap > 16<<20+float64(n*100<<10) {
 		l.t.Errorf("the heap with %d ports has %.0f bytes", n, heap)
 	}
 	calm(l.t, l.Lab, l.d)

@@ -62,10 +62,6 @@ func (s *Sequence) Add(seq uint64) {
 	s.Reordered++
 }
 
-// Lost returns how many of the datagrams sent never arrived. Only the sender knows how many there were: what is lost at the
-// end leaves no gap.
-func (s *Sequence) Lost(sent uint64) uint64 { return sent - min(sent, s.Unique+s.Ancient) }
-
 // mark sets the bit of seq and reports whether it was set before.
 func (s *Sequence) mark(seq uint64) bool {
 	word, bit := &s.seen[seq%window/64], uint64(1)<<(seq%64)

@@ -45,9 +45,6 @@ func OpenNetns(path string) (*Namespace, error) {
 	return FromFD(int(h), path)
 }
 
-// OpenPID opens the namespace of a process.
-func OpenPID(pid int) (*Namespace, error) { return OpenNetns(pidPath(pid)) }
-
 // Host opens the namespace in which the daemon itself was started.
 func Host() (*Namespace, error) { return OpenNetns("/proc/self/ns/net") }
 

@@ -108,15 +108,6 @@ func PlaceVeth(private *Namespace, v Veth, ns *Namespace, c PlaceConfig) (State,
 	return s, back, nil
 }
 
-// ReopenVeth opens our end again when the fds of a dead process were lost. An api.Error not_found says that it is gone.
-func ReopenVeth(private *Namespace, name string) (Veth, error) {
-	v, err := openVeth(private, name)
-	if err != nil {
-		return Veth{}, fmt.Errorf("reopen veth %s: %w", name, err)
-	}
-	return v, nil
-}
-
 // openVeth keeps the stack from our end, sets it up and opens its socket. The socket comes last: bound to an interface that
 // is down, it would begin its life with an error.
 func openVeth(private *Namespace, name string) (Veth, error) {

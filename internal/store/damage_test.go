@@ -117,12 +117,14 @@ func TestOpenTorn(t *testing.T) {
 
 // The file is deleted while it is open, alone or with its directory: it is written again.
 func TestDeletedFile(t *testing.T) {
+	t.Parallel()
 	for name, remove := range map[string]func(dir string) error{
 		"file":      func(dir string) error { return os.Remove(filepath.Join(dir, "state.db")) },
 		"directory": os.RemoveAll,
 		"moved":     func(dir string) error { return os.Rename(dir, dir+"-moved") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // a second store waits for the lock
 			dir := filepath.Join(t.TempDir(), "a", "b")
 			s := open(t, dir)
 			for i := range 3 {

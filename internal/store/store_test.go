@@ -185,6 +185,7 @@ func TestUpdatesShareWrites(t *testing.T) {
 }
 
 func TestOpenTwice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	_, err := store.Open(dir, silent)
@@ -243,8 +244,15 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)
-			for i := range 200 {
-				s.PutPort(port(i))
+			for step := range 10 { // so that there are old pages too
+				if err := s.Update(func(tx *store.Tx) (err error) {
+					for i := range 20 {
+						err = errors.Join(err, tx.PutPort(port(20*step+i)))
+					}
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			s.Close()
 			c.change(t, dir)

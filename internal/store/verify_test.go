@@ -24,6 +24,7 @@ func somePort(id string, size int) PortRecord {
 
 // Whatever bbolt writes is found whole, after every change.
 func TestVerifyAcceptsWhatIsWritten(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "store")
 		if err != nil {

@@ -209,9 +209,6 @@ func TestDeviceUnderFire(t *testing.T) {
 				names = append(names, name)
 			}
 			for _, name := range append(names, names[rand.IntN(len(names))], names[rand.IntN(len(names))]) {
-				if name == "moved" && typ == "veth" {
-					continue // nobody can tell where it went: TestInterfaceChanged
-				}
 				ordeals[name](f)
 				if err := netnstest.Stream(f.x, f.y, "10.9.0.11", 1<<20); err != nil {
 					t.Fatalf("%s: others suffer: %v", name, err)

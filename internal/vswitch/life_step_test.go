@@ -3,6 +3,8 @@ package vswitch_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -245,6 +247,18 @@ func TestKilledWhileStarting(t *testing.T) {
 			l.restart("")
 			l.wantNoB("start.finish")
 			l.again("start.finish")
+			// With devices of which no record tells.
+			l.addB()
+			l.d.Stop()
+			if err := os.Remove(filepath.Join(l.d.State, "state.db")); err != nil {
+				t.Fatal(err)
+			}
+			start("start.drop")
+			l.restart("")
+			l.Eventually("no interface is left", func() bool { return len(l.a.Links())+len(l.b.Links()) == 0 })
+			l.d.Must("add-network", "net1", "--subnet", subnet4)
+			l.d.Join("net1", "a", l.a)
+			l.again("start.drop")
 		})
 	}
 }

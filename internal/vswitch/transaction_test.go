@@ -322,6 +322,12 @@ func TestKilledInTransaction(t *testing.T) {
 				if err := l.d.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 					t.Fatalf("%s: the daemon ended with %v", step, err)
 				}
+				if step == "transaction.cleared" { // and so is the start that makes the port anew
+					l.d.Env = []string{"VSWITCH_FAILPOINT=start.remake:kill"}
+					if err := l.d.TryStart(); err == nil || !strings.Contains(err.Error(), "killed") {
+						t.Fatalf("start.remake: the daemon ended with %v", err)
+					}
+				}
 				l.d.Env = nil
 				l.d.Start()
 				if step == "detach.condemned" { // b had to leave first: it is the detach before the commit

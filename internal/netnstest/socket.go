@@ -106,15 +106,21 @@ func (c *Container) PacketSocket(ifname string) *PacketSocket {
 	return s
 }
 
-// Send sends a frame.
+// Send sends a frame. When the interface has no room it waits for it.
 func (s *PacketSocket) Send(frame []byte) {
 	s.lab.t.Helper()
-	if _, err := s.file.Write(frame); err != nil {
-		s.lab.t.Fatalf("send a frame: %v", err)
+	for deadline := time.Now().Add(Patience); ; time.Sleep(100 * time.Microsecond) {
+		_, err := s.file.Write(frame)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.ENOBUFS) || time.Now().After(deadline) {
+			s.lab.t.Fatalf("send a frame: %v", err)
+		}
 	}
 }
 
-// Recv returns the next frame, VLAN tag and all; false after the deadline.
+// Recv returns the next frame, VLAN tag and all; false after the deadline. What is there already it returns in any case.
 func (s *PacketSocket) Recv(within time.Duration) ([]byte, bool) {
 	s.lab.t.Helper()
 	if err := s.file.SetReadDeadline(time.Now().Add(within)); err != nil {
@@ -126,11 +132,15 @@ func (s *PacketSocket) Recv(within time.Duration) ([]byte, bool) {
 	}
 	buf, control := make([]byte, 70000), make([]byte, 256)
 	var n, cn int
-	var rerr error
-	err = conn.Read(func(fd uintptr) bool {
+	rerr := error(unix.EAGAIN)
+	receive := func(fd uintptr) bool {
 		n, cn, _, _, rerr = unix.Recvmsg(int(fd), buf, control, 0)
 		return !errors.Is(rerr, unix.EAGAIN)
-	})
+	}
+	err = conn.Control(func(fd uintptr) { receive(fd) }) // Read doesn't even try when the deadline has passed before it is run
+	if errors.Is(rerr, unix.EAGAIN) {
+		err = conn.Read(receive)
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, false
 	}

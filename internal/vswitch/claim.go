@@ -4,16 +4,31 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"vswitch/internal/machine"
 )
 
 // maxAbreast is how many ports are worked on at once where many come or go: most of their time they wait for grace periods of the
-// kernel, which then pass for all of them together. Each occupies a thread.
-const maxAbreast = 64
+// kernel, which then pass for all of them together. Each occupies a thread, and up to filesEach file descriptors that are not its
+// port's: two namespaces, the one that the thread came from, sockets.
+const (
+	maxAbreast = 64
+	filesEach  = 6
+)
+
+// width returns how many ports are worked on at once: as many as the file descriptors suffice for that ports leave to the rest.
+func width() int {
+	limit, err := machine.OpenFiles()
+	if err != nil {
+		return 1
+	}
+	return max(1, min(maxAbreast, reserve(limit)/filesEach))
+}
 
 // abreast calls f for every element, many at once.
 func abreast[T any](list []T, f func(T) error) error {
 	var g errgroup.Group
-	g.SetLimit(maxAbreast)
+	g.SetLimit(width())
 	for _, x := range list {
 		g.Go(func() error { return f(x) })
 	}

@@ -9,12 +9,14 @@ import (
 // and looks open for a moment. Where fewer than twice as many may be open, half of them are reserved.
 const reservedFiles = 384
 
+func reserve(limit int) int { return min(reservedFiles, limit/2) }
+
 // filesLeft returns how many file descriptors are left for ports, and the limit of open files.
 func (s *Switch) filesLeft() (left, limit int, err error) {
 	if limit, err = machine.OpenFiles(); err != nil {
 		return 0, 0, err
 	}
-	left = limit - min(reservedFiles, limit/2)
+	left = limit - reserve(limit)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, e := range s.ports {

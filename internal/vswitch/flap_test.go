@@ -39,6 +39,7 @@ func TestFlappingMAC(t *testing.T) {
 	frame := ears.Frame("02:cc:00:00:00:01", address)
 	before, start, n := invalid(), time.Now(), 0
 	for ; time.Since(start) < time.Second; n++ {
+		time.Sleep(50 * time.Microsecond) // what all hear has to wait in their sockets
 		ears.Socket("a").Send(frame)
 		ears.Socket("b").Send(frame)
 	}

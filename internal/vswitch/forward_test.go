@@ -68,8 +68,11 @@ func TestReservedGroups(t *testing.T) {
 		hears(t, ears, "a", "01:80:c2:00:00:"+last, all["a"].MAC(), "")
 	}
 	hears(t, ears, "a", "01:80:c2:00:00:10", all["a"].MAC(), "b c")
-	if n := dropped(d, "a", "reserved_group"); n != 6 {
-		t.Errorf("%d packets to reserved groups are counted, want 6", n)
+	if n := dropped(d, "a", "reserved_group"); n != 5 {
+		t.Errorf("%d packets to reserved groups are counted, want 5", n)
+	}
+	if n := dropped(d, "a", "bpdu"); n != 1 { // 01:80:c2:00:00:00
+		t.Errorf("%d BPDUs are counted, want 1", n)
 	}
 }
 

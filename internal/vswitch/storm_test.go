@@ -114,7 +114,7 @@ func startTempest(t *testing.T, a *netnstest.Container) *tempest {
 				i := s.target.Load()
 				if i < 0 {
 					time.Sleep(time.Millisecond)
-				} else if unix.Sendto(fd, frame, 0, &to[i]) == nil {
+				} else if err := unix.Sendto(fd, frame, 0, &to[i]); err == nil || err == unix.ENOBUFS { // of no room the interface knows too
 					s.sent[i].Add(1)
 				}
 			}

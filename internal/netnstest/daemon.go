@@ -22,10 +22,11 @@ type Daemon struct {
 	State  string
 	Socket string
 	Client *ctl.Client
-	Env    []string   // added to the environment at each start, as "NAME=VALUE"
-	Files  []*os.File // given to it as systemd gives what it stores: LISTEN_FDS and LISTEN_PID
-	Before []string   // a program with its arguments that starts it, by exec, like "prlimit --nofile=64"
-	Stderr *os.File   // where it logs, instead of the file that Log reads
+	Delay  time.Duration // beyond Patience, for its start: one that has thousands of interfaces to make
+	Env    []string      // added to the environment at each start, as "NAME=VALUE"
+	Files  []*os.File    // given to it as systemd gives what it stores: LISTEN_FDS and LISTEN_PID
+	Before []string      // a program with its arguments that starts it, by exec, like "prlimit --nofile=64"
+	Stderr *os.File      // where it logs, instead of the file that Log reads
 
 	lab     *Lab
 	bin     string
@@ -74,7 +75,7 @@ func (d *Daemon) TryStart(flags ...string) error {
 	if err := d.launch(flags); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(Patience); ; {
+	for deadline := time.Now().Add(Patience + d.Delay); ; {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		_, err := d.Client.Daemon(ctx)
 		cancel()
@@ -88,7 +89,7 @@ func (d *Daemon) TryStart(flags ...string) error {
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("vswitchd is not ready after %v: %w", Patience, err)
+			return fmt.Errorf("vswitchd is not ready after %v: %w", Patience+d.Delay, err)
 		}
 	}
 }

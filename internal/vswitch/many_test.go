@@ -237,32 +237,33 @@ func TestManyPorts(t *testing.T) {
 			t.Logf("%d ports; the kernel alone: made in %v, removed in %v", n, making.Round(time.Millisecond), removing.Round(time.Millisecond))
 			each := func(d time.Duration) time.Duration { return time.Duration(n) * d }
 			// Each port is announced to all that are there.
-			adding := 4*making + each(20*time.Millisecond) + time.Duration(n*n)*20*time.Microsecond
+			adding := 8*making + each(20*time.Millisecond) + time.Duration(n*n)*20*time.Microsecond
+			l.d.Delay = adding
 			memory := resident(t, l.d)
 			l.within(adding, "add-port, 16 clients", l.add)
 			l.wantUp()
-			l.within(time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") })
-			l.within(time.Second, "vsctl show", func() { l.d.Must("show") })
-			l.within(time.Second+each(time.Millisecond), "vsctl stats", func() { l.d.Must("stats") })
+			l.within(2*time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") })
+			l.within(2*time.Second, "vsctl show", func() { l.d.Must("show") })
+			l.within(2*time.Second+each(time.Millisecond), "vsctl stats", func() { l.d.Must("stats") })
 			l.idle(memory)
 			l.d.Client.Close()
-			l.within(time.Second+each(time.Millisecond), "stop", l.d.Stop)
-			l.within(time.Second+each(5*time.Millisecond), "start", func() { l.d.Start() })
+			l.within(2*time.Second+each(time.Millisecond), "stop", l.d.Stop)
+			l.within(2*time.Second+each(5*time.Millisecond), "start", func() { l.d.Start() })
 			l.wantUp()
 			l.d.Kill()
-			l.within(time.Second+each(5*time.Millisecond), "start after SIGKILL", func() { l.d.Start() })
+			l.within(2*time.Second+each(5*time.Millisecond), "start after SIGKILL", func() { l.d.Start() })
 			l.wantUp()
 			killKeeper(t, l.d)
 			l.d.Kill()
 			l.within(adding, "start without the keeper", func() { l.d.Start() })
 			l.wantUp()
-			l.within(6*removing+each(20*time.Millisecond), "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
+			l.within(10*removing+each(15*time.Millisecond), "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
 			l.Eventually("no interface is left", func() bool { return l.crowd.Interfaces() == 0 })
 			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
 			l.within(adding, "add-port again", l.add)
 			l.d.Client.Close()
 			l.d.Stop()
-			l.within(6*removing+each(20*time.Millisecond), "--teardown", func() {
+			l.within(10*removing+each(15*time.Millisecond), "--teardown", func() {
 				if out, err := l.d.Teardown(); err != nil {
 					t.Errorf("%v\n%s", err, out)
 				}

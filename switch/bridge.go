@@ -37,6 +37,7 @@ type Bridge struct {
 	fdb   *FDB
 	loops *Loops
 	gen   flow.Generation
+	cell  flow.Cell // invalidated with each change: for decisions about frames that come from another network
 	snap  atomic.Pointer[Snapshot]
 	mu    sync.Mutex // held by writers
 }
@@ -67,6 +68,15 @@ func (b *Bridge) Loops() *Loops { return b.loops }
 
 // Gen returns the generation of the configuration: load it before Snapshot.
 func (b *Bridge) Gen() *flow.Generation { return &b.gen }
+
+// Config returns what decisions of other networks lean on, that send frames out by this one: load its version before Snapshot.
+func (b *Bridge) Config() *flow.Cell { return &b.cell }
+
+// Renew raises the generation: something else has changed that the network's decisions lean on.
+func (b *Bridge) Renew() {
+	b.gen.Bump()
+	b.cell.Invalidate()
+}
 
 // Snapshot returns the current configuration.
 func (b *Bridge) Snapshot() *Snapshot { return b.snap.Load() }
@@ -126,7 +136,7 @@ func (b *Bridge) publish(ports []*PortConf, noICC bool) {
 		s.ids[i] = c.ID
 	}
 	b.snap.Store(s)
-	b.gen.Bump()
+	b.Renew()
 }
 
 // Port returns what is known of a port, or nil when it is not one of the bridge's. The caller doesn't change it.

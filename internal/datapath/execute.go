@@ -12,6 +12,9 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 	n := int(v.NActions)
 	if n == 0 {
 		r := v.Drop
+		if r == packet.DropNone && v.Taken {
+			return
+		}
 		if r == packet.DropNone {
 			r = packet.DropInternal
 		}
@@ -32,6 +35,8 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 			f.PopVLAN()
 		case flow.OpSetVLAN:
 			f.SetVLAN(a.VLAN)
+		case flow.OpRoute:
+			f.Route(&a.Hop.Dst, &a.Hop.Src)
 		case flow.OpMeter:
 			if !a.Meter.Take(w.now, f.Segs) {
 				w.drop(in, a.Meter.Kind.Reason(), f.Segs)

@@ -259,7 +259,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 	c.RxBytes += uint64(bytes)
 	if w.dp.cfg.NoCache {
 		w.decide(f)
-		w.execute(&w.verdict, in, f)
+		w.carryOut(in, f)
 		return
 	}
 	fl, stale := w.last, false
@@ -283,7 +283,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 		w.last.Packets += uint64(f.Segs)
 		w.last.Bytes += uint64(bytes)
 	}
-	w.execute(&w.verdict, in, f)
+	w.carryOut(in, f)
 }
 
 func (w *Worker) decide(f *packet.Frame) {

@@ -13,6 +13,7 @@ const (
 	OpPopVLAN     // remove the outermost tag
 	OpSetVLAN     // rewrite the id of the outermost tag to VLAN
 	OpMeter       // go on if Meter lets the frame pass, else drop it
+	OpRoute       // give the frame Hop's MACs and take one from its TTL or hop limit
 )
 
 // Action is one step of a decision. A frame with no output among its actions is dropped, and its Verdict says why.
@@ -22,6 +23,12 @@ type Action struct {
 	Port  packet.PortID
 	Set   *FloodSet
 	Meter *Meter // the ingress port's own
+	Hop   *Hop
+}
+
+// Hop is what a frame gets on its way to a next hop. It never changes.
+type Hop struct {
+	Dst, Src [6]byte
 }
 
 // TagOp says what a member of a flood set does to the tag of a frame of the set's VLAN.
@@ -59,17 +66,19 @@ type Verdict struct {
 	MaxL3     int32             // so is one whose L3Size is larger
 	Drop      packet.DropReason // when there is no output
 	Cacheable bool
+	Taken     bool // the frame was for the switch itself, or waits: without an output it is not lost
 	L2        bool // depends on Key.L2 alone: right for all frames that share it
 	NActions  uint8
 	NRefs     uint8
 	Gens      [2]GenRef // network's and router's; a nil Gen holds always
 	Refs      [MaxRefs]Ref
+	Made      *Made              // what else is to be done, once; nil when Cacheable
 	Actions   [MaxActions]Action // last, since most decisions use but the first: a hit touches few cache lines
 }
 
 // Reset makes v the zero Verdict without touching what its counts say is unused.
 func (v *Verdict) Reset() {
-	v.Slow, v.MaxL3, v.Drop, v.Cacheable, v.L2, v.NActions, v.NRefs = 0, 0, 0, false, false, 0, 0
+	v.Slow, v.MaxL3, v.Drop, v.Cacheable, v.Taken, v.L2, v.NActions, v.NRefs, v.Made = 0, 0, 0, false, false, false, 0, 0, nil
 	v.Gens = [2]GenRef{}
 }
 

@@ -130,8 +130,14 @@ func exhaust(kind flow.StormKind) func(lab *netlab.Lab, c1, c2 *netlab.Port) {
 	}
 }
 
-// The reasons that no single frame can bring about as things are.
+// The reasons that no single frame can bring about on a plain switch, and where else they are tested.
 var unreachable = map[packet.DropReason]string{
+	packet.DropTTL: "TestRouterErrors", packet.DropNoRoute: "TestRouterErrors", packet.DropNoService: "TestRouterErrors",
+	packet.DropFragNeeded: "TestRouterErrors", packet.DropInternalNetwork: "TestStaticRoutes",
+	packet.DropGatewayMAC: "TestRouterRefuses", packet.DropGatewaySpoof: "TestRouterRefuses", packet.DropNotRoutable: "TestRouterRefuses",
+	packet.DropMartian: "TestRouterRefuses", packet.DropReversePath: "TestRouterRefuses", packet.DropDirectedBroadcast: "TestRouterRefuses",
+	packet.DropSourceRoute: "TestRouterRefuses", packet.DropNeighborFailed: "TestNeighborMovesAndDies", packet.DropNeighborQueue: "TestScan",
+
 	packet.DropInternal:  "it would be a bug",
 	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",
 	packet.DropKernelTx:  "likewise",

@@ -10,6 +10,7 @@ import (
 	"vswitch/internal/datapath"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
+	"vswitch/router"
 	l2switch "vswitch/switch"
 )
 
@@ -28,6 +29,7 @@ type Lab struct {
 	clock    atomic.Int64
 	networks map[string]*pipeline.Network
 	order    []*pipeline.Network
+	routers  map[string]*router.Router
 	ports    []*Port
 	removed  datapath.Counters // of ports that are no more
 	settled  int64             // frames that were sent when all of them had been handled
@@ -71,7 +73,7 @@ func New(t testing.TB, options ...Option) *Lab {
 // Open is New for tests that close the lab themselves.
 func Open(t TB, options ...Option) *Lab {
 	t.Helper()
-	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}}
+	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}, routers: map[string]*router.Router{}}
 	l.clock.Store(int64(time.Hour)) // not zero, which means never
 	c := config{Config: datapath.Config{Workers: 1, MaxSpin: -1, NoRest: true, Clock: l.clock.Load}}
 	for _, o := range options {
@@ -272,10 +274,14 @@ func (l *Lab) Trace(t TB, flow string) (*pipeline.FlowSpec, *pipeline.Trace) {
 	if s.SrcMAC == nil {
 		s.SrcMAC = in.MAC[:]
 	}
+	gw := in.net.Gateway()
 	for _, p := range l.Ports() {
-		if s.DstMAC == nil && (p.IP4 == s.DstIP || p.IP6 == s.DstIP) {
+		if s.DstMAC == nil && (p.IP4 == s.DstIP || p.IP6 == s.DstIP) && (gw == nil || p.net == in.net) {
 			s.DstMAC = p.MAC[:]
 		}
+	}
+	if s.DstMAC == nil && gw != nil {
+		s.DstMAC = gw.If.MAC[:]
 	}
 	f := packet.NewFrame(make([]byte, packet.BufSize))
 	if err := s.Build(f, in.id); err != nil {

@@ -247,7 +247,7 @@ func (w *twins) compare() {
 			same = bytes.Equal(x[j].WithVnet(), y[j].WithVnet())
 		}
 		if !same {
-			w.fail("port %s got %d frames with the cache, %d without, or not the same", p.Name, len(x), len(y))
+			w.fail("port %s got %d frames with the cache, %d without, or not the same:\n%s%s", p.Name, len(x), len(y), dump(x), dump(y))
 		}
 	}
 	x, y := a.Drops(), b.Drops()
@@ -262,6 +262,15 @@ func (w *twins) compare() {
 			w.fail("the FDBs differ:\n%+v\n%+v", m, n)
 		}
 	}
+}
+
+// dump writes frames as hex, for people.
+func dump(frames []*packet.Frame) (s string) {
+	for _, f := range frames {
+		b := f.WithVnet()
+		s += fmt.Sprintf("  %x (%d bytes)\n", b[:min(len(b), 100)], len(b))
+	}
+	return s + "\n"
 }
 
 func (w *twins) fail(format string, args ...any) {

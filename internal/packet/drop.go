@@ -45,6 +45,22 @@ const (
 	DropICCOff
 	DropOverMTU
 
+	// Routing.
+	DropGatewayMAC
+	DropGatewaySpoof
+	DropNotRoutable
+	DropMartian
+	DropReversePath
+	DropDirectedBroadcast
+	DropSourceRoute
+	DropTTL
+	DropNoRoute
+	DropNoService
+	DropNeighborFailed
+	DropNeighborQueue
+	DropFragNeeded
+	DropInternalNetwork
+
 	// Storm meters.
 	DropStormBroadcast
 	DropStormMulticast
@@ -98,6 +114,21 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropIsolated:      {"isolated", "both ports are isolated"},
 	DropICCOff:        {"icc_off", "the network forbids traffic between its ports (--icc=false)"},
 	DropOverMTU:       {"over_mtu", "larger than the MTU of the ingress or egress port"},
+
+	DropGatewayMAC:        {"gateway_mac", "its source is the MAC of the network's gateway, which is the switch itself"},
+	DropGatewaySpoof:      {"gateway_spoof", "an ARP packet or neighbor advertisement claims the gateway's address"},
+	DropNotRoutable:       {"not_routable", "sent to the gateway's MAC, but neither IP nor ARP, or a message to the gateway that is malformed"},
+	DropMartian:           {"martian", "a source or destination address that no datagram between networks can have (RFC 1812 5.3.7)"},
+	DropReversePath:       {"reverse_path", "the source address does not belong where the frame came from (RFC 3704 strict)"},
+	DropDirectedBroadcast: {"directed_broadcast", "a broadcast into another subnet (RFC 2644)"},
+	DropSourceRoute:       {"source_route", "the sender prescribes the way: IPv4 source route or IPv6 routing header of type 0 (RFC 5095)"},
+	DropTTL:               {"ttl_exceeded", "the TTL or hop limit is used up"},
+	DropNoRoute:           {"no_route", "no route to the destination"},
+	DropNoService:         {"no_service", "for the router itself, which offers nothing there"},
+	DropNeighborFailed:    {"neighbor_failed", "nobody answers for the destination or next hop"},
+	DropNeighborQueue:     {"neighbor_queue", "too many frames or addresses wait for an answer of ARP or neighbor discovery"},
+	DropFragNeeded:        {"frag_needed", "larger than the MTU of the way out, and not to be fragmented: the sender is told"},
+	DropInternalNetwork:   {"internal_network", "from or to a network that is --internal, which is not routed"},
 
 	DropStormBroadcast: {"storm_broadcast", "more broadcasts than the port's storm meter allows"},
 	DropStormMulticast: {"storm_multicast", "more multicasts than the port's storm meter allows"},

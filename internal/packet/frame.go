@@ -198,3 +198,16 @@ func (f *Frame) shift(n int) {
 
 // WireBytes returns the bytes on the wire: a super-frame counts as its segments, each with its headers.
 func (f *Frame) WireBytes() int { return f.end - f.off + (f.Segs-1)*f.Payload }
+
+// Route sends an IP frame one hop further: other MACs, and one less of its TTL or hop limit, which is at least 2. The key follows.
+func (f *Frame) Route(dst, src *[6]byte) {
+	b := f.buf[f.off:]
+	copy(b[0:6], dst[:])
+	copy(b[6:12], src[:])
+	f.Key.DstMAC, f.Key.SrcMAC = *dst, *src
+	if f.Key.EtherType == EtherTypeIPv4 {
+		f.IPv4().DecrementTTL()
+	} else {
+		f.IPv6().DecrementHopLimit()
+	}
+}

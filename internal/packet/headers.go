@@ -128,3 +128,9 @@ func (a ARP) SenderMAC() []byte { return a[8:14] }
 func (a ARP) SenderIP() []byte  { return a[14:18] }
 func (a ARP) TargetMAC() []byte { return a[18:24] }
 func (a ARP) TargetIP() []byte  { return a[24:28] }
+
+// DecrementTTL takes one from the TTL and keeps the header checksum right.
+func (h IPv4) DecrementTTL() { h.setUint16(8, binary.BigEndian.Uint16(h[8:])-0x100) }
+
+// DecrementHopLimit takes one from the hop limit.
+func (h IPv6) DecrementHopLimit() { h[7]-- }

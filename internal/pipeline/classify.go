@@ -20,13 +20,16 @@ type walk struct {
 	in   *l2switch.PortConf
 	vlan uint16 // VLAN of the network that the frame belongs to; 0 is the untagged one
 
-	out    *l2switch.PortConf // the one egress; nil when flooded
-	outTag flow.TagOp
-	set    *flow.FloodSet
-	absent bool // the decision leans on something that is not there: never cached
-	deep   bool // the decision leans on more of the frame than Key.L2: a stage that looks there sets it
-	held   bool // the decision leans on a source that is held elsewhere for a while: never cached either
-	self   bool // what-if, where nothing is learned: the source would be found behind the ingress
+	leg
+	out     *l2switch.PortConf // the one egress; nil when flooded
+	outConf *l2switch.Snapshot // the network's that it leaves by
+	egress  *flow.Cell         // of that network's configuration, when routed
+	outTag  flow.TagOp
+	set     *flow.FloodSet
+	absent  bool // the decision leans on something that is not there: never cached
+	deep    bool // the decision leans on more of the frame than Key.L2: a stage that looks there sets it
+	held    bool // the decision leans on a source that is held elsewhere for a while: never cached either
+	self    bool // what-if, where nothing is learned: the source would be found behind the ingress
 }
 
 // Classify decides the fate of a parsed frame. It is the slow path: the first frame of each flow, and those that are never
@@ -54,8 +57,9 @@ func (p *Pipeline) walk(f *packet.Frame, now int64, v *flow.Verdict, t *Trace) {
 
 // drop ends the walk. Drops are not cached: they cost no more than the walk so far.
 func (w *walk) drop(stage string, r packet.DropReason) bool {
+	made := w.v.Made // what was answered stays answered
 	w.v.Reset()
-	w.v.Drop = r
+	w.v.Drop, w.v.Made = r, made
 	if w.trace != nil {
 		w.trace.step(stage, "drop: %s (%s)", r, r.Sentence())
 	}
@@ -72,6 +76,7 @@ func (w *walk) admit() bool {
 	gen := w.net.Bridge.Gen()
 	w.v.Gens[0] = flow.GenRef{Gen: gen, Value: gen.Load()} // before the snapshot, see flow.GenRef
 	w.conf = w.net.Bridge.Snapshot()
+	w.outConf = w.conf
 	w.in = w.conf.Port(w.f.Key.InPort)
 	if w.in == nil {
 		return w.drop(stage, packet.DropPortDown)
@@ -95,6 +100,9 @@ func (w *walk) admit() bool {
 	}
 	if w.in.Blocked {
 		return w.drop(stage, packet.DropPortBlocked)
+	}
+	if !w.meet(stage) {
+		return false
 	}
 	if w.f.L3Size > w.in.MTU {
 		return w.drop(stage, packet.DropOverMTU)
@@ -129,9 +137,14 @@ func (w *walk) learn() bool {
 	return true
 }
 
-// split tells frames for the network's router from those for others. No network has a router yet: all are others'.
+// split tells frames for the network's gateway from those for others. Groups are for both.
 func (w *walk) split() bool {
-	if w.trace != nil && w.f.Flags&packet.FlagGroup != 0 {
+	ours := w.ours()
+	switch {
+	case w.trace == nil:
+	case ours:
+		w.trace.step("3 split", "for the gateway, router %s", w.gw.Router.Name())
+	case w.group():
 		w.trace.step("3 split", "group address: for everybody in the VLAN")
 	}
 	return true
@@ -147,12 +160,15 @@ func (w *walk) dnat() bool { return true }
 func (w *walk) filterIn() bool { return true }
 
 // local takes what the switch answers itself: ARP and ND, echo requests to its own addresses, services.
-func (w *walk) local() bool { return true }
+func (w *walk) local() bool { return w.gw == nil || w.localRouter() }
 
-// decide finds the egress: the FDB's port for a known address, everybody for the others.
+// decide finds the egress: that of the route; else the FDB's port for a known address, everybody for the others.
 func (w *walk) decide() bool {
 	const stage = "8 decide"
 	k := &w.f.Key
+	if w.routed {
+		return w.route()
+	}
 	if w.f.Flags&packet.FlagGroup != 0 {
 		return w.flood(stage, "group address")
 	}
@@ -191,19 +207,27 @@ func (w *walk) decide() bool {
 
 func (w *walk) flood(stage, why string) bool {
 	if !w.conf.ICC() {
-		return w.drop(stage, packet.DropICCOff)
+		return w.nobody(stage, packet.DropICCOff)
 	}
 	w.set = w.conf.Flood(w.vlan, w.in.Isolated)
 	if !w.reaches(w.set) {
 		if w.in.Isolated && w.reaches(w.conf.Flood(w.vlan, false)) {
-			return w.drop(stage, packet.DropIsolated)
+			return w.nobody(stage, packet.DropIsolated)
 		}
-		return w.drop(stage, packet.DropNoReceiver)
+		return w.nobody(stage, packet.DropNoReceiver)
 	}
 	if w.trace != nil {
 		w.trace.step(stage, "bridge: %s %s, flood in %s", why, macText(w.f.Key.DstMAC), vlanText(w.vlan))
 	}
 	return true
+}
+
+// nobody ends a flood that no port hears. It is no loss when the gateway did.
+func (w *walk) nobody(stage string, r packet.DropReason) bool {
+	if w.mine {
+		return w.take(stage, "no port hears it")
+	}
+	return w.drop(stage, r)
 }
 
 // reaches tells whether anybody but the ingress is in the set.
@@ -214,6 +238,9 @@ func (w *walk) reaches(s *flow.FloodSet) bool {
 // filterOut applies what the egress forbids.
 func (w *walk) filterOut() bool {
 	const stage = "9 filter-out"
+	if w.routed {
+		return w.to != w.net || w.mayHairpin(stage)
+	}
 	if w.out == nil {
 		return true // the flood set has left out who may not hear this
 	}
@@ -238,7 +265,9 @@ func (w *walk) output() bool {
 	tagged := k.VLAN != 0
 	priority := tagged && k.VLAN&packet.VLANMask == 0
 	v.MaxL3 = int32(w.in.MTU)
-	if w.out == nil {
+	if w.routed {
+		w.outputRouted()
+	} else if w.out == nil {
 		w.meter()
 		if priority && w.vlan == 0 {
 			v.Add(flow.Action{Op: flow.OpPopVLAN})
@@ -259,7 +288,7 @@ func (w *walk) output() bool {
 		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
 	}
 	v.L2 = !w.deep
-	v.Cacheable = !w.absent && !w.held && w.trace == nil && !neverCached(w.f)
+	v.Cacheable = !w.absent && !w.held && w.trace == nil && w.f.Flags&v.Slow == 0 && !neverCached(w.f) && v.Made == nil
 	w.guardAgain()
 	if w.trace != nil {
 		w.trace.output(w)

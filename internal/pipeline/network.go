@@ -24,6 +24,8 @@ type binding struct {
 type Network struct {
 	Name   string
 	Bridge *l2switch.Bridge
+
+	gateway atomic.Pointer[Gateway]
 }
 
 // New makes a pipeline to which no port is bound.

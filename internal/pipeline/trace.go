@@ -3,12 +3,14 @@ package pipeline
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
+	"vswitch/router"
 )
 
 // Trace is the pipeline's own account of one decision: what `vsctl trace` prints. A nil *Trace costs a comparison per stage.
@@ -17,6 +19,7 @@ type Trace struct {
 	Verdict string
 	Outputs []string // names of the ports the frame would leave by
 	Drop    packet.DropReason
+	Answers []string // names of the ports that would get a frame of the gateway's own
 }
 
 // Trace decides what would happen to a parsed frame, without side effects: nothing is learned, counted or sent.
@@ -24,7 +27,13 @@ func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
 	var v flow.Verdict
 	t := &Trace{}
 	p.walk(f, now, &v, t)
-	if v.NActions == 0 {
+	switch {
+	case v.NActions > 0:
+	case len(t.Outputs) > 0:
+		t.Verdict = "fragments -> " + strings.Join(t.Outputs, ",")
+	case v.Taken && v.Drop == packet.DropNone:
+		t.Verdict = "taken by the gateway"
+	default:
 		t.Drop = v.Drop
 		t.Verdict = fmt.Sprintf("drop: %s (%s)", v.Drop, v.Drop.Sentence())
 	}
@@ -44,7 +53,7 @@ func (t *Trace) output(w *walk) {
 			t.Outputs = append(t.Outputs, w.out.Name)
 		case flow.OpFlood:
 			for _, m := range a.Set.Members {
-				if c := w.conf.Port(m.Port); c != nil && m.Port != w.in.ID {
+				if c := w.outConf.Port(m.Port); c != nil && m.Port != w.in.ID {
 					t.Outputs = append(t.Outputs, c.Name)
 				}
 			}
@@ -66,7 +75,7 @@ func (t *Trace) output(w *walk) {
 }
 
 func (w *walk) portName(id packet.PortID) string {
-	if c := w.conf.Port(id); c != nil {
+	if c := w.outConf.Port(id); c != nil {
 		return c.Name
 	}
 	return fmt.Sprintf("port%d", id.Slot())
@@ -85,6 +94,8 @@ func ActionText(a *flow.Action, name func(packet.PortID) string) string {
 		return "pop_vlan"
 	case flow.OpSetVLAN:
 		return fmt.Sprintf("set_vlan:%d", a.VLAN)
+	case flow.OpRoute:
+		return fmt.Sprintf("set(eth_src=%s,eth_dst=%s),dec_ttl", macText(a.Hop.Src), macText(a.Hop.Dst))
 	case flow.OpMeter:
 		return fmt.Sprintf("meter(%s,pps=%d)", a.Meter.Kind, a.Meter.Rate)
 	}
@@ -120,6 +131,22 @@ func (w *walk) learnText(what l2switch.Learned, old packet.PortID) string {
 		return fmt.Sprintf("%s is not learned: %s is being removed", mac, w.in.Name)
 	}
 	return fmt.Sprintf("%s is behind %s already", mac, w.in.Name)
+}
+
+// wayText tells a route and the way that was chosen.
+func wayText(r *router.Route, way *router.Hop, via netip.Addr) string {
+	kind := "connected"
+	if r.Static {
+		kind = "static"
+	}
+	s := fmt.Sprintf("%s (%s) to network %s", r.Prefix, kind, way.If.Name)
+	if way.Via.IsValid() {
+		s += ", next hop " + via.String()
+	}
+	if n := len(r.Hops); n > 1 {
+		s += fmt.Sprintf(", one of %d", n)
+	}
+	return s
 }
 
 func vlanText(vlan uint16) string {

@@ -87,6 +87,12 @@ func (c *carry) show() {
 		s.live(now).port.StaticFDB = now.port.StaticFDB
 	}
 	s.mu.Unlock()
+	for _, n := range gone {
+		s.unwire(n)
+	}
+	for _, n := range added {
+		s.wire(n)
+	}
 	for _, n := range changed {
 		live := s.atWork(n)
 		was := live.Network

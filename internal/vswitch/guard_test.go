@@ -62,7 +62,7 @@ func lies(mac, ip4, ip6, victim string) map[string]struct {
 		"ARP request":         {"arp_spoof", packettest.ARPRequest(as4, packettest.To(broadcast, "10.9.0.99", 0))},
 		"ARP announcement":    {"arp_spoof", packettest.ARPRequest(as4, packettest.To(broadcast, b4, 0))},
 		"ARP of another MAC":  {"arp_spoof", packettest.ARPRequest(me4, packettest.To(broadcast, ip4, 0), packettest.Sender(stranger))},
-		"ARP reply":           {"arp_spoof", packettest.ARPReply(packettest.From(mac, "10.9.0.1", 0), packettest.To(broadcast, b4, 0))},
+		"ARP reply":           {"arp_spoof", packettest.ARPReply(packettest.From(mac, "10.9.0.98", 0), packettest.To(broadcast, b4, 0))},
 		"ARP probe":           {"arp_spoof", packettest.ARPRequest(packettest.From(mac, "0.0.0.0", 0), packettest.To(broadcast, b4, 0))},
 		"NA":                  {"nd_spoof", packettest.ND(136, b6, []packettest.NDOption{packettest.TargetLLA(mac)}, me6, all6)},
 		"NA of another MAC":   {"nd_spoof", packettest.ND(136, ip6, []packettest.NDOption{packettest.TargetLLA(stranger)}, me6, all6)},

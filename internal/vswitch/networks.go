@@ -92,6 +92,7 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 	s.mu.Lock()
 	s.networks[n.Name] = n
 	s.mu.Unlock()
+	s.wire(n)
 	s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
 	return s.describeNetwork(n), nil
 }
@@ -196,6 +197,7 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	s.mu.Lock()
 	delete(s.networks, name)
 	s.mu.Unlock()
+	s.unwire(n)
 	s.events.Publish("network.deleted", name, "")
 	return nil
 }

@@ -165,6 +165,7 @@ func (s *Switch) loadNetworks() error {
 		s.mu.Lock()
 		s.networks[n.Name] = n
 		s.mu.Unlock()
+		s.wire(n)
 	}
 	return nil
 }

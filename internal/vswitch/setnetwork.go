@@ -59,6 +59,7 @@ func (s *Switch) heed(n *network, was *api.Network) {
 	if was.NoICC != n.NoICC {
 		n.line.Bridge.SetICC(!n.NoICC)
 	}
+	s.wire(n)
 	s.events.Publish("network.changed", n.Name, changesText(was, &n.Network))
 }
 

@@ -35,7 +35,7 @@ func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error)
 }
 
 // fillIn gives the frame what its sender would: the port's own addresses as its source, and the MAC of whoever has the
-// destination address on the same network.
+// destination address on the same network, or of the gateway for others.
 func (s *Switch) fillIn(spec *pipeline.FlowSpec, e *endpoint) {
 	if spec.SrcMAC == nil {
 		spec.SrcMAC = net.HardwareAddr(e.mac[:])
@@ -50,6 +50,9 @@ func (s *Switch) fillIn(spec *pipeline.FlowSpec, e *endpoint) {
 	}
 	if spec.DstMAC == nil && spec.DstIP.IsValid() && e.net != nil {
 		spec.DstMAC = s.macOf(e.net, spec.DstIP)
+		if gw := e.net.line.Gateway(); spec.DstMAC == nil && gw != nil && !spec.DstIP.IsMulticast() && (gw.If.Owns(spec.DstIP) || !gw.If.OnLink(spec.DstIP)) {
+			spec.DstMAC = net.HardwareAddr(gw.If.MAC[:])
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/store"
+	"vswitch/router"
 )
 
 // Version is the program's version, set by the build.
@@ -77,11 +78,12 @@ type Switch struct {
 	verb   sync.RWMutex
 	claims claims
 
-	mu     sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
-	state               // changes only with verb held too
-	byID   map[packet.PortID]*endpoint
-	places map[place]*endpoint // by where their interfaces are, those of veths at both ends; also while a verb attaches them
-	past   datapath.Counters   // of ports that are no more
+	mu      sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
+	state                // changes only with verb held too
+	byID    map[packet.PortID]*endpoint
+	routers map[string]*router.Router // by name; they stay
+	places  map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
+	past    datapath.Counters         // of ports that are no more
 }
 
 // state is a configuration: the one there is, or the one that a transaction will leave.
@@ -114,7 +116,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
 		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port)},
-		byID:  make(map[packet.PortID]*endpoint), places: make(map[place]*endpoint),
+		byID:  make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), places: make(map[place]*endpoint),
 	}
 }
 
@@ -201,6 +203,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 			n.line.Bridge.FDB().Sweep(now)
 		}
 		s.mu.RUnlock()
+		s.tendRouters(now)
 		known = s.tellStorms(known)
 	}
 }

@@ -1,0 +1,73 @@
+package vswitch
+
+import (
+	"encoding/hex"
+	"net/netip"
+
+	"vswitch/internal/api"
+	"vswitch/router"
+)
+
+// wire gives the network the interface on a router that its configuration asks for, or takes it away. Callers hold verb.
+func (s *Switch) wire(n *network) {
+	prefixes := gatewayPrefixes(&n.Network)
+	if len(prefixes) == 0 {
+		n.line.SetGateway(nil, nil)
+		return
+	}
+	n.line.SetGateway(s.router(n.Router), &router.Interface{MAC: gatewayMAC(n.ID), MTU: n.MTU, Prefixes: prefixes, Internal: n.Internal})
+}
+
+// unwire takes the network's interface away: it is deleted.
+func (s *Switch) unwire(n *network) { n.line.SetGateway(nil, nil) }
+
+// router returns the router of that name; at first use it is made.
+func (s *Switch) router(name string) *router.Router {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.routers[name]
+	if r == nil {
+		r = router.New(name)
+		s.routers[name] = r
+	}
+	return r
+}
+
+// tendRouters does what is due with the neighbors of all routers.
+func (s *Switch) tendRouters(now int64) {
+	s.mu.RLock()
+	all := make([]*router.Router, 0, len(s.routers))
+	for _, r := range s.routers {
+		all = append(all, r)
+	}
+	s.mu.RUnlock()
+	for _, r := range all {
+		s.path.Do(s.line.Tend(r, now))
+	}
+}
+
+// gatewayPrefixes returns the gateway addresses of a network, with the lengths of their subnets.
+func gatewayPrefixes(n *api.Network) (prefixes []netip.Prefix) {
+	if n.NoGateway {
+		return nil
+	}
+	for _, sub := range n.Subnets {
+		if sub.Gateway.IsValid() {
+			prefixes = append(prefixes, netip.PrefixFrom(sub.Gateway, sub.Prefix.Bits()))
+		}
+	}
+	return prefixes
+}
+
+// gatewayMAC makes the MAC of a network's gateway from the network's id: it stays the same for the network's life, whatever addresses
+// and router it gets.
+func gatewayMAC(id string) (mac [6]byte) {
+	b, err := hex.DecodeString(id)
+	if err != nil || len(b) < len(mac) {
+		copy(mac[1:], id)
+	} else {
+		copy(mac[:], b)
+	}
+	mac[0] = mac[0]&^1 | 2 // locally administered, one station's
+	return mac
+}

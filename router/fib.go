@@ -1,0 +1,145 @@
+package router
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+)
+
+// StaticRoute is a route that a user asked for. The next hops are in subnets of the router's interfaces, or the route is not
+// active.
+type StaticRoute struct {
+	Prefix   netip.Prefix // masked
+	NextHops []netip.Addr
+	Metric   uint32 // of routes to the same prefix the one with the lowest is active; connected ones have 0
+}
+
+// Route is where datagrams to a prefix go.
+type Route struct {
+	Prefix netip.Prefix
+	Static bool
+	Metric uint32
+	Hops   []Hop // at least one when it is active
+}
+
+// Hop is one way of a route.
+type Hop struct {
+	If  *Interface
+	Via netip.Addr // the next hop; invalid on connected routes, where it is the destination
+}
+
+// Snapshot is a router's configuration at one moment. It never changes.
+//
+//	maps     destination -> Route by longest prefix; address -> interface that owns it
+//	memory   a table of some 100 bytes a route, made anew by each change
+type Snapshot struct {
+	fib        bart.Table[*Route]
+	interfaces []*Interface
+	own        map[netip.Addr]*Interface // without link-local addresses
+	broadcasts map[netip.Addr]bool       // directed ones of connected subnets (RFC 2644), and their networks' own addresses
+	routes     []*Route                  // active ones and others
+}
+
+func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
+	s := &Snapshot{interfaces: ifs, own: map[netip.Addr]*Interface{}, broadcasts: map[netip.Addr]bool{}}
+	for _, i := range ifs {
+		for _, p := range i.Prefixes {
+			s.own[p.Addr()] = i
+			if p.Addr().Is4() && p.Bits() < 31 {
+				s.broadcasts[p.Masked().Addr()] = true
+				s.broadcasts[lastAddr(p)] = true
+			}
+			s.add(&Route{Prefix: p.Masked(), Hops: []Hop{{If: i}}})
+		}
+	}
+	for _, r := range static {
+		s.add(&Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Hops: s.hops(r.NextHops)})
+	}
+	slices.SortStableFunc(s.routes, func(a, b *Route) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.Metric, b.Metric))
+	})
+	return s
+}
+
+// add enters a route. The first of equals stays.
+func (s *Snapshot) add(r *Route) {
+	s.routes = append(s.routes, r)
+	if len(r.Hops) == 0 {
+		return
+	}
+	if old, ok := s.fib.Get(r.Prefix); !ok || r.Metric < old.Metric {
+		s.fib.Insert(r.Prefix, r)
+	}
+}
+
+// hops finds the interfaces of next hops; those that no subnet contains are left out.
+func (s *Snapshot) hops(via []netip.Addr) (hops []Hop) {
+	for _, a := range via {
+		var best *Interface
+		bits := -1
+		for _, i := range s.interfaces {
+			for _, p := range i.Prefixes {
+				if p.Contains(a) && p.Bits() > bits && !i.Owns(a) {
+					best, bits = i, p.Bits()
+				}
+			}
+		}
+		if best != nil {
+			hops = append(hops, Hop{best, a})
+		}
+	}
+	return hops
+}
+
+// Lookup returns the active route with the longest prefix that contains dst, or nil.
+func (s *Snapshot) Lookup(dst netip.Addr) *Route {
+	r, _ := s.fib.Lookup(dst)
+	return r
+}
+
+// Active tells whether datagrams take the route.
+func (s *Snapshot) Active(r *Route) bool {
+	a, ok := s.fib.Get(r.Prefix)
+	return ok && a == r
+}
+
+// Routes returns all routes, by prefix and metric, those that are not active too. The caller doesn't change them.
+func (s *Snapshot) Routes() []*Route { return s.routes }
+
+// Interfaces returns all interfaces. The caller doesn't change them.
+func (s *Snapshot) Interfaces() []*Interface { return s.interfaces }
+
+// Interface returns the interface of that name, or nil.
+func (s *Snapshot) Interface(name string) *Interface {
+	for _, i := range s.interfaces {
+		if i.Name == name {
+			return i
+		}
+	}
+	return nil
+}
+
+// Own returns the interface that has the address, or nil. Link-local addresses are the interfaces' own affair.
+func (s *Snapshot) Own(a netip.Addr) *Interface { return s.own[a] }
+
+// Broadcast tells whether the address is a directed broadcast to a connected subnet, or the subnet's own address.
+func (s *Snapshot) Broadcast(a netip.Addr) bool { return s.broadcasts[a] }
+
+// Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2).
+func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
+	r := s.Lookup(addr)
+	return r != nil && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.id == i.id })
+}
+
+// lastAddr returns the last address of an IPv4 prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := range b {
+		if n := p.Bits() - 8*i; n < 8 {
+			b[i] |= 0xff >> max(n, 0)
+		}
+	}
+	return netip.AddrFrom4(b)
+}

@@ -1,0 +1,409 @@
+package router
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+)
+
+// Neighbors says which MAC the neighbors of a router have: ARP (RFC 826) and Neighbor Discovery (RFC 4861 7), one state machine.
+//
+//	            frame to it              answer                  ReachableTime           use, then Retries probes
+//	(nothing) --------------> incomplete --------> reachable ---------------> stale -----------------------+
+//	                             |                     ^                        | ^                        |
+//	                             | Retries             +----- answer -----------+ +-- other MAC heard      |
+//	                             v                                              | unused for IdleTime      |
+//	                           failed -- FailedTime --> (nothing) <-------------+--------------------------+
+//
+//	maps     (interface, address) -> MAC, state, frames that wait for it
+//	writes   the slow path of any worker, in Resolve and Hear; control verbs; Tend, once a second
+//	reads    the slow path of any worker. Cached flows lean on an entry's cell and touch it, without a lock
+//	limits   MaxNeighbors in all; MaxPending of them unresolved, MaxPendingPort of these for frames of one port; MaxParked
+//	         frames wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
+//	         the interface that has most gives up the one that was unused longest
+//	trust    an entry is made by a frame of ours to it alone, never by what somebody says unasked: requests are answered without.
+//	         The router's own addresses are never in the table
+//	memory   an entry's cell is its own and never used again: a stale reference to it is harmless
+//	safety   one mutex, on the slow path only
+type Neighbors struct {
+	mu      sync.Mutex
+	entries map[neighborKey]*neighbor
+	pending map[packet.PortID]int // unresolved entries by the port that caused them
+	unknown int                   // incomplete entries
+	parked  int                   // bytes
+	orphans []*packet.Frame       // of entries that were taken away: Tend returns them
+}
+
+// Limits and times of a neighbor table.
+const (
+	MaxNeighbors   = 8192
+	MaxPending     = 4096
+	MaxPendingPort = 512
+	MaxParked      = 3
+	MaxParkedBytes = 4 << 20
+
+	Retries       = 3                 // solicitations without an answer (RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT)
+	RetryTime     = time.Second       // between them (RETRANS_TIMER)
+	ReachableTime = 30 * time.Second  // since an answer (REACHABLE_TIME)
+	IdleTime      = 300 * time.Second // unused
+	FailedTime    = 3 * time.Second   // how long nobody asks again
+)
+
+// State of a neighbor.
+type State uint8
+
+// The states.
+const (
+	Incomplete State = iota
+	Reachable
+	Stale
+	Probe // stale and in use: asked, not answered yet
+	Failed
+)
+
+var states = [...]string{"incomplete", "reachable", "stale", "probe", "failed"}
+
+// String returns the state's name, as iproute2 has it.
+func (s State) String() string { return states[s] }
+
+type neighborKey struct {
+	ifID uint32
+	addr netip.Addr
+}
+
+type neighbor struct {
+	cell   flow.Cell
+	iface  *Interface // as it was when the entry was made
+	hop    *flow.Hop  // nil until resolved
+	state  State
+	since  int64 // when the state was entered; of Reachable the last answer
+	asked  int64 // when the last solicitation went
+	tries  int
+	origin packet.PortID // that caused an incomplete one
+	parked []*packet.Frame
+}
+
+// NewNeighbors makes an empty table.
+func NewNeighbors() *Neighbors {
+	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}}
+}
+
+// Answer is what Resolve found.
+type Answer struct {
+	State   State
+	Hop     *flow.Hop  // the MACs that a frame to it gets; nil when it is not resolved
+	Cell    *flow.Cell // to lean on, with Version
+	Version uint64
+	Ask     bool              // a solicitation is due now
+	Drop    packet.DropReason // why the frame can't wait for it
+}
+
+// Resolve returns the MACs for frames to addr by interface i. When they are not known, a copy of f is kept, or Drop says why not;
+// the caller sends a solicitation when Ask says so. The caller made sure that addr is no address of the router's.
+func (t *Neighbors) Resolve(i *Interface, addr netip.Addr, f *packet.Frame, now int64) Answer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := neighborKey{i.id, addr}
+	n := t.entries[key]
+	if n != nil && n.state == Failed && now-n.since >= int64(FailedTime) {
+		t.remove(key, n)
+		n = nil
+	}
+	if n != nil && n.hop != nil {
+		n.cell.Touch(now)
+		return Answer{State: n.state, Hop: n.hop, Cell: &n.cell, Version: n.cell.Version()}
+	}
+	if n != nil && n.state == Failed {
+		return Answer{State: Failed, Drop: packet.DropNeighborFailed}
+	}
+	a := Answer{State: Incomplete}
+	if n == nil {
+		if n = t.enter(i, key, f.Key.InPort, now); n == nil {
+			a.Drop = packet.DropNeighborQueue
+			return a
+		}
+		a.Ask = true
+	}
+	if len(n.parked) >= MaxParked || t.parked+f.Len() > MaxParkedBytes {
+		a.Drop = packet.DropNeighborQueue
+		return a
+	}
+	n.parked = append(n.parked, f.Clone())
+	t.parked += f.Len()
+	return a
+}
+
+// Want is Resolve for a next hop that no frame waits for: it tells whether a solicitation is due now. origin is the port whose frame
+// could have used it.
+func (t *Neighbors) Want(i *Interface, addr netip.Addr, origin packet.PortID, now int64) (ask bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := neighborKey{i.id, addr}
+	n := t.entries[key]
+	if n != nil && n.state == Failed && now-n.since >= int64(FailedTime) {
+		t.remove(key, n)
+		n = nil
+	}
+	return n == nil && t.enter(i, key, origin, now) != nil
+}
+
+// enter notes a neighbor that is about to be asked for the first time, or returns nil where a limit forbids it.
+func (t *Neighbors) enter(i *Interface, key neighborKey, origin packet.PortID, now int64) *neighbor {
+	if t.unknown >= MaxPending || t.pending[origin] >= MaxPendingPort || !t.room() {
+		return nil
+	}
+	n := &neighbor{iface: i, state: Incomplete, since: now, asked: now, tries: 1, origin: origin}
+	t.entries[key] = n
+	t.unknown++
+	t.pending[origin]++
+	return n
+}
+
+// Peek says what Resolve would answer, and changes nothing.
+func (t *Neighbors) Peek(i *Interface, addr netip.Addr, now int64) Answer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.entries[neighborKey{i.id, addr}]
+	switch {
+	case n == nil || n.state == Failed && now-n.since >= int64(FailedTime):
+		return Answer{State: Incomplete, Ask: true}
+	case n.hop != nil:
+		return Answer{State: n.state, Hop: n.hop, Cell: &n.cell, Version: n.cell.Version()}
+	case n.state == Failed:
+		return Answer{State: Failed, Drop: packet.DropNeighborFailed}
+	}
+	return Answer{State: Incomplete}
+}
+
+// Saying is what an ARP packet or a message of Neighbor Discovery says about its sender.
+type Saying struct {
+	Addr     netip.Addr
+	MAC      [6]byte
+	Answer   bool // to a solicitation of ours
+	Override bool // what was known before is to be replaced; ARP always means it
+}
+
+// Hear takes note of what a neighbor says of itself, when the table has an entry for it (RFC 826, RFC 4861 7.2.5), and returns the
+// frames that waited for it.
+func (t *Neighbors) Hear(i *Interface, s Saying, now int64) (waited []*packet.Frame) {
+	if s.MAC[0]&1 != 0 || s.MAC == [6]byte{} || s.MAC == i.MAC {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.entries[neighborKey{i.id, s.Addr}]
+	if n == nil {
+		return nil
+	}
+	same := n.hop != nil && n.hop.Dst == s.MAC
+	if n.hop != nil && !same && !s.Override {
+		if n.state == Reachable {
+			n.state, n.since = Stale, now
+		}
+		return nil
+	}
+	waited = t.unpark(n)
+	if !same {
+		n.cell.Invalidate()
+		n.hop = &flow.Hop{Dst: s.MAC, Src: i.MAC}
+	}
+	n.iface = i
+	switch {
+	case s.Answer:
+		n.state, n.since = Reachable, now
+	case !same:
+		n.state, n.since = Stale, now
+	}
+	if n.tries = 0; len(waited) > 0 {
+		n.cell.Touch(now)
+	}
+	return waited
+}
+
+// unpark takes the frames that wait for the entry, which is not pending any more.
+func (t *Neighbors) unpark(n *neighbor) []*packet.Frame {
+	if n.state == Incomplete {
+		t.unknown--
+		if t.pending[n.origin]--; t.pending[n.origin] == 0 {
+			delete(t.pending, n.origin)
+		}
+	}
+	frames := n.parked
+	n.parked = nil
+	for _, f := range frames {
+		t.parked -= f.Len()
+	}
+	return frames
+}
+
+// remove forgets an entry. Frames that wait for it are lost.
+func (t *Neighbors) remove(key neighborKey, n *neighbor) {
+	n.cell.Invalidate()
+	delete(t.entries, key)
+	t.orphans = append(t.orphans, t.unpark(n)...)
+}
+
+// room makes room for one entry that is not resolved yet, and tells whether it could.
+func (t *Neighbors) room() bool {
+	if len(t.entries) < MaxNeighbors {
+		return true
+	}
+	counts := map[uint32]int{}
+	most := uint32(0)
+	for k, n := range t.entries {
+		if n.hop == nil {
+			continue
+		}
+		if counts[k.ifID]++; most == 0 || counts[k.ifID] > counts[most] {
+			most = k.ifID
+		}
+	}
+	var victim neighborKey
+	var oldest *neighbor
+	for k, n := range t.entries {
+		switch {
+		case n.state == Failed && (oldest == nil || oldest.state != Failed || n.since < oldest.since):
+			victim, oldest = k, n
+		case n.hop != nil && k.ifID == most && (oldest == nil || oldest.state != Failed && n.cell.LastUsed() < oldest.cell.LastUsed()):
+			victim, oldest = k, n
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	t.remove(victim, oldest)
+	return true
+}
+
+// Solicit is a solicitation that is due: to MAC alone, or to everybody when it is zero.
+type Solicit struct {
+	If   *Interface
+	Addr netip.Addr
+	MAC  [6]byte
+}
+
+// Tend ages the entries and returns the solicitations that are due at now, and the frames that waited in vain.
+func (t *Neighbors) Tend(now int64) (ask []Solicit, lost []*packet.Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(_ neighborKey, n *neighbor) bool { return n.due() <= now }) {
+		n := t.entries[key]
+		switch {
+		case n.state == Reachable:
+			n.state, n.since = Stale, now
+			continue
+		case n.state == Failed || n.state == Stale && n.cell.LastUsed() < n.since:
+			t.remove(key, n)
+			continue
+		case n.state == Stale:
+			n.state, n.since, n.tries = Probe, now, 0
+		case n.state == Probe && n.tries >= Retries: // it may have come back with another MAC: who needs it asks everybody
+			t.remove(key, n)
+			continue
+		case n.tries >= Retries:
+			lost = append(lost, t.unpark(n)...)
+			n.state, n.since = Failed, now
+			continue
+		}
+		n.tries++
+		n.asked = now
+		s := Solicit{If: n.iface, Addr: key.addr}
+		if n.state == Probe {
+			s.MAC = n.hop.Dst
+		}
+		ask = append(ask, s)
+	}
+	lost = append(lost, t.orphans...)
+	t.orphans = nil
+	return ask, lost
+}
+
+// keys returns those of the entries that match, always in the same order.
+func (t *Neighbors) keys(match func(neighborKey, *neighbor) bool) (list []neighborKey) {
+	for key, n := range t.entries {
+		if match(key, n) {
+			list = append(list, key)
+		}
+	}
+	slices.SortFunc(list, neighborKey.compare)
+	return list
+}
+
+// due returns when something is to be done with the entry, if nothing happens before.
+func (n *neighbor) due() int64 {
+	switch n.state {
+	case Reachable:
+		return n.since + int64(ReachableTime)
+	case Failed:
+		return n.since + int64(FailedTime)
+	case Stale:
+		if n.cell.LastUsed() >= n.since {
+			return n.since
+		}
+		return n.since + int64(IdleTime)
+	}
+	return n.asked + int64(RetryTime)
+}
+
+func (k neighborKey) compare(o neighborKey) int {
+	return cmp.Or(cmp.Compare(k.ifID, o.ifID), k.addr.Compare(o.addr))
+}
+
+// Retain forgets the interface's neighbors that are in none of its subnets, and all that lean on a MAC of its own that it has no
+// more.
+func (t *Neighbors) Retain(i *Interface) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(k neighborKey, _ *neighbor) bool { return k.ifID == i.id }) {
+		n := t.entries[key]
+		if !i.OnLink(key.addr) || i.Owns(key.addr) || n.hop != nil && n.hop.Src != i.MAC {
+			t.remove(key, n)
+		} else {
+			n.iface = i
+		}
+	}
+}
+
+// Neighbor is a row of the table.
+type Neighbor struct {
+	Interface string
+	Addr      netip.Addr
+	MAC       [6]byte // zero until resolved
+	State     State
+	Used      int64 // when last, nanoseconds
+	Parked    int   // frames that wait
+}
+
+// List returns all entries, by interface and address.
+func (t *Neighbors) List() []Neighbor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]Neighbor, 0, len(t.entries))
+	for k, n := range t.entries {
+		row := Neighbor{Interface: n.iface.Name, Addr: k.addr, State: n.state, Used: max(n.cell.LastUsed(), n.since), Parked: len(n.parked)}
+		if n.hop != nil {
+			row.MAC = n.hop.Dst
+		}
+		list = append(list, row)
+	}
+	slices.SortFunc(list, func(a, b Neighbor) int {
+		return cmp.Or(cmp.Compare(a.Interface, b.Interface), a.Addr.Compare(b.Addr))
+	})
+	return list
+}
+
+// Flush forgets the entries of the interface of that name, or all when it is empty, and returns how many.
+func (t *Neighbors) Flush(name string) (count int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(_ neighborKey, n *neighbor) bool { return name == "" || n.iface.Name == name }) {
+		t.remove(key, t.entries[key])
+		count++
+	}
+	return count
+}

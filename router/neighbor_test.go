@@ -1,0 +1,160 @@
+package router_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
+	"vswitch/router"
+)
+
+const second = int64(1e9)
+
+func table() (*router.Neighbors, *router.Interface, *packet.Frame) {
+	m := router.New("main")
+	i := m.SetInterface(router.Interface{Name: "a", MAC: [6]byte{2, 1}, MTU: 1500, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}})
+	f := packettest.UDP(packettest.From("02:00:00:00:00:07", "10.1.0.2", 1), packettest.To("02:01:00:00:00:00", "10.0.0.2", 1))
+	f.Key.InPort = 7
+	f.Parse()
+	return m.Neighbors(), i, f
+}
+
+func addr(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// The way of an entry: asked for, answered, stale, asked again when used, forgotten.
+func TestNeighborLife(t *testing.T) {
+	n, i, f := table()
+	a, mac := addr(2), [6]byte{2, 2}
+	now := second
+	for k := range 5 {
+		got := n.Resolve(i, a, f, now)
+		if got.Hop != nil || got.Ask != (k == 0) || (got.Drop != packet.DropNone) != (k >= router.MaxParked) {
+			t.Fatalf("frame %d to an unknown neighbor: %+v", k, got)
+		}
+	}
+	if w := n.Hear(i, router.Saying{Addr: addr(3), MAC: mac, Answer: true, Override: true}, now); w != nil || len(n.List()) != 1 {
+		t.Fatal("what nobody asked for made an entry")
+	}
+	for _, bad := range [][6]byte{{}, {1, 2}, i.MAC} {
+		if w := n.Hear(i, router.Saying{Addr: a, MAC: bad, Answer: true, Override: true}, now); w != nil {
+			t.Fatalf("an answer with the MAC %x was taken", bad)
+		}
+	}
+	if w := n.Hear(i, router.Saying{Addr: a, MAC: mac, Answer: true, Override: true}, now); len(w) != router.MaxParked {
+		t.Fatalf("%d frames waited, want %d", len(w), router.MaxParked)
+	}
+	got := n.Resolve(i, a, f, now)
+	if got.State != router.Reachable || got.Hop == nil || got.Hop.Dst != mac || got.Hop.Src != i.MAC {
+		t.Fatalf("answered: %+v", got)
+	}
+	if n.Hear(i, router.Saying{Addr: a, MAC: [6]byte{2, 9}}, now); n.Resolve(i, a, f, now).Hop.Dst != mac || got.Cell.Version() != got.Version {
+		t.Fatal("an advertisement without the override flag replaced the MAC (RFC 4861 7.2.5)")
+	}
+	n.Hear(i, router.Saying{Addr: a, MAC: mac, Answer: true, Override: true}, now)
+	now += int64(router.ReachableTime)
+	n.Tend(now)
+	if s := n.List()[0].State; s != router.Stale {
+		t.Fatalf("state %v, want stale", s)
+	}
+	if ask, _ := n.Tend(now + second); len(ask) != 0 {
+		t.Fatal("a stale neighbor that nobody uses is asked")
+	}
+	now += 2 * second
+	n.Resolve(i, a, f, now)
+	asked := 0
+	for range 6 {
+		now += second
+		ask, _ := n.Tend(now)
+		asked += len(ask)
+		for _, s := range ask {
+			if s.MAC != mac {
+				t.Errorf("the probe goes to %x, want %x alone", s.MAC, mac)
+			}
+		}
+	}
+	if asked != router.Retries || got.Cell.Version() == got.Version || len(n.List()) != 0 {
+		t.Fatalf("asked %d times, then %v", asked, n.List())
+	}
+}
+
+// A neighbor that never answers fails, is not asked for a while, and is forgotten; its frames come back.
+func TestNeighborFails(t *testing.T) {
+	n, i, f := table()
+	n.Resolve(i, addr(2), f, 0)
+	asked, lost := 1, 0
+	for k := range int64(4) {
+		ask, l := n.Tend((k + 1) * second)
+		asked, lost = asked+len(ask), lost+len(l)
+	}
+	if asked != router.Retries || lost != 1 {
+		t.Errorf("asked %d times, %d frames came back", asked, lost)
+	}
+	if a := n.Resolve(i, addr(2), f, 4*second); a.State != router.Failed || a.Drop != packet.DropNeighborFailed {
+		t.Errorf("after failing: %+v", a)
+	}
+	if a := n.Resolve(i, addr(2), f, 4*second+int64(router.FailedTime)); !a.Ask {
+		t.Errorf("later: %+v", a)
+	}
+}
+
+// Scans fill their own port's share, and no scan takes the place of a neighbor that answered.
+func TestNeighborLimits(t *testing.T) {
+	n, i, f := table()
+	known := n.Resolve(i, addr(1), f, 0)
+	_ = known
+	n.Hear(i, router.Saying{Addr: addr(1), MAC: [6]byte{2, 2}, Answer: true, Override: true}, 0)
+	drops := 0
+	for k := range 20000 {
+		f.Key.InPort = packet.PortID(10 + k/2000)
+		if a := n.Resolve(i, addr(100+k), f, 0); a.Drop == packet.DropNeighborQueue {
+			drops++
+		}
+	}
+	if made := 20000 - drops; made > router.MaxPending || made < router.MaxPending/2 {
+		t.Errorf("%d addresses are being resolved", made)
+	}
+	if n.Resolve(i, addr(1), f, 0).Hop == nil {
+		t.Error("the known neighbor was forgotten")
+	}
+	for k := range 2 * router.MaxNeighbors { // answered: the table stays within its limit
+		f.Key.InPort = 9
+		n.Resolve(i, addr(100000+k), f, second+int64(k))
+		n.Hear(i, router.Saying{Addr: addr(100000 + k), MAC: [6]byte{2, 3}, Answer: true, Override: true}, second+int64(k))
+		if k%1000 == 0 {
+			for range 8 {
+				n.Tend(10 * second)
+			}
+		}
+	}
+	if got := len(n.List()); got > router.MaxNeighbors {
+		t.Errorf("%d neighbors", got)
+	}
+	if c := n.Flush(""); c == 0 || len(n.List()) != 0 {
+		t.Errorf("flushed %d, left %d", c, len(n.List()))
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	var l router.Limiter
+	take := func(now int64) (n int) {
+		for range 10000 {
+			if l.Take(now) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := take(second); n != router.ErrorBurst {
+		t.Errorf("%d at once", n)
+	}
+	total := 0
+	for k := range int64(1000) {
+		total += take(second + (k+1)*1e6)
+	}
+	if total != router.ErrorRate {
+		t.Errorf("%d in a second", total)
+	}
+}

@@ -14,6 +14,10 @@ func (l *Lab) grow(ctx context.Context, p *Peer, connect func(ctx context.Contex
 	if err != nil {
 		return err
 	}
+	// A namespace looks through the ff00::/8 routes of all its interfaces for each multicast that it receives. Containers have few.
+	if err := ip(ctx, "netns exec "+many+" sysctl -qw net.ipv6.conf.default.disable_ipv6=1"); err != nil {
+		return err
+	}
 	const step = 100
 	for first := 0; first < p.Ports; first += step {
 		if err := connect(ctx, many, first, min(first+step, p.Ports)); err != nil {

@@ -46,6 +46,13 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 		} else {
 			err = c.DeleteFDB(ctx, *request)
 		}
+	case *api.RouteRequest:
+		if o.Op == api.OpAddRoute {
+			e, bad := c.AddRoute(ctx, *request)
+			r.Route, err = &e, bad
+		} else {
+			err = c.DeleteRoute(ctx, *request)
+		}
 	default:
 		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
 	}

@@ -21,7 +21,8 @@ type Route struct {
 	Prefix netip.Prefix
 	Static bool
 	Metric uint32
-	Hops   []Hop // at least one when it is active
+	Wanted []netip.Addr // next hops of a static one, as they were asked for
+	Hops   []Hop        // ways to those that are in reach; without any it is not active
 }
 
 // Hop is one way of a route.
@@ -55,7 +56,7 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 		}
 	}
 	for _, r := range static {
-		s.add(&Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Hops: s.hops(r.NextHops)})
+		s.add(&Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Wanted: r.NextHops, Hops: s.hops(r.NextHops)})
 	}
 	slices.SortStableFunc(s.routes, func(a, b *Route) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.Metric, b.Metric))

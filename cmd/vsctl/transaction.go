@@ -111,6 +111,8 @@ func object(r api.OperationResult) any {
 		return r.Network
 	case r.Port != nil:
 		return r.Port
+	case r.Route != nil:
+		return r.Route
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ type Backend interface {
 	Networks
 	Ports
 	FDB
+	Routing
 	Transactor
 	Configurer
 	Inspector
@@ -46,6 +47,15 @@ type FDB interface {
 	AddFDB(ctx context.Context, r api.FDBRequest) error
 	DeleteFDB(ctx context.Context, r api.FDBRequest) error
 	FlushFDB(ctx context.Context, network string) (int, error) // the number of entries removed; static ones stay
+}
+
+// Routing are the verbs of routers. An empty router or network means all of them.
+type Routing interface {
+	Routes(ctx context.Context, router string) ([]api.RouteEntry, error)
+	AddRoute(ctx context.Context, r api.RouteRequest) (api.RouteEntry, error)
+	DeleteRoute(ctx context.Context, r api.RouteRequest) error
+	Neighbors(ctx context.Context, network string) ([]api.Neighbor, error)
+	FlushNeighbors(ctx context.Context, network string) (int, error) // the number of entries removed
 }
 
 // Transactor carries out several verbs as one.

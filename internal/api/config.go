@@ -2,7 +2,13 @@ package api
 
 // Config is a whole configuration: what a user asks for, without what has its default.
 type Config struct {
-	Networks map[string]NetworkConfig `json:"networks"` // by name
+	Networks map[string]NetworkConfig `json:"networks"`          // by name
+	Routers  map[string]RouterConfig  `json:"routers,omitempty"` // by name
+}
+
+// RouterConfig is what a router has of its own. Routers themselves come with the networks that join them.
+type RouterConfig struct {
+	Routes []RouteConfig `json:"routes,omitempty"`
 }
 
 // NetworkConfig is a network as a NetworkRequest asks for it, with its ports by name. The request's Name and MayExist are not
@@ -43,13 +49,14 @@ const (
 	KindNetwork = "network"
 	KindPort    = "port"
 	KindFDB     = "fdb"
+	KindRoute   = "route"
 )
 
 // Change is one difference between two configurations.
 type Change struct {
 	Action  string `json:"action"`
 	Kind    string `json:"kind"`
-	Name    string `json:"name"`              // of the network or port; of an FDB entry its MAC
+	Name    string `json:"name"`              // of the network or port; of an FDB entry its MAC, of a route its prefix
 	Network string `json:"network,omitempty"` // of the port or entry
 	Detail  string `json:"detail,omitempty"`  // for people: "mtu 1500 -> 1400"
 }

@@ -26,6 +26,8 @@ const (
 	OpDelPort    = "del-port"
 	OpAddFDB     = "add-fdb"
 	OpDelFDB     = "del-fdb"
+	OpAddRoute   = "add-route"
+	OpDelRoute   = "del-route"
 )
 
 // MaxOperations is how many operations a transaction can have.
@@ -50,6 +52,8 @@ var requests = map[string]func() any{
 	OpDelPort:    func() any { return new(DeleteRequest) },
 	OpAddFDB:     func() any { return new(FDBRequest) },
 	OpDelFDB:     func() any { return new(FDBRequest) },
+	OpAddRoute:   func() any { return new(RouteRequest) },
+	OpDelRoute:   func() any { return new(RouteRequest) },
 }
 
 // Operations returns the names of all operations, sorted.
@@ -83,11 +87,12 @@ type TransactionResult struct {
 
 // OperationResult tells what an operation did.
 type OperationResult struct {
-	Op        string   `json:"op"`
-	Object    string   `json:"object"`              // name of the network or port, or the MAC address
-	Unchanged bool     `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
-	Network   *Network `json:"network,omitempty"`   // of add-network and set-network
-	Port      *Port    `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
+	Op        string      `json:"op"`
+	Object    string      `json:"object"`              // name of the network or port, the MAC address, or the prefix
+	Unchanged bool        `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
+	Network   *Network    `json:"network,omitempty"`   // of add-network and set-network
+	Port      *Port       `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
+	Route     *RouteEntry `json:"route,omitempty"`     // of add-route
 }
 
 // Object returns the name of what the operation is about.
@@ -109,6 +114,8 @@ func (o *Operation) Object() string {
 		return r.Name
 	case *FDBRequest:
 		return r.MAC
+	case *RouteRequest:
+		return r.Prefix.String()
 	}
 	return ""
 }

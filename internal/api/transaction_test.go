@@ -60,11 +60,14 @@ func TestOperationJSONRefuses(t *testing.T) {
 func TestEveryOperation(t *testing.T) {
 	for _, op := range api.Operations() {
 		var o api.Operation
-		key := "name"
-		if strings.HasSuffix(op, "-fdb") {
+		key, object := "name", "x"
+		switch {
+		case strings.HasSuffix(op, "-fdb"):
 			key = "mac"
+		case strings.HasSuffix(op, "-route"):
+			key, object = "prefix", "10.9.0.0/16"
 		}
-		if err := json.Unmarshal([]byte(`{"op":"`+op+`","`+key+`":"x"}`), &o); err != nil || o.Object() != "x" {
+		if err := json.Unmarshal([]byte(`{"op":"`+op+`","`+key+`":"`+object+`"}`), &o); err != nil || o.Object() != object {
 			t.Errorf("%s is about %q, %v", op, o.Object(), err)
 		}
 	}

@@ -45,6 +45,9 @@ const example = `networks:
         static_fdb:
           - {vlan: 10, mac: "02:00:00:00:00:77"}
           - {mac: "02:00:00:00:00:78"}
+routers:
+  main:
+    routes: [10.8.0.0/16 via 10.1.0.9, "fd08::/16 via fd00:1::8,fd00:1::9 metric 5"]
 `
 
 func exampleConfig() api.Config {
@@ -64,7 +67,10 @@ func exampleConfig() api.Config {
 					Routes: []api.Route{{Prefix: netip.MustParsePrefix("10.8.0.0/16"), Via: netip.MustParseAddr("10.1.0.1")},
 						{Prefix: netip.MustParsePrefix("fd08::/16"), Via: netip.MustParseAddr("fd00:1::1")}}},
 				StaticFDB: []api.StaticMAC{{VLAN: 10, MAC: "02:00:00:00:00:77"}, {MAC: "02:00:00:00:00:78"}}}},
-		}}}
+		}}, Routers: map[string]api.RouterConfig{"main": {Routes: []api.RouteConfig{
+		{Prefix: netip.MustParsePrefix("10.8.0.0/16"), NextHops: []netip.Addr{netip.MustParseAddr("10.1.0.9")}},
+		{Prefix: netip.MustParsePrefix("fd08::/16"), Metric: 5,
+			NextHops: []netip.Addr{netip.MustParseAddr("fd00:1::8"), netip.MustParseAddr("fd00:1::9")}}}}}}
 }
 
 var same = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}

@@ -114,11 +114,13 @@ func (d *decoder) names(n ast.Node, v reflect.Value) error {
 	})
 }
 
-// name refuses what can't be the name of a network or port.
+// name refuses what can't be the name of a network, router or port.
 func (d *decoder) name(key string, of reflect.Type) error {
 	switch of {
 	case reflect.TypeFor[api.NetworkConfig]():
 		return api.CheckName("network", key)
+	case reflect.TypeFor[api.RouterConfig]():
+		return api.CheckName("router", key)
 	case reflect.TypeFor[api.PortConfig]():
 		if d.ports[key] {
 			return fmt.Errorf("there is another port %.70q in this file: a name is used once in all networks", key)
@@ -233,8 +235,8 @@ func integer(n *ast.IntegerNode, v reflect.Value) error {
 	return nil
 }
 
-// short reads what is written shorter than in JSON: addresses and prefixes, VLANs (10-20, all), routes (PREFIX via ADDRESS). It
-// tells whether it was such a thing.
+// short reads what is written shorter than in JSON: addresses and prefixes, VLANs (10-20, all), routes (PREFIX via ADDRESS[,ADDRESS...]
+// [metric N]). It tells whether it was such a thing.
 func short(n ast.Node, v reflect.Value) (done bool, err error) {
 	text, isText := scalarText(n)
 	switch to := v.Addr().Interface().(type) {
@@ -245,6 +247,10 @@ func short(n ast.Node, v reflect.Value) (done bool, err error) {
 	case *api.Route:
 		if isText {
 			*to, err = parseRoute(text)
+		}
+	case *api.RouteConfig:
+		if isText {
+			*to, err = parseStaticRoute(text)
 		}
 	case encoding.TextUnmarshaler:
 		if !isText {
@@ -295,6 +301,26 @@ func parseRoute(s string) (r api.Route, err error) {
 		return r, err
 	}
 	return r, r.Via.UnmarshalText([]byte(words[2]))
+}
+
+// parseStaticRoute reads what api.RouteConfig.String writes.
+func parseStaticRoute(s string) (r api.RouteConfig, err error) {
+	words := strings.Fields(s)
+	if len(words) == 5 && words[3] == "metric" {
+		n, bad := strconv.ParseUint(words[4], 10, 31)
+		if bad != nil || n == 0 {
+			return r, fmt.Errorf("metric %.40q of a route: use 1 to %d", words[4], math.MaxInt32)
+		}
+		words, r.Metric = words[:3], uint32(n)
+	}
+	if len(words) != 3 || words[1] != "via" {
+		return r, fmt.Errorf("route %.140q: use PREFIX via ADDRESS[,ADDRESS...] [metric N]", s)
+	}
+	if r.NextHops, err = api.ParseNextHops(words[2]); err != nil {
+		return r, err
+	}
+	r.Prefix, err = api.ParseRoutePrefix(words[0], r.NextHops[0])
+	return r, err
 }
 
 // kind says what a node is.

@@ -17,10 +17,10 @@ import (
 // Encode writes a configuration as a person would: what has its zero value is left out, names are sorted, keys are in the order of
 // the API's types, short lists are in one line. Decode reads it back.
 func Encode(c api.Config) []byte {
-	if len(c.Networks) == 0 {
-		return []byte("networks: {}\n")
-	}
 	e := encoder{}
+	if len(c.Networks) == 0 {
+		e.line(0, "networks: {}")
+	}
 	e.mapping(reflect.ValueOf(c), 0)
 	return []byte(e.String())
 }
@@ -130,6 +130,8 @@ func word(v reflect.Value) (string, bool) {
 		return fmt.Sprintf("%d-%d", x.First, x.Last), true
 	case api.Route:
 		return quote(fmt.Sprintf("%v via %v", x.Prefix, x.Via)), true
+	case api.RouteConfig:
+		return quote(x.String()), true
 	case netip.Prefix:
 		if !x.IsValid() { // of the default pools
 			return `""`, true

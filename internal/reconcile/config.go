@@ -16,18 +16,20 @@ import (
 type Config struct {
 	Networks []api.Network
 	Ports    []api.Port
+	Routes   []api.StaticRoute // next hops sorted
 }
 
 // Change is a step from one configuration to another.
 type Change struct {
 	api.Change
-	Keys []string      // what differs, as keys of JSON: of a network or port that is changed or replaced
-	Row  api.StaticMAC // of an FDB entry
-	Port string        // behind which that entry is
+	Keys  []string        // what differs, as keys of JSON: of a network or port that is changed or replaced
+	Row   api.StaticMAC   // of an FDB entry
+	Port  string          // behind which that entry is
+	Route api.StaticRoute // as it is wanted; of one that goes as it is
 }
 
-// Compare returns the steps from one configuration to another, in a fixed order: first what goes (entries, ports, networks), then
-// what changes or comes (networks, ports, entries), each by name. A network or port is replaced when a key of it differs that it has
+// Compare returns the steps from one configuration to another, in a fixed order: first what goes (routes, entries, ports,
+// networks), then what changes or comes (networks, ports, entries, routes), each by name. A network or port is replaced when a key of it differs that it has
 // for life, and a port also when its network is replaced or it does not work. Entries of a port that goes or is replaced need no
 // step to go. With noDelete nothing goes that the other configuration does not name.
 func Compare(have, want Config, noDelete bool) []Change {
@@ -48,6 +50,7 @@ func Compare(have, want Config, noDelete bool) []Change {
 		c.deletions()
 	}
 	c.entries(noDelete)
+	c.routes(have.Routes, want.Routes, noDelete)
 	slices.SortFunc(c.changes, inOrder)
 	return c.changes
 }
@@ -159,6 +162,31 @@ func (c *comparison) entries(noDelete bool) {
 	}
 }
 
+// routes compares static routes. One whose next hops differ changes in place.
+func (c *comparison) routes(have, want []api.StaticRoute, noDelete bool) {
+	key := func(r *api.StaticRoute) string { return fmt.Sprint(r.Key()) }
+	had, wanted := byName(have, key), byName(want, key)
+	for k, r := range wanted {
+		switch old := had[k]; {
+		case old == nil:
+			c.route(api.ActionAdd, r, r.String())
+		case !slices.Equal(old.NextHops, r.NextHops):
+			c.route(api.ActionChange, r, fmt.Sprintf("%v -> %v", old, r))
+		}
+	}
+	for k, r := range had {
+		if wanted[k] == nil && !noDelete {
+			c.route(api.ActionDelete, r, r.String())
+		}
+	}
+}
+
+func (c *comparison) route(action string, r *api.StaticRoute, detail string) {
+	c.changes = append(c.changes, Change{
+		Change: api.Change{Action: action, Kind: api.KindRoute, Name: r.Prefix.String(), Detail: detail + ", router " + r.Router}, Route: *r,
+	})
+}
+
 func (c *comparison) entry(action string, p *api.Port, row api.StaticMAC) {
 	detail := "at " + p.Name
 	if row.VLAN != 0 {
@@ -171,11 +199,12 @@ func (c *comparison) entry(action string, p *api.Port, row api.StaticMAC) {
 
 // inOrder is the fixed order.
 func inOrder(a, b Change) int {
-	return cmp.Or(rank(a)-rank(b), strings.Compare(a.Network, b.Network), strings.Compare(a.Name, b.Name), int(a.Row.VLAN)-int(b.Row.VLAN))
+	return cmp.Or(rank(a)-rank(b), strings.Compare(a.Network, b.Network), strings.Compare(a.Name, b.Name), int(a.Row.VLAN)-int(b.Row.VLAN),
+		a.Route.Key().Compare(b.Route.Key()))
 }
 
 func rank(c Change) int {
-	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB}
+	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB, api.KindRoute}
 	i := slices.Index(kinds, c.Kind)
 	if c.Action == api.ActionDelete {
 		return -i

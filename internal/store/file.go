@@ -23,6 +23,7 @@ var (
 	bucketMeta     = []byte("meta")
 	bucketNetworks = []byte("networks")
 	bucketPorts    = []byte("ports")
+	bucketRoutes   = []byte("routes") // made with the first route: files of older daemons have none
 	bucketDamaged  = []byte("damaged")
 	keyVersion     = []byte("version") // in meta: schema, decimal
 )

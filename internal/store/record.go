@@ -53,6 +53,39 @@ type portValue struct {
 	PortRecord
 }
 
+type routeValue struct {
+	Version int             `json:"version"`
+	Route   api.StaticRoute `json:"route"`
+}
+
+// routeID is the key of a route's record.
+func routeID(k api.RouteKey) string { return fmt.Sprintf("%s/%v/%d", k.Router, k.Prefix, k.Metric) }
+
+func encodeRoute(r api.StaticRoute) ([]byte, error) {
+	if err := checkRoute(&r); err != nil {
+		return nil, err
+	}
+	return encode(routeValue{schema, r})
+}
+
+func decodeRoute(key string, value []byte) (api.StaticRoute, error) {
+	var v routeValue
+	if err := decode(value, &v, &v.Version); err != nil {
+		return api.StaticRoute{}, err
+	}
+	if id := routeID(v.Route.Key()); id != key {
+		return api.StaticRoute{}, fmt.Errorf("it is about route %.140q", id)
+	}
+	return v.Route, checkRoute(&v.Route)
+}
+
+func checkRoute(r *api.StaticRoute) error {
+	if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() {
+		return fmt.Errorf("%v is no prefix of a route", r.Prefix)
+	}
+	return api.CheckName("router", r.Router)
+}
+
 func encodeNetwork(n api.Network) ([]byte, error) {
 	n.Ports = 0
 	if err := checkNetwork(&n); err != nil {

@@ -26,7 +26,7 @@ const (
 
 // Store is the intent on disk.
 //
-//	maps     id -> network, id -> port
+//	maps     id -> network, id -> port, (router, prefix, metric) -> static route
 //	writes   control verbs, before they answer: what a call wrote is on the disk when it returns
 //	reads    the daemon when it starts
 //	limits   the disk
@@ -46,7 +46,7 @@ type Store struct {
 
 // Damaged is a record that makes no sense. It is kept in the file, aside.
 type Damaged struct {
-	Key    string // "networks/ID" or "ports/ID"
+	Key    string // "networks/ID", "ports/ID" or "routes/ROUTER/PREFIX/METRIC"
 	Reason string
 }
 
@@ -102,7 +102,11 @@ func (s *Store) use() error {
 func (s *Store) examine() error {
 	bad := make(map[string]error) // by key
 	look := func(tx *bbolt.Tx, bucket []byte, read func(key string, value []byte) error) error {
-		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+		b := tx.Bucket(bucket)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
 			if err := read(string(k), v); err != nil {
 				bad[string(bucket)+"/"+string(k)] = err
 			}
@@ -113,7 +117,8 @@ func (s *Store) examine() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			return errors.Join(
 				look(tx, bucketNetworks, func(key string, value []byte) error { _, err := decodeNetwork(key, value); return err }),
-				look(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }))
+				look(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }),
+				look(tx, bucketRoutes, func(key string, value []byte) error { _, err := decodeRoute(key, value); return err }))
 		})
 	})
 	if err != nil {
@@ -210,12 +215,19 @@ func (s *Store) Networks() ([]api.Network, error) { return all(s, bucketNetworks
 // Ports returns all ports by id.
 func (s *Store) Ports() ([]PortRecord, error) { return all(s, bucketPorts, decodePort) }
 
+// Routes returns all static routes by router, in no order of meaning.
+func (s *Store) Routes() ([]api.StaticRoute, error) { return all(s, bucketRoutes, decodeRoute) }
+
 func all[T any](s *Store, bucket []byte, decode func(key string, value []byte) (T, error)) (records []T, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	err = guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
-			return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+			b := tx.Bucket(bucket)
+			if b == nil {
+				return nil
+			}
+			return b.ForEach(func(k, v []byte) error {
 				r, err := decode(string(k), v)
 				if err != nil {
 					return api.Errorf(api.CodeInternal, "read record %s/%s: %v", bucket, k, err)

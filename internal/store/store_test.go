@@ -332,3 +332,35 @@ func BenchmarkPutPort(b *testing.B) {
 		}
 	}
 }
+
+// TestStoreKeepsRoutes, also in a file of a daemon that knew none. One whose record makes no sense is put aside.
+func TestStoreKeepsRoutes(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	route := func(router, prefix string, metric uint32, hops ...string) api.StaticRoute {
+		r := api.StaticRoute{Router: router, RouteConfig: api.RouteConfig{Prefix: netip.MustParsePrefix(prefix), Metric: metric}}
+		for _, h := range hops {
+			r.NextHops = append(r.NextHops, netip.MustParseAddr(h))
+		}
+		return r
+	}
+	a, b, c := route("lab", "10.9.0.0/16", 1, "10.0.0.2"), route("main", "10.9.0.0/16", 1, "10.0.0.2", "10.0.0.3"), route("main", "::/0", 7, "fd00::2")
+	err := s.Update(func(tx *store.Tx) error { return tx.DeleteRoute(a.Key()) }) // of a file without routes
+	for _, r := range []api.StaticRoute{a, route("main", "10.9.0.0/16", 1, "10.0.0.9"), b, c} {
+		err = errors.Join(err, s.Update(func(tx *store.Tx) error { return tx.PutRoute(r) }))
+	}
+	err = errors.Join(err, s.Update(func(tx *store.Tx) error { return tx.DeleteRoute(c.Key()) }), s.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	routes, err := s.Routes()
+	if diff := cmp.Diff([]api.StaticRoute{a, b}, routes, comparable); err != nil || diff != "" {
+		t.Errorf("routes, %v (-want +got):\n%s", err, diff)
+	}
+	bad := c
+	bad.Prefix = netip.MustParsePrefix("10.9.0.1/16")
+	if err := s.Update(func(tx *store.Tx) error { return tx.PutRoute(bad) }); code(err) != api.CodeInternal {
+		t.Errorf("a prefix with bits behind its length: %v", err)
+	}
+}

@@ -102,6 +102,28 @@ func (t *Tx) PutNetwork(n api.Network) error {
 // DeleteNetwork deletes the network with that id; that there is none is no error.
 func (t *Tx) DeleteNetwork(id string) error { return t.tx.Bucket(bucketNetworks).Delete([]byte(id)) }
 
+// PutRoute adds the route or replaces the one of the same key.
+func (t *Tx) PutRoute(r api.StaticRoute) error {
+	v, err := encodeRoute(r)
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "store route %v: %v", r.Prefix, err)
+	}
+	b, err := t.tx.CreateBucketIfNotExists(bucketRoutes)
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(routeID(r.Key())), v)
+}
+
+// DeleteRoute deletes the route with that key; that there is none is no error.
+func (t *Tx) DeleteRoute(k api.RouteKey) error {
+	b := t.tx.Bucket(bucketRoutes)
+	if b == nil {
+		return nil
+	}
+	return b.Delete([]byte(routeID(k)))
+}
+
 // PutPort adds the port or replaces the one of the same id.
 func (t *Tx) PutPort(r PortRecord) error {
 	v, err := encodePort(r)

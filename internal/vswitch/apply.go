@@ -3,6 +3,7 @@ package vswitch
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -69,7 +70,28 @@ func (s *Switch) sides(c api.Config, nets map[string]*api.Network, ports map[str
 			want.Ports = append(want.Ports, *p)
 		}
 	}
-	return have, want, nil
+	have.Routes = slices.Collect(maps.Values(s.routes))
+	want.Routes, err = wantedRoutes(c)
+	return have, want, err
+}
+
+// wantedRoutes returns the static routes of a configuration.
+func wantedRoutes(c api.Config) (list []api.StaticRoute, err error) {
+	seen := make(map[api.RouteKey]bool)
+	for _, name := range slices.Sorted(maps.Keys(c.Routers)) {
+		for _, conf := range c.Routers[name].Routes {
+			r, err := routeOf(&api.RouteRequest{Router: name, Prefix: conf.Prefix, NextHops: conf.NextHops, Metric: conf.Metric})
+			if err == nil && seen[r.Key()] {
+				err = invalid("there are two routes to %v of metric %d", r.Prefix, r.Metric)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("router %s: %w", name, err)
+			}
+			seen[r.Key()] = true
+			list = append(list, r)
+		}
+	}
+	return list, nil
 }
 
 // named tells whether the configuration has a port of that name.
@@ -113,7 +135,7 @@ func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) 
 func operations(changes []reconcile.Change, c api.Config, have, want reconcile.Config) []api.Operation {
 	had, wanted := index(have.Ports, portName), index(want.Ports, portName)
 	at := changesInPlace(changes, have, want)
-	var gone, goneNets, come, ports, entries []api.Operation
+	var gone, goneNets, come, ports, entries, routes []api.Operation
 	for _, x := range changes {
 		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
 		switch x.Kind {
@@ -145,9 +167,17 @@ func operations(changes []reconcile.Change, c api.Config, have, want reconcile.C
 			} else {
 				entries = append(entries, api.Operation{Op: api.OpAddFDB, Request: r})
 			}
+		case api.KindRoute:
+			r := &api.RouteRequest{Router: x.Route.Router, Prefix: x.Route.Prefix, NextHops: x.Route.NextHops, Metric: x.Route.Metric}
+			if x.Action != api.ActionAdd {
+				gone = append(gone, api.Operation{Op: api.OpDelRoute, Request: r})
+			}
+			if x.Action != api.ActionDelete {
+				routes = append(routes, api.Operation{Op: api.OpAddRoute, Request: r})
+			}
 		}
 	}
-	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries)
+	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes)
 }
 
 // keepAddresses asks for the addresses that the port had, as far as they are wanted.

@@ -19,7 +19,7 @@ import (
 //  3. ports are changed, then new ones attached
 //  4. static entries of the MAC tables
 //  5. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
-//  6. the verbs see the new configuration, networks heed theirs; the other ports leave
+//  6. the verbs see the new configuration, networks and routers heed theirs; the other ports leave
 //
 // A failure up to 5 is undone in reverse order. 6 can't fail.
 type carry struct {

@@ -36,6 +36,12 @@ func (c *carry) commit(ctx context.Context) error {
 		for _, e := range slices.Concat(c.joined, c.altered, c.placed) { // of a port in both, the two are the same
 			errs = append(errs, tx.PutPort(store.PortRecord{Port: e.port, Phase: store.PhasePresent}))
 		}
+		for _, r := range c.newRoutes() {
+			errs = append(errs, tx.PutRoute(r))
+		}
+		for _, r := range c.goneRoutes() {
+			errs = append(errs, tx.DeleteRoute(r.Key()))
+		}
 		return errors.Join(errs...)
 	})
 	if err != nil {
@@ -73,6 +79,7 @@ func missing(a, b map[string]*network) (list []*network) {
 // show is the first half of step 6.
 func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
+	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()
 	for _, e := range c.after {
 		s.leave(e)
 	}
@@ -86,6 +93,7 @@ func (c *carry) show() {
 	for _, now := range c.placed {
 		s.live(now).port.StaticFDB = now.port.StaticFDB
 	}
+	s.routes = c.d.routes
 	s.mu.Unlock()
 	for _, n := range gone {
 		s.unwire(n)
@@ -101,6 +109,7 @@ func (c *carry) show() {
 		s.mu.Unlock()
 		s.heed(live, &was)
 	}
+	s.setRoutes(slices.Concat(newRoutes, goneRoutes))
 	for _, e := range c.joined {
 		s.enter(e)
 	}
@@ -112,6 +121,12 @@ func (c *carry) show() {
 	}
 	for _, n := range added {
 		s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
+	}
+	for _, r := range goneRoutes {
+		s.events.Publish("route.deleted", r.Prefix.String(), "of router "+r.Router)
+	}
+	for _, r := range newRoutes {
+		s.events.Publish("route.added", r.Prefix.String(), routeText(&r))
 	}
 	for _, now := range c.altered {
 		live := s.live(now)

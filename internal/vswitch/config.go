@@ -3,6 +3,7 @@ package vswitch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -23,9 +24,10 @@ func (s *Switch) Config(context.Context) (api.Config, error) {
 		c := n.Network
 		nets = append(nets, &c)
 	}
+	routers := routerConfigs(s.routes)
 	s.mu.RUnlock()
 	ports := s.endpoints()
-	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets))}
+	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets)), Routers: routers}
 	for _, n := range nets {
 		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n)}
 		for i := range ports {
@@ -39,6 +41,19 @@ func (s *Switch) Config(context.Context) (api.Config, error) {
 		out.Networks[n.Name] = c
 	}
 	return out, nil
+}
+
+// routerConfigs sorts the routes to their routers.
+func routerConfigs(routes map[api.RouteKey]api.StaticRoute) (out map[string]api.RouterConfig) {
+	for _, k := range slices.SortedFunc(maps.Keys(routes), api.RouteKey.Compare) {
+		if out == nil {
+			out = make(map[string]api.RouterConfig)
+		}
+		c := out[k.Router]
+		c.Routes = append(c.Routes, routes[k].RouteConfig)
+		out[k.Router] = c
+	}
+	return out
 }
 
 // networkRequest returns what one would ask for to get the network again.

@@ -27,7 +27,7 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 	if len(operations) > api.MaxOperations {
 		return nil, invalid("a transaction of %d operations: at most %d", len(operations), api.MaxOperations)
 	}
-	d := &draft{s: s, state: state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports)}, all: operations, made: make(map[string]int)}
+	d := s.newDraft(operations)
 	for i := range operations {
 		if err := d.operate(&operations[i]); err != nil {
 			d.cancel()
@@ -35,6 +35,12 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 		}
 	}
 	return d, nil
+}
+
+// newDraft is a draft of what is.
+func (s *Switch) newDraft(operations []api.Operation) *draft {
+	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes)}
+	return &draft{s: s, state: now, all: operations, made: make(map[string]int)}
 }
 
 // blame says which operation failed: the one that made or changed the port with that id.
@@ -81,6 +87,12 @@ func (d *draft) operate(o *api.Operation) error {
 			err = d.addFDB(r)
 		} else {
 			x, err = d.deleteFDB(r)
+		}
+	case *api.RouteRequest:
+		if o.Op == api.OpAddRoute {
+			x, err = d.addRoute(r)
+		} else {
+			x, err = d.deleteRoute(r)
 		}
 	default:
 		err = invalid("%.40q is no operation", o.Op)

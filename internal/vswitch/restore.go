@@ -28,6 +28,9 @@ func (s *Switch) Restore(ctx context.Context) error {
 	if err := s.loadNetworks(); err != nil {
 		return err
 	}
+	if err := s.loadRoutes(); err != nil {
+		return err
+	}
 	records, err := s.store.Ports()
 	if err != nil {
 		return err

@@ -51,6 +51,7 @@ type outcome struct {
 	unchanged bool
 	network   *network
 	port      *api.Port
+	route     *api.StaticRoute
 }
 
 // resultOf tells the outcome of an operation as things are now, or, after a dry run, as they would be.
@@ -71,6 +72,10 @@ func (s *Switch) resultOf(d *draft, o *api.Operation, x outcome) api.OperationRe
 			p = s.describe(&e)
 		}
 		r.Port = &p
+	}
+	if x.route != nil {
+		e := s.describeRoute(x.route)
+		r.Route = &e
 	}
 	return r
 }

@@ -91,6 +91,7 @@ type state struct {
 	networks map[string]*network  // by name
 	ports    map[string]*endpoint // by name
 	arriving map[string]*api.Port // by name, being added: their MACs are taken
+	routes   map[api.RouteKey]api.StaticRoute
 }
 
 // place is where an interface is.
@@ -115,7 +116,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
-		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port)},
+		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port), make(map[api.RouteKey]api.StaticRoute)},
 		byID:  make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), places: make(map[place]*endpoint),
 	}
 }

@@ -19,6 +19,7 @@ import (
 // It may be used from many goroutines at once; set the fields before that.
 type Backend struct {
 	Entries []api.FDBEntry
+	Around  []api.Neighbor
 	Cached  []api.Flow
 	Answer  api.Trace
 	Counted api.Stats
@@ -26,8 +27,9 @@ type Backend struct {
 	Self    api.Daemon
 
 	mu       sync.Mutex
-	networks []api.Network // guarded by mu
-	ports    []api.Port    // guarded by mu
+	networks []api.Network    // guarded by mu
+	ports    []api.Port       // guarded by mu
+	routes   []api.RouteEntry // guarded by mu
 }
 
 var _ server.Backend = (*Backend)(nil)
@@ -45,6 +47,10 @@ func New() *Backend {
 			Status: api.PortStatus{State: api.StateUp, Ifindex: 7, Worker: 1, Offloads: "csum tso4 tso6 uso"}}},
 		Entries: []api.FDBEntry{{Network: "net1", MAC: "02:42:0a:00:00:02", Port: "web", Origin: "learned", Age: 12},
 			{Network: "net1", VLAN: 10, MAC: "02:42:0a:00:00:63", Port: "web", Origin: "static"}},
+		Around: []api.Neighbor{{Network: "net1", Address: netip.MustParseAddr("10.0.0.2"), MAC: "02:42:0a:00:00:02", State: "reachable", Idle: 3},
+			{Network: "net1", Address: netip.MustParseAddr("fd00:1::9"), State: "incomplete", Waiting: 1}},
+		routes: []api.RouteEntry{{StaticRoute: route("10.0.0.0/24", 0), Networks: []string{"net1"}, Origin: api.RouteConnected, Active: true},
+			{StaticRoute: route("10.9.0.0/16", 1, "10.0.0.2"), Networks: []string{"net1"}, Origin: api.RouteStatic, Active: true}},
 		Cached: []api.Flow{{Worker: 1, InPort: "web", Match: "in_port=web,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80",
 			Actions: "output:db", Packets: 1234, Bytes: 567890, Idle: 3}},
 		Answer: api.Trace{Flow: "in_port=web,tcp,tcp_dst=80", Steps: []string{"1 admit: untagged, VLAN 0", "8 decide: 02:42:0a:00:00:03 is at db"},

@@ -54,6 +54,13 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 		} else {
 			err = b.DeleteFDB(ctx, *request)
 		}
+	case *api.RouteRequest:
+		if o.Op == api.OpAddRoute {
+			e, bad := b.AddRoute(ctx, *request)
+			r.Route, err = &e, bad
+		} else {
+			err = b.DeleteRoute(ctx, *request)
+		}
 	}
 	return r, err
 }

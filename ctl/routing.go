@@ -1,0 +1,33 @@
+package ctl
+
+import (
+	"context"
+
+	"vswitch/internal/api"
+)
+
+// Routes returns the routes of a router, or of all for an empty name.
+func (c *Client) Routes(ctx context.Context, router string) ([]api.RouteEntry, error) {
+	return get[[]api.RouteEntry](ctx, c, "GET", "/v1/routes", only("router", router), nil)
+}
+
+// AddRoute gives a router a static route.
+func (c *Client) AddRoute(ctx context.Context, r api.RouteRequest) (api.RouteEntry, error) {
+	return get[api.RouteEntry](ctx, c, "POST", "/v1/routes", nil, r)
+}
+
+// DeleteRoute takes a static route away. Its NextHops are ignored.
+func (c *Client) DeleteRoute(ctx context.Context, r api.RouteRequest) error {
+	return c.call(ctx, "DELETE", "/v1/routes", nil, r, nil)
+}
+
+// Neighbors returns what routers know of their neighbors in a network, or in all for an empty name.
+func (c *Client) Neighbors(ctx context.Context, network string) ([]api.Neighbor, error) {
+	return get[[]api.Neighbor](ctx, c, "GET", "/v1/neighbors", only("network", network), nil)
+}
+
+// FlushNeighbors forgets the neighbors in a network, or in all for an empty name, and returns how many.
+func (c *Client) FlushNeighbors(ctx context.Context, network string) (int, error) {
+	f, err := get[api.Flushed](ctx, c, "POST", "/v1/neighbors/flush", only("network", network), nil)
+	return f.Flushed, err
+}

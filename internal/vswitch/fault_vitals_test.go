@@ -13,16 +13,20 @@ import (
 	"vswitch/internal/netnstest"
 )
 
-// metric reads one of the daemon's metrics that has no labels.
-func metric(t *testing.T, d *netnstest.Daemon, name string) float64 {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{
+// overSocket returns a client of the daemon's HTTP that keeps no connection.
+func overSocket(d *netnstest.Daemon) *http.Client {
+	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", d.Socket)
 		},
 	}, Timeout: netnstest.Patience}
-	answer, err := client.Get("http://vswitch/metrics")
+}
+
+// metric reads one of the daemon's metrics that has no labels.
+func metric(t *testing.T, d *netnstest.Daemon, name string) float64 {
+	t.Helper()
+	answer, err := overSocket(d).Get("http://vswitch/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

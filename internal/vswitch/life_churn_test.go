@@ -1,12 +1,8 @@
 package vswitch_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -17,26 +13,9 @@ import (
 )
 
 // goroutines asks the daemon's metrics.
-func goroutines(t *testing.T, d *netnstest.Daemon) (n int) {
+func goroutines(t *testing.T, d *netnstest.Daemon) int {
 	t.Helper()
-	c := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", d.Socket) },
-	}}
-	answer, err := c.Get("http://vswitch/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, _ := bytes.Cut(body, []byte("\ngo_goroutines "))
-	if _, err := fmt.Sscan(string(after), &n); err != nil {
-		t.Fatalf("no go_goroutines in the metrics: %v", err)
-	}
-	return n
+	return int(metric(t, d, "go_goroutines"))
 }
 
 // resident returns the daemon's memory in KiB.

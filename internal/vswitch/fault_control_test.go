@@ -73,6 +73,7 @@ func TestAbuse(t *testing.T) {
 	d.Join("net1", "c", c)
 	d.Must("del-port", "c")
 	before := vitalsOf(t, d)
+	others := startBystander(t, a, b, b4)
 	for _, tt := range abuses {
 		t.Run(tt.name, func(t *testing.T) {
 			lab.In(t)
@@ -90,6 +91,7 @@ func TestAbuse(t *testing.T) {
 			before.wantBack(t, lab, d)
 		})
 	}
+	others.end()
 }
 
 // TestReadOnlySocket: vsctl looks by it, and is told why it can't do more.

@@ -17,7 +17,7 @@ import (
 // fire is a network under traffic, in which the owner of b's interface does to it what he pleases:
 //
 //	a eth0 ==TCP, UDP flood==> net1 ==UDP flood, TCP== eth0 b, which goes, moves, changes
-//	x eth0 ----------TCP-----> net1 ------------------ eth0 y, who should not notice
+//	x eth0 -------TCP, UDP---> net1 ------------------ eth0 y, who should not notice
 type fire struct {
 	t          *testing.T
 	lab        *netnstest.Lab
@@ -204,6 +204,7 @@ func TestDeviceUnderFire(t *testing.T) {
 			t.Parallel()
 			f := newFire(t, typ)
 			fds := f.d.FDs()
+			others := startBystander(t, f.x, f.y, "10.9.0.11")
 			var names []string
 			for name := range ordeals { // in random order
 				names = append(names, name)
@@ -218,6 +219,7 @@ func TestDeviceUnderFire(t *testing.T) {
 					t.Fatalf("after %s, in the order %s", name, strings.Join(names, ", "))
 				}
 			}
+			others.end()
 			f.quench()
 			calm(t, f.lab, f.d)
 			f.d.Eventually("as many file descriptors as before", func() bool { return f.d.FDs() <= fds })

@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"vswitch/internal/api"
-	"vswitch/internal/store"
-
 	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
+	"vswitch/internal/leaktest"
+	"vswitch/internal/store"
 )
 
 // crashDir names, in the environment of a child, the directory in which it writes until it is killed.
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		writeForever(dir)
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // writeForever writes pairs of records that belong together, and prints the number of each pair that it may count on.

@@ -157,21 +157,26 @@ func (s *Switch) condemn(d *device) {
 
 // destroy ends the device's removal, after it was unplugged.
 func (s *Switch) destroy(d *device) {
-	d.mu.Lock()
-	d.closed = true
-	err := d.port.Close()
-	d.mu.Unlock()
-	if err != nil {
+	if err := d.close(); err != nil {
 		s.log.Warn("close a port", "port", d.id, "err", err)
-	}
-	if d.dropFD >= 0 {
-		unix.Close(d.dropFD)
 	}
 	if d.kind == api.PortVeth {
 		if err := link.Delete(s.private, d.index); err != nil {
 			s.log.Warn("remove a veth", "port", d.id, "err", err)
 		}
 	}
+}
+
+// close closes the device's file descriptors, once. The interface stays where others hold it or it is persistent.
+func (d *device) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	err := d.port.Close()
+	if d.dropFD >= 0 {
+		err = errors.Join(err, unix.Close(d.dropFD))
+	}
+	return err
 }
 
 // adoptDevice goes on with file descriptors that were kept.

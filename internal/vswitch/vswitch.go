@@ -161,6 +161,14 @@ func (s *Switch) Close() error {
 	if s.path != nil {
 		s.path.Close()
 	}
+	if s.verb.TryLock() { // a verb that was cut off may still use them; they end with the process then
+		defer s.verb.Unlock()
+		for _, e := range s.ports {
+			if e.dev != nil {
+				errs = append(errs, e.dev.close())
+			}
+		}
+	}
 	if s.private != nil {
 		if len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 			errs = append(errs, s.fds.Delete(fdPrivate))

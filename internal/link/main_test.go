@@ -1,0 +1,9 @@
+package link_test
+
+import (
+	"testing"
+
+	"vswitch/internal/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }

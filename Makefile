@@ -52,7 +52,7 @@ lint: ## run the linters of .golangci.yml
 fmt: ## format all Go files
 	gofmt -w .
 
-demo: deps build ## three containers, pings, iperf3 beside a kernel bridge; cleans up; under two minutes
+demo: deps build ## four containers, pings, routes, iperf3 beside a kernel bridge; cleans up; under two minutes
 	@scripts/demo
 
 install: build ## install programs, completion and the systemd unit below PREFIX (/usr/local)

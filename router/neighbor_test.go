@@ -137,6 +137,27 @@ func TestNeighborLimits(t *testing.T) {
 	}
 }
 
+// A port that leaves takes the frames with it that wait, and nobody else's.
+func TestNeighborAbandon(t *testing.T) {
+	n, i, f := table()
+	for k := range 3 {
+		f.Key.InPort = packet.PortID(7 + k%2)
+		n.Resolve(i, addr(2), f, 0)
+		n.Resolve(i, addr(3+k), f, 0)
+	}
+	n.Flush("") // makes orphans of them
+	n.Resolve(i, addr(2), f, 0)
+	if lost := n.Abandon(8); len(lost) != 2 {
+		t.Errorf("%d frames of port 8 came back, want 2", len(lost))
+	}
+	if lost := n.Abandon(7); len(lost) != 5 {
+		t.Errorf("%d frames of port 7 came back, want 5", len(lost))
+	}
+	if waited := n.Hear(i, router.Saying{Addr: addr(2), MAC: [6]byte{2, 2}, Answer: true, Override: true}, 0); len(waited) != 0 {
+		t.Errorf("%d frames wait yet", len(waited))
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	var l router.Limiter
 	take := func(now int64) (n int) {

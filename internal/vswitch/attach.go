@@ -166,6 +166,9 @@ func (s *Switch) unplug(e *endpoint) {
 	if err != nil {
 		s.log.Warn("remove a port from the data plane", "port", e.port.Name, "err", err)
 	}
+	for _, f := range s.abandoned(e.id) {
+		c.Drops[packet.DropPortDown] += uint64(f.Segs)
+	}
 	s.addKernelDrops(e, &c)
 	s.bequeath(&c)
 }

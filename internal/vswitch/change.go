@@ -9,8 +9,10 @@ import (
 	"slices"
 
 	"vswitch/internal/api"
+	"vswitch/internal/flow"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
+	"vswitch/internal/packet"
 	"vswitch/internal/port"
 	"vswitch/internal/store"
 )
@@ -120,6 +122,11 @@ func (s *Switch) leaveNetwork(e *endpoint) error {
 	}
 	s.unbind(e)
 	s.path.Quiesce()
+	var lost flow.Verdict
+	for _, f := range s.abandoned(e.id) {
+		lost.Make(&flow.Made{Frame: f, Drop: packet.DropPortDown})
+	}
+	s.path.Do(lost.Made)
 	s.mu.Lock()
 	e.net.count--
 	e.net = nil

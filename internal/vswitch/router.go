@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"vswitch/internal/api"
+	"vswitch/internal/packet"
 	"vswitch/router"
 )
 
@@ -35,15 +36,17 @@ func (s *Switch) router(name string) *router.Router {
 
 // tendRouters does what is due with the neighbors of all routers.
 func (s *Switch) tendRouters(now int64) {
-	s.mu.RLock()
-	all := make([]*router.Router, 0, len(s.routers))
-	for _, r := range s.routers {
-		all = append(all, r)
-	}
-	s.mu.RUnlock()
-	for _, r := range all {
+	for _, r := range s.allRouters() {
 		s.path.Do(s.line.Tend(r, now))
 	}
+}
+
+// abandoned takes from the routers the frames of a port that wait for a neighbor. No worker decides frames of the port any more.
+func (s *Switch) abandoned(id packet.PortID) (lost []*packet.Frame) {
+	for _, r := range s.allRouters() {
+		lost = append(lost, r.Neighbors().Abandon(id)...)
+	}
+	return lost
 }
 
 // gatewayPrefixes returns the gateway addresses of a network, with the lengths of their subnets.

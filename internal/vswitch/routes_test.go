@@ -158,6 +158,41 @@ func TestApplyRoutes(t *testing.T) {
 	l.apply("networks: {}\n", "- route 10.9.0.0/16: 10.9.0.0/16 via 10.11.0.7,10.11.0.8, router main\n- network neta\n")
 }
 
+// TestWaitingIsCounted: what waits for a neighbor when its port leaves the network is lost, and counted.
+func TestWaitingIsCounted(t *testing.T) {
+	t.Parallel()
+	_, d, a, _ := twoNetworks(t)
+	waiting := func() (n int) {
+		var list []api.Neighbor
+		if err := json.Unmarshal([]byte(d.Must("neigh", "netb", "-o", "json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list {
+			n += x.Waiting
+		}
+		return n
+	}
+	for i, leave := range []string{"disconnect", "del-port"} {
+		_, _ = a.Try("ping", "-n", "-c", "2", "-i", "0.01", "-W", "0.1", "10.12.0.99") // nobody
+		if n := waiting(); n != 2 {
+			t.Fatalf("%d frames wait, want 2", n)
+		}
+		d.Must(leave, "a")
+		if n := waiting(); n != 0 {
+			t.Errorf("after %s %d frames wait", leave, n)
+		}
+		at := map[string]string{"disconnect": "a", "del-port": "(deleted)"}[leave]
+		if n := dropped(d, at, "port_down"); n < uint64(2*i+2) {
+			t.Errorf("after %s %d packets are counted as port_down, want %d", leave, n, 2*i+2)
+		}
+		d.Must("neigh", "flush")
+		if leave == "disconnect" {
+			d.Must("connect", "a", "neta", "--ip", "10.11.0.2")
+			a.IP("route replace default via 10.11.0.1")
+		}
+	}
+}
+
 // TestNeigh lists and flushes what the router found out.
 func TestNeigh(t *testing.T) {
 	t.Parallel()

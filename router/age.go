@@ -1,0 +1,203 @@
+package router
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"vswitch/internal/packet"
+)
+
+// remove forgets an entry. Frames that wait for it are lost.
+func (t *Neighbors) remove(key neighborKey, n *neighbor) {
+	n.cell.Invalidate()
+	delete(t.entries, key)
+	t.orphans = append(t.orphans, t.unpark(n)...)
+}
+
+// room makes room for one entry that is not resolved yet, and tells whether it could.
+func (t *Neighbors) room() bool {
+	if len(t.entries) < MaxNeighbors {
+		return true
+	}
+	counts := map[uint32]int{}
+	most := uint32(0)
+	for k, n := range t.entries {
+		if n.hop == nil {
+			continue
+		}
+		if counts[k.ifID]++; most == 0 || counts[k.ifID] > counts[most] {
+			most = k.ifID
+		}
+	}
+	var victim neighborKey
+	var oldest *neighbor
+	for k, n := range t.entries {
+		switch {
+		case n.state == Failed && (oldest == nil || oldest.state != Failed || n.since < oldest.since):
+			victim, oldest = k, n
+		case n.hop != nil && k.ifID == most && (oldest == nil || oldest.state != Failed && n.cell.LastUsed() < oldest.cell.LastUsed()):
+			victim, oldest = k, n
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	t.remove(victim, oldest)
+	return true
+}
+
+// Solicit is a solicitation that is due: to MAC alone, or to everybody when it is zero.
+type Solicit struct {
+	If   *Interface
+	Addr netip.Addr
+	MAC  [6]byte
+}
+
+// Tend ages the entries and returns the solicitations that are due at now, and the frames that waited in vain.
+func (t *Neighbors) Tend(now int64) (ask []Solicit, lost []*packet.Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(_ neighborKey, n *neighbor) bool { return n.due() <= now }) {
+		n := t.entries[key]
+		switch {
+		case n.state == Reachable:
+			n.state, n.since = Stale, now
+			continue
+		case n.state == Failed || n.state == Stale && n.cell.LastUsed() < n.since:
+			t.remove(key, n)
+			continue
+		case n.state == Stale:
+			n.state, n.since, n.tries = Probe, now, 0
+		case n.state == Probe && n.tries >= Retries: // it may have come back with another MAC: who needs it asks everybody
+			t.remove(key, n)
+			continue
+		case n.tries >= Retries:
+			lost = append(lost, t.unpark(n)...)
+			n.state, n.since = Failed, now
+			continue
+		}
+		n.tries++
+		n.asked = now
+		s := Solicit{If: n.iface, Addr: key.addr}
+		if n.state == Probe {
+			s.MAC = n.hop.Dst
+		}
+		ask = append(ask, s)
+	}
+	lost = append(lost, t.orphans...)
+	t.orphans = nil
+	return ask, lost
+}
+
+// keys returns those of the entries that match, always in the same order.
+func (t *Neighbors) keys(match func(neighborKey, *neighbor) bool) (list []neighborKey) {
+	for key, n := range t.entries {
+		if match(key, n) {
+			list = append(list, key)
+		}
+	}
+	slices.SortFunc(list, neighborKey.compare)
+	return list
+}
+
+// due returns when something is to be done with the entry, if nothing happens before.
+func (n *neighbor) due() int64 {
+	switch n.state {
+	case Reachable:
+		return n.since + int64(ReachableTime)
+	case Failed:
+		return n.since + int64(FailedTime)
+	case Stale:
+		if n.cell.LastUsed() >= n.since {
+			return n.since
+		}
+		return n.since + int64(IdleTime)
+	}
+	return n.asked + int64(RetryTime)
+}
+
+func (k neighborKey) compare(o neighborKey) int {
+	return cmp.Or(cmp.Compare(k.ifID, o.ifID), k.addr.Compare(o.addr))
+}
+
+// Retain forgets the interface's neighbors that are in none of its subnets, and all that lean on a MAC of its own that it has no
+// more.
+func (t *Neighbors) Retain(i *Interface) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(k neighborKey, _ *neighbor) bool { return k.ifID == i.id }) {
+		n := t.entries[key]
+		if !i.OnLink(key.addr) || i.Owns(key.addr) || n.hop != nil && n.hop.Src != i.MAC {
+			t.remove(key, n)
+		} else {
+			n.iface = i
+		}
+	}
+}
+
+// Abandon gives back the frames of a port that wait: it leaves its network, where they were to go.
+func (t *Neighbors) Abandon(port packet.PortID) (lost []*packet.Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	of := func(f *packet.Frame) bool { return f.Key.InPort == port }
+	take := func(frames []*packet.Frame) []*packet.Frame {
+		for _, f := range frames {
+			if of(f) {
+				lost = append(lost, f)
+			}
+		}
+		return slices.DeleteFunc(frames, of)
+	}
+	t.orphans = take(t.orphans)
+	if t.parked == 0 {
+		return lost
+	}
+	orphans := len(lost)
+	for _, n := range t.entries {
+		n.parked = take(n.parked)
+	}
+	for _, f := range lost[orphans:] {
+		t.parked -= f.Len()
+	}
+	return lost
+}
+
+// Neighbor is a row of the table.
+type Neighbor struct {
+	Interface string
+	Addr      netip.Addr
+	MAC       [6]byte // zero until resolved
+	State     State
+	Used      int64 // when last, nanoseconds
+	Parked    int   // frames that wait
+}
+
+// List returns all entries, by interface and address.
+func (t *Neighbors) List() []Neighbor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]Neighbor, 0, len(t.entries))
+	for k, n := range t.entries {
+		row := Neighbor{Interface: n.iface.Name, Addr: k.addr, State: n.state, Used: max(n.cell.LastUsed(), n.since), Parked: len(n.parked)}
+		if n.hop != nil {
+			row.MAC = n.hop.Dst
+		}
+		list = append(list, row)
+	}
+	slices.SortFunc(list, func(a, b Neighbor) int {
+		return cmp.Or(cmp.Compare(a.Interface, b.Interface), a.Addr.Compare(b.Addr))
+	})
+	return list
+}
+
+// Flush forgets the entries of the interface of that name, or all when it is empty, and returns how many.
+func (t *Neighbors) Flush(name string) (count int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(_ neighborKey, n *neighbor) bool { return name == "" || n.iface.Name == name }) {
+		t.remove(key, t.entries[key])
+		count++
+	}
+	return count
+}

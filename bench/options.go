@@ -102,7 +102,7 @@ func (o *options) choosePeers() (kinds []lab.Kind, notes []string, err error) {
 		return kinds, nil, err
 	}
 	for _, kind := range lab.Kinds {
-		if kind.Ports > 0 || o.quick && !slices.Contains(quickPeers, kind.Name) {
+		if kind.Special() || o.quick && !slices.Contains(quickPeers, kind.Name) {
 			continue
 		}
 		if err := kind.Available(o.programs); err != nil {

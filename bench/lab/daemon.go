@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// network is the name of the one network that every daemon has.
-const network = "bench"
+// Names of the network that every daemon has, and of the second one of a daemon that routes.
+const (
+	network    = "bench"
+	farNetwork = "far"
+)
 
 // buildDaemon:  A eth0 (TAP or veth) -------- vswitchd -------- (TAP or veth) eth0 B
 func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
@@ -33,12 +36,18 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 	if p.Version, err = l.awaitDaemon(ctx, p); err != nil {
 		return err
 	}
+	of := network
 	commands := [][]string{
 		{"add-network", network, "--mtu", "1500", "--subnet", p.Net4.String(), "--subnet", p.Net6.String()},
 		// The limit of MACs is the network's own: a case sends from thousands, and the bridge has no limit.
 		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType, "--mac-limit", "16384"},
-		{"add-port", network, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType},
 	}
+	if p.Routed {
+		of = farNetwork
+		commands = append(commands, []string{"add-network", of, "--mtu", "1500", "--subnet", p.Far4.String(), "--subnet", p.Far6.String()})
+	}
+	commands = append(commands,
+		[]string{"add-port", of, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType})
 	for _, command := range commands {
 		if _, err := l.vsctl(ctx, p, command...); err != nil {
 			return fmt.Errorf("%w\nthe daemon's last words: %s", err, p.Switch.Stderr())

@@ -6,6 +6,8 @@
 //	| eth0 |-----| bridge | veth | TAPs + pump  |----| eth0 |
 //	+------+ .2  | vswitchd with TAPs or veths  | .3 +------+      10.77.N.0/24, fd77:0:0:N::/64
 //	             +------------------------------+
+//
+// A peer that routes has B in a network of its own: 10.78.N.0/24, fd78:0:0:N::/64.
 package lab
 
 import (

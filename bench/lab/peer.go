@@ -16,7 +16,8 @@ type Kind struct {
 	Daemon bool     // needs vswitchd and vsctl
 	OVS    bool     // needs Open vSwitch
 	Args   []string // more arguments of vswitchd
-	Ports  int      // more ports than the two that are measured; a peer with some is built only when it is asked for by name
+	Ports  int      // more ports than the two that are measured
+	Routed bool     // the containers are in different networks, with a router between
 	build  func(l *Lab, ctx context.Context, p *Peer) error
 }
 
@@ -33,6 +34,8 @@ var Kinds = []Kind{
 	{Name: "vswitch-nocache", About: "vswitchd that decides every frame anew", Daemon: true, Args: []string{"--flow-cache=off"}, build: (*Lab).buildTAP},
 	{Name: "ovs-tap", About: "Open vSwitch, userspace datapath with TSO, on TAPs", OVS: true, build: (*Lab).buildOVSTAP},
 	{Name: "ovs-afxdp", About: "Open vSwitch, userspace datapath, on AF_XDP", OVS: true, build: (*Lab).buildOVSXDP},
+	{Name: "kernel-route", About: "the kernel's forwarding between two veth pairs", Routed: true, build: (*Lab).buildKernelRouter},
+	{Name: "vswitch-route", About: "vswitchd that routes between two networks of a TAP port each", Daemon: true, Routed: true, build: (*Lab).buildTAP},
 	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
 	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
 	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},
@@ -40,11 +43,15 @@ var Kinds = []Kind{
 	{Name: "vswitch-workers2", About: "vswitchd with two workers", Daemon: true, Args: []string{"--workers", "2"}, build: (*Lab).buildTAP},
 }
 
+// Special tells whether the peer answers a question of its own, and is built only when it is asked for by name.
+func (k Kind) Special() bool { return k.Ports > 0 || k.Routed }
+
 // Peer is a network that stands: two containers and what switches between them.
 type Peer struct {
 	Kind
-	A, B         string // the containers' namespaces; clients run in A, servers in B
-	Net4, Net6   netip.Prefix
+	A, B         string       // the containers' namespaces; clients run in A, servers in B
+	Net4, Net6   netip.Prefix // of A
+	Far4, Far6   netip.Prefix // of B: the same, unless the peer routes
 	A4, A6       netip.Addr
 	B4, B6       netip.Addr
 	Switch       *Child // the process that switches; nil when the kernel does
@@ -65,15 +72,13 @@ func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(kind.Ports)*200*time.Millisecond)
 	defer cancel()
 	p := &Peer{Kind: kind}
-	p.Net4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(number), 0}), 24)
-	p.Net6 = netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x77, 7: byte(number)}), 64)
-	host := func(n byte) (v4, v6 netip.Addr) {
-		a4, a6 := p.Net4.Addr().As4(), p.Net6.Addr().As16()
-		a4[3], a6[15] = n, n
-		return netip.AddrFrom4(a4), netip.AddrFrom16(a6)
+	p.Net4, p.Net6 = subnets(77, 0x77, number)
+	p.Far4, p.Far6 = p.Net4, p.Net6
+	if kind.Routed {
+		p.Far4, p.Far6 = subnets(78, 0x78, number)
 	}
-	p.A4, p.A6 = host(2)
-	p.B4, p.B6 = host(3)
+	p.A4, p.A6 = host(p.Net4, 2), host(p.Net6, 2)
+	p.B4, p.B6 = host(p.Far4, 3), host(p.Far6, 3)
 	var err error
 	if p.A, err = l.namespace(ctx, kind.Name+"-a"); err != nil {
 		return nil, err
@@ -90,6 +95,20 @@ func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
 		}
 	}
 	return p, nil
+}
+
+// subnets returns 10.SECOND4.NUMBER.0/24 and fdSECOND6:0:0:NUMBER::/64.
+func subnets(second4, second6 byte, number int) (v4, v6 netip.Prefix) {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second4, byte(number), 0}), 24),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: second6, 7: byte(number)}), 64)
+}
+
+// host returns the nth address of a subnet.
+func host(subnet netip.Prefix, n byte) netip.Addr {
+	b := subnet.Addr().AsSlice()
+	b[len(b)-1] = n
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // configure gives the container's eth0 its addresses and sets it up.
@@ -161,6 +180,45 @@ func (l *Lab) buildBridge(ctx context.Context, p *Peer) error {
 		return err
 	}
 	return l.growBridge(ctx, p)
+}
+
+// buildKernelRouter:  A eth0 ======== p0 .1 (forwarding) .1 p1 ======== eth0 B
+func (l *Lab) buildKernelRouter(ctx context.Context, p *Peer) error {
+	var err error
+	if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
+		return err
+	}
+	in := "-n " + p.switchSpace
+	commands := []string{"netns exec " + p.switchSpace + " sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"}
+	for _, leg := range []struct {
+		name, container string
+		v4, v6          netip.Addr
+	}{{"p0", p.A, host(p.Net4, 1), host(p.Net6, 1)}, {"p1", p.B, host(p.Far4, 1), host(p.Far6, 1)}} {
+		commands = append(commands,
+			fmt.Sprintf("%s link add %s type veth peer name eth0 netns %s", in, leg.name, leg.container),
+			fmt.Sprintf("%s address add %v/24 dev %s", in, leg.v4, leg.name),
+			fmt.Sprintf("%s address add %v/64 dev %s nodad", in, leg.v6, leg.name),
+			fmt.Sprintf("%s link set %s mtu %d up", in, leg.name, mtu))
+	}
+	for _, command := range commands {
+		if err := ip(ctx, command); err != nil {
+			return err
+		}
+	}
+	if err := l.configureBoth(ctx, p); err != nil {
+		return err
+	}
+	for _, way := range []struct {
+		container string
+		v4, v6    netip.Addr
+	}{{p.A, host(p.Net4, 1), host(p.Net6, 1)}, {p.B, host(p.Far4, 1), host(p.Far6, 1)}} {
+		for _, gateway := range []netip.Addr{way.v4, way.v6} {
+			if err := ip(ctx, fmt.Sprintf("-n %s route add default via %v", way.container, gateway)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // buildNaive:  A eth0 (TAP) -------- pump -------- (TAP) eth0 B

@@ -28,15 +28,11 @@ const (
 
 func invalid(format string, args ...any) error { return api.Errorf(api.CodeInvalid, format, args...) }
 
-// checkPortRequest refuses requests that contradict themselves or the network; n is nil when there is none.
+// checkPortRequest refuses requests that contradict themselves or the network; n is nil when there is none. The interface's name is
+// left to checkIfName.
 func checkPortRequest(n *network, r *api.PortRequest) error {
 	if err := api.CheckName("port", r.Name); err != nil {
 		return err
-	}
-	if r.IfName != "" {
-		if err := api.CheckIfName(r.IfName); err != nil {
-			return err
-		}
 	}
 	switch r.Type {
 	case "", api.PortTAP, api.PortVeth:
@@ -89,6 +85,15 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 		}
 	}
 	return checkLabels(r.Labels)
+}
+
+// checkIfName refuses a name that is asked for an interface, but for the one that have has: its owner may give it any that the
+// kernel allows, and must not hinder changes by that. have is nil for a new port.
+func checkIfName(asked string, have *api.Port) error {
+	if asked == "" || have != nil && asked == have.IfName {
+		return nil
+	}
+	return api.CheckIfName(asked)
 }
 
 // portMTU is the default of the network's ports.

@@ -100,9 +100,12 @@ func portRequest(n *api.Network, p *api.Port) api.PortRequest {
 			r.Netns, r.PID = "", pid
 		}
 	}
-	r.Name, r.Network = "", ""
+	r.Name, r.Network, r.IfName = "", "", asText(r.IfName)
 	return r
 }
+
+// asText returns the name of an interface as JSON and YAML can have it.
+func asText(ifName string) string { return strings.ToValidUTF8(ifName, "\ufffd") }
 
 // macOf returns the MAC address that a port with these addresses gets by default, or "" when that is a random one.
 func macOf(ips []netip.Prefix) string {
@@ -185,7 +188,13 @@ func (s *Switch) wantedNetwork(name string, r api.NetworkRequest, have *api.Netw
 func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have *api.Port) (*api.Port, error) {
 	r := c.PortRequest
 	r.Name, r.Network = name, n.Name
+	if have != nil && r.IfName == asText(have.IfName) {
+		r.IfName = have.IfName
+	}
 	if err := checkPortRequest(&network{Network: *n}, &r); err != nil {
+		return nil, fmt.Errorf("port %s: %w", name, err)
+	}
+	if err := checkIfName(r.IfName, have); err != nil {
 		return nil, fmt.Errorf("port %s: %w", name, err)
 	}
 	p := portOf(n, &r)

@@ -6,10 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
 
+	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
 
@@ -107,5 +110,58 @@ func namesInPaths(t *testing.T, d *netnstest.Daemon) {
 				t.Errorf("%s %q: %s %q %v", request, bad, answer.Status, text, err)
 			}
 		}
+	}
+}
+
+// TestInterfaceRenamedToNonsense: what a container's owner calls its interface does no harm to others, nor to those who look.
+//
+//	a eth0 === net1 === eth0, "\x1b[2J", ... b
+func TestInterfaceRenamedToNonsense(t *testing.T) {
+	for _, typ := range portTypes {
+		t.Run(typ, func(t *testing.T) {
+			t.Parallel()
+			lab := netnstest.New(t)
+			d := lab.Daemon()
+			a, b := pairOf(lab, d, "tap", typ)
+			was := "eth0"
+			for _, name := range []string{"\x1b[2Jx", "\xff\xfe", "a\u202eb", "..\u00e4", "--help", "'$(id)'"} {
+				before := portOf(t, d, "b").IfName
+				b.Run("ip", "link", "set", "dev", was, "down")
+				b.Run("ip", "link", "set", "dev", was, "name", name)
+				b.Run("ip", "link", "set", "dev", name, "up")
+				was = name
+				lab.Eventually("the new name is known", func() bool {
+					p := portOf(t, d, "b")
+					return p.IfName != before && p.Status.State == api.StateUp
+				})
+				ping(lab, a, b4)
+				for _, look := range []string{"show", "list-ports", "show port b"} {
+					for line := range strings.Lines(d.Must(strings.Fields(look)...)) {
+						if !plain(strings.TrimSuffix(line, "\n")) {
+							t.Errorf("%q: %s prints %q", name, look, line)
+						}
+					}
+				}
+				file := filepath.Join(filepath.Dir(d.State), "export")
+				if err := os.WriteFile(file, []byte(d.Must("export")), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if r := d.Vsctl("apply", "-f", file); r.Code != 0 {
+					t.Errorf("%q: what was exported is refused: %s", name, r.Err)
+				}
+				if r := d.Vsctl("set-port", "b", "--label", "k=v"); r.Code != 0 {
+					t.Errorf("%q: a change of something else is refused: %s", name, r.Err)
+				}
+				d.Kill()
+				d.Start()
+				ping(lab, a, b4)
+			}
+			d.Must("set-port", "b", "--ifname", "eth0")
+			for line := range strings.Lines(d.Log()) {
+				if !plain(strings.TrimSuffix(line, "\n")) {
+					t.Errorf("the log has %q", line)
+				}
+			}
+		})
 	}
 }

@@ -263,6 +263,9 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 	if err := checkPortRequest(n, r); err != nil {
 		return nil, nil, err
 	}
+	if err := checkIfName(r.IfName, nil); err != nil {
+		return nil, nil, err
+	}
 	if err := s.checkFiles(); err != nil {
 		return nil, nil, err
 	}

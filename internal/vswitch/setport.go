@@ -84,6 +84,9 @@ func (st *state) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Pre
 	if err := checkPortRequest(e.net, requestOf(&next)); err != nil {
 		return nil, nil, err
 	}
+	if err := checkIfName(next.IfName, &e.port); err != nil {
+		return nil, nil, err
+	}
 	given, err := e.net.reserve(next.Name, next.IPs, r.AddIPs)
 	if err != nil {
 		return nil, nil, err

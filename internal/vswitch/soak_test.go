@@ -158,8 +158,8 @@ func (s *soak) addOne(name string, i int, ips ...netip.Addr) error {
 }
 
 // gone waits until a port is no more.
-func (s *soak) gone(name string) error {
-	for deadline := time.Now().Add(netnstest.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+func (s *soak) gone(name string) error { // the kernel ends namespaces one after the other, when others leave it time
+	for deadline := time.Now().Add(3 * netnstest.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		var e *api.Error
 		if _, err := s.d.Client.Port(context.Background(), name); errors.As(err, &e) && e.Code == api.CodeNotFound {
 			return nil

@@ -93,7 +93,7 @@ func (a *app) routeLine(r *api.RouteEntry) {
 	switch {
 	case a.dryRun || r.Active:
 	case len(r.Networks) == 0:
-		why = fmt.Sprintf(" (inactive: no network of router %s has its next hop)", r.Router)
+		why = fmt.Sprintf(" (inactive: its next hop is no station in a network of router %s)", r.Router)
 	default:
 		why = " (inactive: another route to the prefix counts)"
 	}

@@ -228,7 +228,9 @@ func (w *walk) neighbor(stage string, i *router.Interface, via netip.Addr) route
 			if a.Ask {
 				w.traceAsk(stage, via)
 			}
-			w.take(stage, "it waits until "+via.String()+" has told its MAC")
+			w.v.Taken = true
+			w.trace.Verdict = "waits until " + via.String() + " has told its MAC"
+			w.trace.step(stage, "it %s", w.trace.Verdict)
 		}
 		return a
 	}

@@ -31,6 +31,7 @@ func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
 	case v.NActions > 0:
 	case len(t.Outputs) > 0:
 		t.Verdict = "fragments -> " + strings.Join(t.Outputs, ",")
+	case t.Verdict != "":
 	case v.Taken && v.Drop == packet.DropNone:
 		t.Verdict = "taken by the gateway"
 	default:

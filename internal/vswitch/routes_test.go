@@ -3,6 +3,7 @@ package vswitch_test
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 
 	"vswitch/internal/api"
@@ -51,6 +52,35 @@ func TestStaticRoute(t *testing.T) {
 	d.Must("neigh", "flush")
 	lab.Eventually("the flow takes the next hop that is left", func() bool { return pinged(a, "10.99.0.1") == nil })
 	reached(true)
+}
+
+// TestBadNextHops: a route over a dead station is told of, and what comes back in a circle is refused, since its source does not belong
+// where it comes from.
+func TestBadNextHops(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := twoNetworks(t)
+	b.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0")
+	d.Must("add-route", "10.98.0.0/16", "via", "10.12.0.99", "--", "add-route", "fd98::/64", "via", "fd12::99",
+		"--", "add-route", "10.99.0.0/16", "via", "10.12.0.2", "--", "add-route", "fd99::/64", "via", "fd12::2")
+	var pings sync.WaitGroup
+	for addr, want := range map[string]string{
+		"10.98.0.1": "From 10.11.0.1 icmp_seq=1 Destination Host Unreachable", "fd98::1": "From fd11::1 icmp_seq=1 Destination unreachable",
+		"10.99.0.1": "100% packet loss", "fd99::1": "100% packet loss",
+	} {
+		pings.Go(func() {
+			out, err := a.Try("ping", "-n", "-c", "1", "-W", "6", addr)
+			if err == nil || !strings.Contains(out+err.Error(), want) {
+				t.Errorf("ping to %s: %s %v, want %q", addr, out, err, want)
+			}
+		})
+	}
+	pings.Wait()
+	if n := dropped(d, "a", "neighbor_failed"); n < 2 {
+		t.Errorf("%d packets are counted as neighbor_failed, want one for each family", n)
+	}
+	if n := dropped(d, "b", "reverse_path"); n == 0 || n > 20 {
+		t.Errorf("%d packets are counted as reverse_path, want one for each of some pings", n)
+	}
 }
 
 // TestRouteVerbs: what the verbs answer, refuse, list and export.

@@ -234,15 +234,21 @@ func (s *soak) wantNothing(before belongings) {
 // wantAllFree takes every name once more, and the first addresses.
 func (s *soak) wantAllFree() {
 	s.t.Helper()
-	err := atOnce(len(s.has), soakCallers, func(i int) error {
+	first := min(len(s.has), 200)
+	err := atOnce(first, soakCallers, func(i int) error {
 		s.has[i] = true
-		if i < 200 {
-			return s.addOne(fmt.Sprint("p", i), i, netip.AddrFrom4([4]byte{10, 9, 0, byte(4 + i)}))
-		}
+		return s.addOne(fmt.Sprint("p", i), i, netip.AddrFrom4([4]byte{10, 9, 0, byte(4 + i)}))
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	err = atOnce(len(s.has)-first, soakCallers, func(i int) error { // after those that ask for addresses, or they would get them
+		i += first
+		s.has[i] = true
 		return s.addOne(fmt.Sprint("p", i), i)
 	})
 	if err != nil {
-		s.t.Error(err)
+		s.t.Fatal(err)
 	}
 	s.empty()
 }

@@ -12,32 +12,43 @@ import (
 func (t *Neighbors) remove(key neighborKey, n *neighbor) {
 	n.cell.Invalidate()
 	delete(t.entries, key)
+	if n.hop != nil {
+		if t.resolved[key.ifID]--; t.resolved[key.ifID] == 0 {
+			delete(t.resolved, key.ifID)
+		}
+	}
 	t.orphans = append(t.orphans, t.unpark(n)...)
 }
 
-// room makes room for one entry that is not resolved yet, and tells whether it could.
+// How many entries a full table looks at to make room for one, and how many of them it chooses from: a flood of new neighbors, each of
+// which answers, must not cost a walk of the table for each.
+const (
+	roomLooks  = 1024
+	roomChoice = 32
+)
+
+// room makes room for one entry that is not resolved yet, and tells whether it could. Of some entries that could go, in the map's random
+// order, it takes one that failed, or else the one that was unused longest.
 func (t *Neighbors) room() bool {
 	if len(t.entries) < MaxNeighbors {
 		return true
 	}
-	counts := map[uint32]int{}
-	most := uint32(0)
-	for k, n := range t.entries {
-		if n.hop == nil {
-			continue
-		}
-		if counts[k.ifID]++; most == 0 || counts[k.ifID] > counts[most] {
-			most = k.ifID
-		}
-	}
+	most := t.busiest()
 	var victim neighborKey
 	var oldest *neighbor
+	looks, choice := 0, 0
 	for k, n := range t.entries {
-		switch {
-		case n.state == Failed && (oldest == nil || oldest.state != Failed || n.since < oldest.since):
+		if looks++; n.state == Failed {
 			victim, oldest = k, n
-		case n.hop != nil && k.ifID == most && (oldest == nil || oldest.state != Failed && n.cell.LastUsed() < oldest.cell.LastUsed()):
-			victim, oldest = k, n
+			break
+		}
+		if n.hop != nil && k.ifID == most {
+			if choice++; oldest == nil || n.used() < oldest.used() {
+				victim, oldest = k, n
+			}
+		}
+		if oldest != nil && (choice >= roomChoice || looks >= roomLooks) {
+			break
 		}
 	}
 	if oldest == nil {
@@ -46,6 +57,19 @@ func (t *Neighbors) room() bool {
 	t.remove(victim, oldest)
 	return true
 }
+
+// busiest returns the interface that has most resolved entries.
+func (t *Neighbors) busiest() (most uint32) {
+	for id, n := range t.resolved {
+		if c := t.resolved[most]; n > c || n == c && id < most {
+			most = id
+		}
+	}
+	return most
+}
+
+// used is when the entry was last used, or entered its state.
+func (n *neighbor) used() int64 { return max(n.cell.LastUsed(), n.since) }
 
 // Solicit is a solicitation that is due: to MAC alone, or to everybody when it is zero.
 type Solicit struct {
@@ -179,7 +203,7 @@ func (t *Neighbors) List() []Neighbor {
 	defer t.mu.Unlock()
 	list := make([]Neighbor, 0, len(t.entries))
 	for k, n := range t.entries {
-		row := Neighbor{Interface: n.iface.Name, Addr: k.addr, State: n.state, Used: max(n.cell.LastUsed(), n.since), Parked: len(n.parked)}
+		row := Neighbor{Interface: n.iface.Name, Addr: k.addr, State: n.state, Used: n.used(), Parked: len(n.parked)}
 		if n.hop != nil {
 			row.MAC = n.hop.Dst
 		}

@@ -23,7 +23,7 @@ import (
 //	reads    the slow path of any worker. Cached flows lean on an entry's cell and touch it, without a lock
 //	limits   MaxNeighbors in all; MaxPending of them unresolved, MaxPendingPort of these for frames of one port; MaxParked
 //	         frames wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
-//	         the interface that has most gives up the one that was unused longest
+//	         one that failed makes room, else the interface that has most gives up one that was unused long
 //	trust    an entry is made by a frame of ours to it alone, never by what somebody says unasked: requests are answered without.
 //	         The router's own addresses are never in the table
 //	memory   an entry's cell is its own and never used again: a stale reference to it is harmless
@@ -33,8 +33,10 @@ type Neighbors struct {
 	entries map[neighborKey]*neighbor
 	pending map[packet.PortID]int // unresolved entries by the port that caused them
 	unknown int                   // incomplete entries
-	parked  int                   // bytes
-	orphans []*packet.Frame       // of entries that were taken away: Tend returns them
+
+	resolved map[uint32]int  // entries with a MAC by interface
+	parked   int             // bytes
+	orphans  []*packet.Frame // of entries that were taken away: Tend returns them
 }
 
 // Limits and times of a neighbor table.
@@ -88,7 +90,7 @@ type neighbor struct {
 
 // NewNeighbors makes an empty table.
 func NewNeighbors() *Neighbors {
-	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}}
+	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}, resolved: map[uint32]int{}}
 }
 
 // Answer is what Resolve found.
@@ -194,7 +196,8 @@ func (t *Neighbors) Hear(i *Interface, s Saying, now int64) (waited []*packet.Fr
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.entries[neighborKey{i.id, s.Addr}]
+	key := neighborKey{i.id, s.Addr}
+	n := t.entries[key]
 	if n == nil {
 		return nil
 	}
@@ -206,6 +209,9 @@ func (t *Neighbors) Hear(i *Interface, s Saying, now int64) (waited []*packet.Fr
 		return nil
 	}
 	waited = t.unpark(n)
+	if n.hop == nil {
+		t.resolved[key.ifID]++
+	}
 	if !same {
 		n.cell.Invalidate()
 		n.hop = &flow.Hop{Dst: s.MAC, Src: i.MAC}

@@ -3,6 +3,7 @@ package router_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
@@ -103,8 +104,7 @@ func TestNeighborFails(t *testing.T) {
 // Scans fill their own port's share, and no scan takes the place of a neighbor that answered.
 func TestNeighborLimits(t *testing.T) {
 	n, i, f := table()
-	known := n.Resolve(i, addr(1), f, 0)
-	_ = known
+	n.Resolve(i, addr(1), f, 0)
 	n.Hear(i, router.Saying{Addr: addr(1), MAC: [6]byte{2, 2}, Answer: true, Override: true}, 0)
 	drops := 0
 	for k := range 20000 {
@@ -119,18 +119,30 @@ func TestNeighborLimits(t *testing.T) {
 	if n.Resolve(i, addr(1), f, 0).Hop == nil {
 		t.Error("the known neighbor was forgotten")
 	}
-	for k := range 2 * router.MaxNeighbors { // answered: the table stays within its limit
-		f.Key.InPort = 9
-		n.Resolve(i, addr(100000+k), f, second+int64(k))
-		n.Hear(i, router.Saying{Addr: addr(100000 + k), MAC: [6]byte{2, 3}, Answer: true, Override: true}, second+int64(k))
-		if k%1000 == 0 {
-			for range 8 {
-				n.Tend(10 * second)
-			}
+	now := second
+	for range 3 { // none of them answers
+		now += second
+		n.Tend(now)
+	}
+	f.Key.InPort = 9
+	start := time.Now()
+	for k := range 8 * router.MaxNeighbors { // all answer, some thousand a second: the table stays within its limit
+		if now += second / 20000; k%5000 == 0 {
+			n.Resolve(i, addr(1), f, now) // in use
+		}
+		n.Resolve(i, addr(100000+k), f, now)
+		if w := n.Hear(i, router.Saying{Addr: addr(100000 + k), MAC: [6]byte{2, 3}, Answer: true, Override: true}, now); len(w) != 1 {
+			t.Fatalf("neighbor %d: %d frames waited", k, len(w))
 		}
 	}
-	if got := len(n.List()); got > router.MaxNeighbors {
-		t.Errorf("%d neighbors", got)
+	if got := len(n.List()); got != router.MaxNeighbors {
+		t.Errorf("%d neighbors, want a full table", got)
+	}
+	if took := time.Since(start); took > 5*time.Second { // a walk of the table for each takes minutes
+		t.Errorf("%d neighbors that answer took %v", 8*router.MaxNeighbors, took)
+	}
+	if n.Resolve(i, addr(1), f, now).Hop == nil {
+		t.Error("the neighbor in use made room for others")
 	}
 	if c := n.Flush(""); c == 0 || len(n.List()) != 0 {
 		t.Errorf("flushed %d, left %d", c, len(n.List()))

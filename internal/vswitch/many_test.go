@@ -3,6 +3,7 @@ package vswitch_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"testing"
@@ -212,14 +213,34 @@ func (l *manyLab) idle(memory int) {
 		l.t.Errorf("the heap with %d ports has %.0f bytes", n, heap)
 	}
 	calm(l.t, l.Lab, l.d)
-	const window = 2 * time.Second
-	used := cpuTime(l.t, l.d)
-	time.Sleep(window)
-	share := float64(cpuTime(l.t, l.d)-used) / float64(window)
-	l.t.Logf("%-28s %8.2f %% of a core", "idle", share*100)
-	if share > 0.02 { // a tick of the clock by which it is measured is 0.5 %
-		l.t.Errorf("idle, the daemon uses %.2f %% of a core", share*100)
+	const window, tries = 2 * time.Second, 5
+	var shares []float64 // what is left to do from before, as for the collector, ends
+	for len(shares) < tries && (len(shares) == 0 || shares[len(shares)-1] > 0.001) {
+		used, start := runTime(l.t, l.d), time.Now()
+		time.Sleep(window)
+		shares = append(shares, float64(runTime(l.t, l.d)-used)/float64(time.Since(start)))
 	}
+	l.t.Logf("%-28s %8.3f %% of a core", "idle", shares[len(shares)-1]*100)
+	if shares[len(shares)-1] > 0.001 {
+		l.t.Errorf("idle, the daemon uses more than 0.1 %% of a core: shares of %.4f", shares)
+	}
+}
+
+// runTime returns how long the daemon's threads have run, to the nanosecond.
+func runTime(t *testing.T, d *netnstest.Daemon) (sum time.Duration) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.PID()))
+	if err != nil || len(tasks) == 0 {
+		t.Fatalf("no threads: %v", err)
+	}
+	for _, task := range tasks {
+		var ns int64
+		if b, err := os.ReadFile(task); err == nil {
+			fmt.Sscan(string(b), &ns)
+		}
+		sum += time.Duration(ns)
+	}
+	return sum
 }
 
 // TestManyPorts holds what many ports cost against what the kernel alone takes for as many interfaces, measured at the same

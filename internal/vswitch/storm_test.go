@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,10 +38,10 @@ func TestStorm(t *testing.T) {
 	heard := receiver(t, e, "10.9.0.255", 9)
 	begin := time.Now()
 	s := startTempest(t, a)
-	if ratio := s.compare(bulk(t, c, b, b4)); ratio < 0.75 {
+	ratio := s.compare(bulk(t, c, b, b4))
+	t.Logf("TCP between others has %.2f of its throughput", ratio)
+	if ratio < 0.9 {
 		t.Errorf("TCP between others has %.2f of its throughput in a storm, want 0.9", ratio)
-	} else {
-		t.Logf("TCP between others has %.2f of its throughput", ratio)
 	}
 	s.target.Store(nowhere)
 	lost := func() uint64 { return dropped(d, "a", "storm_broadcast") + dropped(d, "a", "kernel_rx_dropped") }
@@ -69,8 +70,8 @@ type tempest struct {
 	sent   [2]atomic.Uint64
 }
 
-// compare returns how much of its throughput a stream has while the tempest goes to the network. The machine's other work blurs that: it is
-// measured many times in turns, until it is good or doesn't get better.
+// compare returns how much of its throughput a stream has while the tempest goes to the network, the median of many pairs of
+// measurements. The machine's other work blurs that: it takes more of them then.
 func (s *tempest) compare(received *atomic.Uint64) (ratio float64) {
 	during := func(target int32) float64 {
 		s.target.Store(target)
@@ -79,11 +80,13 @@ func (s *tempest) compare(received *atomic.Uint64) (ratio float64) {
 		time.Sleep(20 * time.Millisecond)
 		return float64(received.Load()-before) / time.Since(start).Seconds()
 	}
-	calm, storm := 0.0, 0.0
+	var ratios []float64
 	for i := 0; i < 40 || i < 200 && ratio < 0.9; i++ {
-		calm += during(toVoid)
-		storm += during(toNetwork)
-		ratio = storm / calm
+		if calm := during(toVoid); calm > 0 {
+			ratios = append(ratios, during(toNetwork)/calm)
+			slices.Sort(ratios)
+			ratio = ratios[len(ratios)/2]
+		}
 	}
 	return ratio
 }

@@ -1,10 +1,13 @@
 package vswitch_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
 	"vswitch/internal/netnstest"
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
 )
 
 // twoNetworks are two networks of one router and a container on each, the second with a smaller MTU:
@@ -91,6 +94,66 @@ func TestPathMTU(t *testing.T) {
 	}
 	if n := dropped(d, "a", "frag_needed"); n == 0 {
 		t.Error("no frame is counted as frag_needed")
+	}
+}
+
+// TestPathMTUOfTCP: bulk TCP, sent as super-frames of segments that are too large since the receiver announced so, finds the MTU of the
+// path, and no byte is lost.
+func TestPathMTUOfTCP(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := twoNetworks(t)
+	b.IP("route replace 10.11.0.0/24 via 10.12.0.1 advmss 1460")
+	b.IP("-6 route replace fd11::/64 via fd12::1 advmss 1440")
+	before := uint64(0)
+	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
+		if err := netnstest.Stream(a, b, addr, 8<<20); err != nil {
+			t.Errorf("TCP to %s: %v", addr, err)
+		}
+		n := dropped(d, "a", "frag_needed")
+		if n == before {
+			t.Errorf("no segment to %s was too large", addr)
+		}
+		before = n
+	}
+	netnstest.ExpectNoErrors(a, b)
+}
+
+// TestGatewayTakeover: a container that says it were the gateway, or uses its MAC, is not heard by others, and they go on.
+func TestGatewayTakeover(t *testing.T) {
+	t.Parallel()
+	lab, d, a, _ := twoNetworks(t)
+	c := lab.Container("c")
+	d.Join("neta", "c", c)
+	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
+		if err := pinged(a, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gateways := func() string {
+		return a.Run("ip", "neigh", "show", "10.11.0.1") + a.Run("ip", "neigh", "show", "fd11::1")
+	}
+	mac := regexp.MustCompile(`lladdr (\S+)`).FindStringSubmatch(gateways())[1]
+	all, me := packettest.To("ff:ff:ff:ff:ff:ff", "10.11.0.1", 0), c.MAC()
+	claims := []*packet.Frame{
+		packettest.ARPRequest(packettest.From(me, "10.11.0.1", 0), all),
+		packettest.ARPReply(packettest.From(me, "10.11.0.1", 0), packettest.To(a.MAC(), "10.11.0.2", 0)),
+		packettest.ND(136, "fd11::1", []packettest.NDOption{packettest.TargetLLA(me)}, packettest.From(me, "fd11::1", 0), packettest.To("33:33:00:00:00:01", "ff02::1", 0), packettest.Echo(0x2000, 0)),
+	}
+	socket := c.PacketSocket("eth0")
+	for range 100 {
+		for _, f := range claims {
+			socket.Send(f.Bytes())
+		}
+		socket.Send(packettest.UDP(packettest.From(mac, "10.11.0.3", 1), packettest.To(a.MAC(), "10.11.0.2", 9)).Bytes())
+	}
+	lab.Eventually("all of it is dropped", func() bool { return dropped(d, "c", "gateway_spoof") == 300 && dropped(d, "c", "gateway_mac") == 100 })
+	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
+		if err := pinged(a, addr); err != nil {
+			t.Errorf("ping to %s beside a container that says it were the gateway: %v", addr, err)
+		}
+	}
+	if s := gateways(); strings.Contains(s, me) || strings.Count(s, mac) != 2 {
+		t.Errorf("a knows its gateways as\n%s, want %s", s, mac)
 	}
 }
 

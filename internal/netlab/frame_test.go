@@ -15,6 +15,7 @@ import (
 	"vswitch/internal/packettest"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/port"
+	"vswitch/router"
 	l2switch "vswitch/switch"
 )
 
@@ -59,14 +60,38 @@ func (n *null) Write(*packet.Frame) error { n.written++; return nil }
 // path is the whole frame path between null ports: pipeline, table, executor, coalescer.
 type path struct {
 	d    *datapath.Datapath
+	line *pipeline.Pipeline
+	net  *pipeline.Network
 	in   *null
 	outs []*null
+	ids  []packet.PortID // of all, the ingress first
 }
 
 const (
 	macIn  = "02:00:00:00:00:01"
 	macOut = "02:00:00:00:00:02"
+
+	macGateway = "0a:00:00:00:00:01"
 )
+
+// route moves the first egress to a network of its own behind a router, which knows that 10.2.0.2 is there.
+func (p *path) route(t testing.TB) {
+	r, out := router.New("main"), p.ids[1]
+	other := &pipeline.Network{Name: "m", Bridge: l2switch.NewBridge("m", l2switch.Limits{})}
+	for i, n := range []*pipeline.Network{p.net, other} {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 * i), 0, 254}), 24)
+		n.SetGateway(r, &router.Interface{MAC: [6]byte{0: 0x0a, 5: byte(i + 1)}, MTU: 1500, Prefixes: []netip.Prefix{prefix}})
+	}
+	p.net.Bridge.RemovePort(out)
+	other.Bridge.SetPort(l2switch.PortConf{ID: out, Name: "p1", MTU: 1500})
+	p.line.Bind(out, other)
+	mac, to := [6]byte{2, 0, 0, 0, 0, 2}, netip.AddrFrom4([4]byte{10, 2, 0, 2})
+	if err := other.Bridge.FDB().AddStatic(0, mac, out); err != nil {
+		t.Fatal(err)
+	}
+	r.Neighbors().Want(other.Gateway().If, to, out, p.d.Now())
+	r.Neighbors().Hear(other.Gateway().If, router.Saying{Addr: to, MAC: mac, Answer: true, Override: true}, p.d.Now())
+}
 
 // newPath makes ports that know each other; conf, unless nil, changes that of the ingress.
 func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.PortConf)) *path {
@@ -78,7 +103,7 @@ func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.Po
 	}
 	t.Cleanup(d.Close)
 	net := &pipeline.Network{Name: "n", Bridge: l2switch.NewBridge("n", l2switch.Limits{})}
-	p := &path{d: d}
+	p := &path{d: d, line: line, net: net}
 	for i := range outs + 1 {
 		fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // readable for ever
 		if err != nil {
@@ -96,6 +121,7 @@ func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.Po
 		}
 		net.Bridge.SetPort(c)
 		line.Bind(id, net)
+		p.ids = append(p.ids, id)
 		if i == 0 {
 			p.in = n
 			err = d.Start(id)
@@ -133,11 +159,18 @@ type way struct {
 	frame func(i int) *packet.Frame
 	wrote int // for each 64 frames
 	conf  func(*l2switch.PortConf)
+
+	routed bool // the egress is on another network of the router
 }
 
 func udp64(o ...packettest.Option) *packet.Frame {
 	return packettest.UDP(append([]packettest.Option{packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2),
 		packettest.Size(18), packettest.Partial()}, o...)...)
+}
+
+// udpRouted is udp64 to a station on another network.
+func udpRouted(o ...packettest.Option) *packet.Frame {
+	return udp64(append([]packettest.Option{packettest.To(macGateway, "10.2.0.2", 2)}, o...)...)
 }
 
 // storm gives the ingress a broadcast meter; guarded a guard that lets it send as 10.0.0.1.
@@ -185,6 +218,15 @@ var ways = []way{
 	{name: "guarded ARP", cfg: datapath.Config{NoCoalesce: true}, outs: 1, conf: guarded, wrote: 64, frame: func(int) *packet.Frame {
 		return packettest.ARPReply(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macOut, "10.0.0.2", 2))
 	}},
+	{name: "routed hit", cfg: datapath.Config{NoCoalesce: true}, outs: 1, routed: true, frame: func(int) *packet.Frame { return udpRouted() }, wrote: 64},
+	{name: "routed hit of 64 flows", cfg: datapath.Config{NoCoalesce: true}, outs: 1, routed: true, wrote: 64,
+		frame: func(i int) *packet.Frame { return udpRouted(packettest.From(macIn, "10.0.0.1", uint16(i))) }},
+	{name: "routed miss", cfg: datapath.Config{NoCoalesce: true, MaxFlows: 1024}, outs: 1, vary: true, routed: true,
+		frame: func(int) *packet.Frame { return udpRouted() }, wrote: 64},
+	{name: "routed, coalesced UDP", outs: 1, routed: true, frame: func(int) *packet.Frame { return udpRouted() }, wrote: 1},
+	{name: "routed super-frame of 60000", outs: 1, routed: true, wrote: 5, frame: func(int) *packet.Frame {
+		return packettest.TCP(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macGateway, "10.2.0.2", 2), packettest.Size(60000), packettest.GSO(1448))
+	}},
 	{name: "drop by the guard", outs: 1, conf: guarded, frame: func(int) *packet.Frame { return udp64(packettest.From(macIn, "10.0.0.9", 1)) }},
 	{name: "drop by the pipeline", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.VLAN(9)) }},
 	{name: "drop by the parser", outs: 1, frame: func(int) *packet.Frame {
@@ -202,6 +244,9 @@ func (w *way) batch() int {
 
 func (w *way) path(t testing.TB) *path {
 	p := newPath(t, w.cfg, w.outs, w.conf)
+	if w.routed {
+		p.route(t)
+	}
 	for i := range 64 {
 		p.in.frames = append(p.in.frames, w.frame(i))
 	}

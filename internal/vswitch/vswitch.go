@@ -161,6 +161,15 @@ func (s *Switch) Close() error {
 	if s.path != nil {
 		s.path.Close()
 	}
+	if s.private != nil && len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
+		errs = append(errs, s.fds.Delete(fdPrivate))
+	}
+	if s.fds != nil { // before what it stores is closed: it may be about to give it to a new keeper
+		errs = append(errs, s.fds.Close())
+	}
+	if s.private != nil {
+		errs = append(errs, s.private.Close())
+	}
 	if s.verb.TryLock() { // a verb that was cut off may still use them; they end with the process then
 		defer s.verb.Unlock()
 		for _, e := range s.ports {
@@ -168,15 +177,6 @@ func (s *Switch) Close() error {
 				errs = append(errs, e.dev.close())
 			}
 		}
-	}
-	if s.private != nil {
-		if len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
-			errs = append(errs, s.fds.Delete(fdPrivate))
-		}
-		errs = append(errs, s.private.Close())
-	}
-	if s.fds != nil {
-		errs = append(errs, s.fds.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

@@ -33,12 +33,28 @@ var abuses = []struct {
 // abuse opens as many connections as that and sends text on each, reading nothing.
 func abuse(t *testing.T, socket, text string, clients int) (end func()) {
 	t.Helper()
+	end, err := tryAbuse(socket, text, clients)
+	if err != nil {
+		end()
+		t.Fatal(err)
+	}
+	return end
+}
+
+// tryAbuse is abuse of a daemon that may die of it; the error is that of the first client who finds it dead.
+func tryAbuse(socket, text string, clients int) (end func(), err error) {
 	var conns []net.Conn
 	var wg sync.WaitGroup
+	end = func() {
+		for _, c := range conns {
+			c.Close()
+		}
+		wg.Wait()
+	}
 	for i := range clients {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
-			t.Fatalf("client %d: %v", i, err)
+			return end, fmt.Errorf("client %d: %w", i, err)
 		}
 		conns = append(conns, c)
 		if text == "" {
@@ -49,12 +65,7 @@ func abuse(t *testing.T, socket, text string, clients int) (end func()) {
 			io.WriteString(c, text) // the daemon may well hang up
 		})
 	}
-	return func() {
-		for _, c := range conns {
-			c.Close()
-		}
-		wg.Wait()
-	}
+	return end, nil
 }
 
 // TestAbuse: whatever clients do to the control socket, traffic and the administrator go on, and nothing is left of it.

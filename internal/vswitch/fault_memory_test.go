@@ -123,7 +123,7 @@ func TestOutOfMemory(t *testing.T) {
 			break
 		}
 	}
-	end := abuse(t, d.Socket, abuses[5].text, 100)
+	end, _ := tryAbuse(d.Socket, abuses[5].text, 100) // the last of them may find nobody any more
 	err := d.Wait()
 	end()
 	if err == nil || !strings.Contains(err.Error(), "killed") {

@@ -14,11 +14,13 @@ const (
 
 // IP protocol numbers.
 const (
-	ProtoICMP   = 1
-	ProtoTCP    = 6
-	ProtoUDP    = 17
-	ProtoICMPv6 = 58
-	ProtoSCTP   = 132
+	ProtoICMP    = 1
+	ProtoTCP     = 6
+	ProtoUDP     = 17
+	ProtoDCCP    = 33
+	ProtoICMPv6  = 58
+	ProtoSCTP    = 132
+	ProtoUDPLite = 136
 )
 
 // Ethernet is a view of an Ethernet frame (IEEE 802.3 3.1.1): destination, source, EtherType or tag.

@@ -7,9 +7,9 @@ type Flags uint32
 
 const (
 	FlagTTL       Flags = 1 << iota // TTL or hop limit <= 1
-	FlagSYN                         // TCP SYN
-	FlagFIN                         // TCP FIN
-	FlagRST                         // TCP RST
+	FlagSYN                         // TCP SYN, SCTP INIT and INIT ACK
+	FlagFIN                         // TCP FIN, SCTP SHUTDOWN and what follows it
+	FlagRST                         // TCP RST, SCTP ABORT
 	FlagFragment                    // any fragment of a datagram; its ports are not in the Key
 	FlagOptions                     // IPv4 options or IPv6 extension headers
 	FlagICMPError                   // an ICMP error that quotes another datagram
@@ -226,17 +226,33 @@ func (f *Frame) parseTransport(b []byte, at int, proto uint8) DropReason {
 		k.SrcPort = binary.BigEndian.Uint16(t)
 		f.parseICMP(t, proto)
 		return DropNone
-	case ProtoSCTP, 33, 136: // SCTP, DCCP, UDP-Lite have their ports where TCP has them
+	case ProtoSCTP, ProtoDCCP, ProtoUDPLite: // have their ports where TCP has them
 		if len(t) < 8 {
 			return DropNone
 		}
 		f.L4, f.Payload = at, at+8
+		if proto == ProtoSCTP && len(t) > 12 {
+			f.Flags |= sctpFlags(t[12])
+		}
 	default:
 		return DropNone
 	}
 	k.SrcPort = binary.BigEndian.Uint16(t)
 	k.DstPort = binary.BigEndian.Uint16(t[2:])
 	return DropNone
+}
+
+// sctpFlags tells from the type of an SCTP packet's first chunk what it does to the association (RFC 9260 3.2), in the words of TCP.
+func sctpFlags(chunk uint8) Flags {
+	switch chunk {
+	case 1, 2: // INIT, INIT ACK
+		return FlagSYN
+	case 6: // ABORT
+		return FlagRST
+	case 7, 8, 14: // SHUTDOWN, SHUTDOWN ACK, SHUTDOWN COMPLETE
+		return FlagFIN
+	}
+	return 0
 }
 
 func (f *Frame) parseICMP(t []byte, proto uint8) {

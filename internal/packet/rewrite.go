@@ -1,0 +1,194 @@
+package packet
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// Rewrite is what address translation makes of a frame: other endpoints. It is immutable once frames are given it. The port is that of
+// TCP, UDP, SCTP, DCCP or UDP-Lite; of an ICMP echo request the source port is its identifier, of a reply the destination port is.
+type Rewrite struct {
+	Src, Dst         [16]byte // IPv4 as its first four bytes
+	SrcPort, DstPort uint16
+	NewSrc, NewDst   bool // which of the two endpoints is replaced
+	IPv6             bool // what the addresses are, for people
+}
+
+// Rewrite gives the frame other endpoints, and its key with them. Checksums are updated, not made anew, so that a wrong one stays wrong
+// (RFC 3022 4.1, RFC 1624): that of the IP header, and that of the transport, where a NEEDS_CSUM frame has the sum of its
+// pseudo-header and UDP may have none. Fragments are rewritten as far as they go: the first one has the ports, the others addresses only.
+func (f *Frame) Rewrite(r *Rewrite) {
+	k := &f.Key
+	ip := f.ip()
+	proto, t, ok := f.Upper()
+	if !ok {
+		t = nil // a first fragment without ports, which no stack sends
+	}
+	var was [32]byte
+	n := ip.addresses(was[:])
+	ports := rewritePorts(proto, t, r)
+	ip.rewrite(r)
+	if t != nil {
+		fixTransport(proto, t, was[:n], ip.pair(), ports, f.Vnet().NeedsCsum())
+	}
+	if r.NewSrc {
+		k.Src = r.Src
+	}
+	if r.NewDst {
+		k.Dst = r.Dst
+	}
+	if f.L4 != 0 {
+		f.rekey(t)
+	}
+}
+
+// rekey takes the ports, or the identifier of an echo, from the frame.
+func (f *Frame) rekey(t []byte) {
+	switch k := &f.Key; k.Proto {
+	case ProtoTCP, ProtoUDP, ProtoSCTP, ProtoDCCP, ProtoUDPLite:
+		k.SrcPort, k.DstPort = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
+	case ProtoICMP, ProtoICMPv6:
+		if request, reply := Echo(k.Proto, t[0]); request || reply {
+			k.DstPort = binary.BigEndian.Uint16(t[4:])
+		}
+	}
+}
+
+// Echo tells whether an ICMP or ICMPv6 message of that type is an echo request or reply (RFC 792, RFC 4443 4).
+func Echo(proto, icmpType uint8) (request, reply bool) {
+	if proto == ProtoICMP {
+		return icmpType == 8, icmpType == 0
+	}
+	return icmpType == 128, icmpType == 129
+}
+
+// change is what happened to words under a checksum, in the form of RFC 1624, equation 3: the sum of what is and of the
+// complement of what was. It fits 32 bits by far.
+type change uint32
+
+func (c change) replace(was, is []byte) change {
+	return c + change(^Fold(Sum(was, 0))) + change(Fold(Sum(is, 0)))
+}
+
+// update returns the checksum after the change.
+func (c change) update(checksum uint16) uint16 { return ^c.updatePartial(^checksum) }
+
+// updatePartial returns a sum that is not complemented, as that of a pseudo-header, after the change.
+func (c change) updatePartial(sum uint16) uint16 {
+	s := uint32(sum) + uint32(c)
+	s = s&0xffff + s>>16
+	return uint16(s&0xffff + s>>16)
+}
+
+// ipHeader is a view of an IPv4 or IPv6 header, whole or quoted in an ICMP error.
+type ipHeader []byte
+
+func (f *Frame) ip() ipHeader { return ipHeader(f.buf[f.off+f.L3 : f.off+f.L3End]) }
+
+// pair returns source and destination, which lie side by side.
+func (h ipHeader) pair() []byte {
+	if h[0]>>4 == 4 {
+		return h[12:20]
+	}
+	return h[8:40]
+}
+
+// addresses copies source and destination and returns their length together.
+func (h ipHeader) addresses(b []byte) int { return copy(b, h.pair()) }
+
+// rewrite replaces the addresses; IPv4's header checksum follows.
+func (h ipHeader) rewrite(r *Rewrite) {
+	p := h.pair()
+	n := len(p) / 2
+	var was [32]byte
+	copy(was[:], p)
+	if r.NewSrc {
+		copy(p[:n], r.Src[:])
+	}
+	if r.NewDst {
+		copy(p[n:], r.Dst[:])
+	}
+	if n == 4 {
+		c := change(0).replace(was[:8], p)
+		binary.BigEndian.PutUint16(h[10:], c.update(binary.BigEndian.Uint16(h[10:])))
+	}
+}
+
+// rewritePorts replaces the ports, or the identifier of an echo, in a transport header of at least 8 bytes, and returns the change.
+func rewritePorts(proto uint8, t []byte, r *Rewrite) (c change) {
+	if t == nil {
+		return 0
+	}
+	set := func(at int, is uint16) {
+		c += change(^binary.BigEndian.Uint16(t[at:])) + change(is)
+		binary.BigEndian.PutUint16(t[at:], is)
+	}
+	switch proto {
+	case ProtoSCTP:
+		rewriteSCTP(t, r)
+	case ProtoTCP, ProtoUDP, ProtoDCCP, ProtoUDPLite:
+		if r.NewSrc {
+			set(0, r.SrcPort)
+		}
+		if r.NewDst {
+			set(2, r.DstPort)
+		}
+	case ProtoICMP, ProtoICMPv6:
+		request, reply := Echo(proto, t[0])
+		if request && r.NewSrc {
+			set(4, r.SrcPort)
+		}
+		if reply && r.NewDst {
+			set(4, r.DstPort)
+		}
+	}
+	return c
+}
+
+// rewriteSCTP replaces the ports and carries the CRC32c along, which covers them and no addresses (RFC 9260 6.8). The field keeps what it
+// differs by from the right one: what was broken on the way stays so. A quoted packet that was cut off gets a CRC that is of no
+// use, as it had before.
+func rewriteSCTP(t []byte, r *Rewrite) {
+	if len(t) < 12 {
+		return
+	}
+	field := binary.LittleEndian.Uint32(t[8:])
+	binary.LittleEndian.PutUint32(t[8:], 0)
+	field ^= crc32.Checksum(t, castagnoli)
+	if r.NewSrc {
+		binary.BigEndian.PutUint16(t, r.SrcPort)
+	}
+	if r.NewDst {
+		binary.BigEndian.PutUint16(t[2:], r.DstPort)
+	}
+	binary.LittleEndian.PutUint32(t[8:], field^crc32.Checksum(t, castagnoli))
+}
+
+// fixTransport updates a transport checksum after a change of ports and of the addresses in its pseudo-header. It leaves alone one that
+// lies beyond the end of a quoted header.
+func fixTransport(proto uint8, t, was, is []byte, ports change, partial bool) {
+	at := csumOffset(proto)
+	if proto == ProtoDCCP || proto == ProtoUDPLite {
+		at = 6 // RFC 4340 5.1, RFC 3828 3.1
+	}
+	if proto == ProtoSCTP || at < 0 || len(t) < at+2 {
+		return
+	}
+	field := binary.BigEndian.Uint16(t[at:])
+	c := ports
+	switch {
+	case partial:
+		c = change(0).replace(was, is) // the ports are summed up later
+		binary.BigEndian.PutUint16(t[at:], c.updatePartial(field))
+		return
+	case proto == ProtoUDP && field == 0:
+		return // none was made (RFC 768)
+	case proto != ProtoICMP:
+		c = c.replace(was, is)
+	}
+	field = c.update(field)
+	if field == 0 && proto == ProtoUDP {
+		field = 0xffff
+	}
+	binary.BigEndian.PutUint16(t[at:], field)
+}

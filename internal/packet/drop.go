@@ -61,6 +61,13 @@ const (
 	DropFragNeeded
 	DropInternalNetwork
 
+	// Connections.
+	DropConnInvalid
+	DropConnFull
+	DropNATPorts
+	DropNATFragment
+	DropPublishFrom
+
 	// Storm meters.
 	DropStormBroadcast
 	DropStormMulticast
@@ -129,6 +136,12 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropNeighborQueue:     {"neighbor_queue", "too many frames or addresses wait for an answer of ARP or neighbor discovery"},
 	DropFragNeeded:        {"frag_needed", "larger than the MTU of the way out, and not to be fragmented: the sender is told"},
 	DropInternalNetwork:   {"internal_network", "from or to a network that is --internal, which is not routed"},
+
+	DropConnInvalid: {"conn_invalid", "it opens no connection and belongs to none: an answer, a reset or an ICMP error about nothing that is known"},
+	DropConnFull:    {"conn_limit", "the network, or the switch, has as many connections as it may, and all are in use"},
+	DropNATPorts:    {"nat_ports", "all external ports that masquerading may use are taken towards this destination"},
+	DropNATFragment: {"nat_fragment", "a fragment of a datagram that is to be masqueraded: its ports are not all there"},
+	DropPublishFrom: {"publish_from", "the published port is not open to this source (--from)"},
 
 	DropStormBroadcast: {"storm_broadcast", "more broadcasts than the port's storm meter allows"},
 	DropStormMulticast: {"storm_multicast", "more multicasts than the port's storm meter allows"},

@@ -1,0 +1,89 @@
+package nat
+
+import (
+	"unsafe"
+
+	"vswitch/internal/packet"
+)
+
+// mappings say which external port an internal endpoint has: the same towards all destinations (endpoint-independent mapping, RFC 4787
+// REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1), as long as one of its connections lives. Who may answer is decided by the connections
+// (address-and-port-dependent filtering). When all ports are taken, mappings share ports: then a mapping may find its
+// port taken towards one destination, and that one connection gets a port of its own, which no other finds.
+type mappings struct {
+	index  *index
+	chunks []*[chunkSize]mapping
+	used   uint32
+	free   uint32 // head of the slots given back, linked by refs
+}
+
+// mapping is a slot of the slab, 32 bytes without pointers. Slot 0 is none.
+type mapping struct {
+	mapKey
+	out   uint16 // the external port
+	owner bool   // the port is marked in the pool: not shared, or shared by others
+	found bool   // it is in the index
+	refs  uint32 // connections
+}
+
+// mapKey is an internal endpoint towards a pool. It has no padding.
+type mapKey struct {
+	addr             [16]byte
+	port, zone, pool uint16
+	proto, family    uint8
+}
+
+func (k *mapKey) hash() uint64 {
+	return packet.HashBytes(unsafe.Slice((*byte)(unsafe.Pointer(k)), unsafe.Sizeof(*k)))
+}
+
+func newMappings() mappings { return mappings{index: newIndex(), used: 1} }
+
+func (m *mappings) at(slot uint32) *mapping { return &m.chunks[slot/chunkSize][slot%chunkSize] }
+
+// find returns the slot of the endpoint's mapping, or 0.
+func (m *mappings) find(k *mapKey) uint32 {
+	for c := m.index.seek(k.hash()); ; {
+		slot := c.next()
+		if slot == 0 || m.at(slot).mapKey == *k {
+			return slot
+		}
+	}
+}
+
+// add makes a mapping with one connection.
+func (m *mappings) add(k *mapKey, port uint16, owner, found bool) uint32 {
+	slot := m.free
+	if slot != 0 {
+		m.free = m.at(slot).refs
+	} else {
+		slot = m.used
+		m.used++
+		if int(slot/chunkSize) == len(m.chunks) {
+			m.chunks = append(m.chunks, new([chunkSize]mapping))
+		}
+	}
+	*m.at(slot) = mapping{*k, port, owner, found, 1}
+	if found {
+		m.index.insert(k.hash(), slot)
+	}
+	return slot
+}
+
+// release takes a connection from a mapping, which ends with its last one.
+func (m *mappings) release(pools []*Pool, slot uint32) {
+	if slot == 0 {
+		return
+	}
+	p := m.at(slot)
+	if p.refs--; p.refs > 0 {
+		return
+	}
+	if p.found {
+		m.index.remove(p.hash(), slot)
+	}
+	if p.owner {
+		pools[p.pool].give(p.proto, p.out)
+	}
+	p.refs, m.free = m.free, slot
+}

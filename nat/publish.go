@@ -1,0 +1,262 @@
+package nat
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"vswitch/internal/packet"
+)
+
+// Published says where connections to our own addresses go: the published ports of containers.
+//
+//	maps     (zone, protocol, address or any of its family) -> ranges of ports that don't overlap -> publication
+//	writes   control verbs, under a mutex: each makes a new snapshot of the range list that it changes
+//	reads    the slow path of any worker, in Lookup: an atomic load and two binary searches at most
+//	limits   none of its own: what a user published is intent. A range is one object, however wide; 100 to 200 bytes each
+type Published struct {
+	mu   sync.Mutex // serialises writers
+	tree atomic.Pointer[map[binding][]*Publication]
+}
+
+// binding is where a publication listens. A zero address is any of its family.
+type binding struct {
+	addr          [16]byte
+	zone          uint16
+	proto, family uint8
+}
+
+// Publication is a published port, or a range of them. It is immutable.
+type Publication struct {
+	Owner     string // who published it, in messages
+	Zone      uint16
+	Proto     uint8          // TCP, UDP or SCTP
+	Addr      netip.Addr     // ours that it listens on; the zero Addr: all of them
+	Low, High uint16         // ours
+	To        []netip.Addr   // the container's: one of each family at most, of which one at least fits Addr
+	ToPort    uint16         // the container's, of Low
+	From      []netip.Prefix // who may connect; none: all
+}
+
+// Conflict is why a port can't be published: another one has it.
+type Conflict struct {
+	Wanted, Other *Publication
+}
+
+func (e *Conflict) Error() string {
+	return fmt.Sprintf("%s is published for %s already, as %s: unpublish that, or take another port", e.Wanted.spec(), e.Other.Owner, e.Other.spec())
+}
+
+// spec writes what a publication listens on, as in "[fd00::1]:8080-8090/tcp".
+func (p *Publication) spec() string {
+	s := fmt.Sprint(p.Low)
+	if p.High != p.Low {
+		s = fmt.Sprintf("%d-%d", p.Low, p.High)
+	}
+	if p.Addr.Is6() {
+		s = fmt.Sprintf("[%v]:%s", p.Addr, s)
+	} else if p.Addr.IsValid() {
+		s = fmt.Sprintf("%v:%s", p.Addr, s)
+	}
+	name, ok := map[uint8]string{packet.ProtoTCP: "tcp", packet.ProtoUDP: "udp", packet.ProtoSCTP: "sctp"}[p.Proto]
+	if !ok {
+		name = fmt.Sprint(p.Proto)
+	}
+	return s + "/" + name
+}
+
+// to returns the container's address of the family.
+func (p *Publication) to(family uint8) (b [16]byte, ok bool) {
+	for _, a := range p.To {
+		if b, f := bytesOf(a.Unmap()); f == family {
+			return b, true
+		}
+	}
+	return b, false
+}
+
+// check refuses what makes no sense.
+func (p *Publication) check() error {
+	switch {
+	case p.Proto != packet.ProtoTCP && p.Proto != packet.ProtoUDP && p.Proto != packet.ProtoSCTP:
+		return fmt.Errorf("publish protocol %d: only tcp, udp and sctp have ports to publish", p.Proto)
+	case p.Low == 0 || p.High < p.Low:
+		return fmt.Errorf("publish %s: give ports from 1 to 65535, the lower one first", p.spec())
+	case p.ToPort == 0 || int(p.ToPort)+int(p.High-p.Low) > 65535:
+		return fmt.Errorf("publish %s to port %d: as many ports from there on end beyond 65535", p.spec(), p.ToPort)
+	case len(p.bindings()) == 0:
+		return fmt.Errorf("publish %s: %s has no address of that family", p.spec(), p.Owner)
+	}
+	return nil
+}
+
+// bindings returns where a publication listens: one place, or one of each family that the container has an address of.
+func (p *Publication) bindings() (all []binding) {
+	for _, family := range []uint8{4, 6} {
+		b := binding{zone: p.Zone, proto: p.Proto, family: family}
+		if p.Addr.IsValid() {
+			a, f := bytesOf(p.Addr.Unmap())
+			if f != family {
+				continue
+			}
+			b.addr = a
+		}
+		if _, ok := p.to(family); ok {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// NewPublished makes an empty table.
+func NewPublished() *Published {
+	t := &Published{}
+	t.tree.Store(&map[binding][]*Publication{})
+	return t
+}
+
+// Add publishes p, or returns a *Conflict, or says what is wrong with it. Connections that are there stay as they are.
+func (t *Published) Add(p *Publication) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if other := t.conflict(p); other != nil {
+		return &Conflict{p, other}
+	}
+	t.change(p, func(list []*Publication) []*Publication {
+		i, _ := search(list, p.Low)
+		return slices.Insert(slices.Clone(list), i, p)
+	})
+	return nil
+}
+
+// Remove takes back what Add published; false when it is not there. Who calls it removes the connections that came by it, if it wants.
+func (t *Published) Remove(p *Publication) (found bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.change(p, func(list []*Publication) []*Publication {
+		i := slices.Index(list, p)
+		if i < 0 {
+			return list
+		}
+		found = true
+		return slices.Delete(slices.Clone(list), i, i+1)
+	})
+	return found
+}
+
+// change publishes a snapshot in which p's lists are what edit makes of them. Callers hold mu.
+func (t *Published) change(p *Publication, edit func([]*Publication) []*Publication) {
+	tree := maps.Clone(*t.tree.Load())
+	for _, b := range p.bindings() {
+		if list := edit(tree[b]); len(list) > 0 {
+			tree[b] = list
+		} else {
+			delete(tree, b)
+		}
+	}
+	t.tree.Store(&tree)
+}
+
+// conflict returns a publication that p would take a port from, or nil. One on all addresses collides with those on any. Callers hold mu.
+func (t *Published) conflict(p *Publication) *Publication {
+	for b, list := range *t.tree.Load() {
+		for _, own := range p.bindings() {
+			wild := own.addr == [16]byte{} || b.addr == [16]byte{}
+			if b.zone != own.zone || b.proto != own.proto || b.family != own.family || b.addr != own.addr && !wild {
+				continue
+			}
+			if i, _ := search(list, p.High); i < len(list) && list[i].Low == p.High {
+				return list[i]
+			} else if i > 0 && list[i-1].High >= p.Low {
+				return list[i-1]
+			}
+		}
+	}
+	return nil
+}
+
+// search returns where a range that begins with the port is in the list, or belongs.
+func search(list []*Publication, low uint16) (int, bool) {
+	return slices.BinarySearchFunc(list, low, func(p *Publication, low uint16) int { return cmp.Compare(p.Low, low) })
+}
+
+// Lookup returns where a connection to one of our own addresses goes, and by which publication; nil when its port is not published.
+// DropPublishFrom: it is, but not for that source.
+func (t *Published) Lookup(q *Tuple) (Endpoint, *Publication, packet.DropReason) {
+	tree := *t.tree.Load()
+	b := binding{addr: q.Dst, zone: q.Zone, proto: q.Proto, family: q.Family}
+	p := covering(tree[b], q.DstPort)
+	if p == nil {
+		b.addr = [16]byte{}
+		if p = covering(tree[b], q.DstPort); p == nil {
+			return Endpoint{}, nil, packet.DropNone
+		}
+	}
+	if len(p.From) > 0 {
+		src := q.SrcAddr()
+		if !slices.ContainsFunc(p.From, func(n netip.Prefix) bool { return n.Contains(src) }) {
+			return Endpoint{}, p, packet.DropPublishFrom
+		}
+	}
+	to, _ := p.to(q.Family)
+	return Endpoint{to, p.ToPort + q.DstPort - p.Low}, p, packet.DropNone
+}
+
+// covering returns the range that the port is in.
+func covering(list []*Publication, port uint16) *Publication {
+	i, exact := search(list, port)
+	if exact {
+		return list[i]
+	}
+	if i > 0 && list[i-1].High >= port {
+		return list[i-1]
+	}
+	return nil
+}
+
+// Choose returns the first of n ports side by side from low to high at which p could be published, and that busy, which tells of the host's
+// own, does not know; false when there are none.
+func (t *Published) Choose(p Publication, n int, low, high uint16, busy func(port uint16) bool) (uint16, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for at := int(low); at+n-1 <= int(high); at++ {
+		p.Low, p.High = uint16(at), uint16(at+n-1)
+		if other := t.conflict(&p); other != nil {
+			at = int(other.High)
+			continue
+		}
+		free := true
+		for i := at + n - 1; free && i >= at; i-- {
+			if free = !busy(uint16(i)); !free {
+				at = i
+			}
+		}
+		if free {
+			return uint16(at), true
+		}
+	}
+	return 0, false
+}
+
+// All returns the publications, in the order of zone, protocol and port.
+func (t *Published) All() []*Publication {
+	var all []*Publication
+	for b, list := range *t.tree.Load() {
+		for _, p := range list {
+			if b == p.bindings()[0] { // once, though it may listen on two families
+				all = append(all, p)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *Publication) int {
+		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Low, b.Low), a.Addr.Compare(b.Addr))
+	})
+	return all
+}

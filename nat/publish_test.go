@@ -1,0 +1,170 @@
+package nat_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+
+	"vswitch/internal/packet"
+	"vswitch/nat"
+)
+
+func publication(owner, at string, low, high uint16, to ...string) *nat.Publication {
+	p := &nat.Publication{Owner: owner, Zone: 1, Proto: tcp, Low: low, High: high, ToPort: 80}
+	if at != "" {
+		p.Addr = netip.MustParseAddr(at)
+	}
+	for _, a := range to {
+		p.To = append(p.To, netip.MustParseAddr(a))
+	}
+	return p
+}
+
+func TestPublish(t *testing.T) {
+	table := nat.NewPublished()
+	ranged := publication("b", "", 9000, 9009, "10.0.0.2", "fd00::2")
+	private := publication("c", "192.0.2.1", 22, 22, "10.0.0.3")
+	private.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	for _, p := range []*nat.Publication{publication("a", "192.0.2.1", 8080, 8080, "10.0.0.1"), ranged, private,
+		publication("d", "192.0.2.2", 8080, 8080, "10.0.0.4")} {
+		if err := table.Add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		flow, want string
+		drop       packet.DropReason
+	}{
+		{"1.1.1.1:5 > 192.0.2.1:8080", "10.0.0.1:80", 0},
+		{"1.1.1.1:5 > 192.0.2.2:8080", "10.0.0.4:80", 0},
+		{"1.1.1.1:5 > 192.0.2.3:8080", "", 0},
+		{"1.1.1.1:5 > 192.0.2.3:9000", "10.0.0.2:80", 0},
+		{"1.1.1.1:5 > 192.0.2.1:9009", "10.0.0.2:89", 0},
+		{"1.1.1.1:5 > 192.0.2.1:9010", "", 0},
+		{"1.1.1.1:5 > 192.0.2.1:8999", "", 0},
+		{"[2606::1]:5 > [2001:db8::1]:9001", "[fd00::2]:81", 0},
+		{"[2606::1]:5 > [2001:db8::1]:8080", "", 0},
+		{"198.51.100.7:5 > 192.0.2.1:22", "10.0.0.3:80", 0},
+		{"198.51.101.7:5 > 192.0.2.1:22", "", packet.DropPublishFrom},
+	} {
+		q := tuple(tcp, c.flow)
+		to, p, drop := table.Lookup(&q)
+		got := ""
+		if p != nil && drop == packet.DropNone {
+			got = netip.AddrPortFrom((&nat.Tuple{Src: to.Addr, Family: q.Family}).SrcAddr(), to.Port).String()
+		}
+		if got != c.want || drop != c.drop {
+			t.Errorf("%s: %q, %v; want %q, %v", c.flow, got, drop, c.want, c.drop)
+		}
+	}
+	other := tuple(udp, "1.1.1.1:5 > 192.0.2.1:8080")
+	zone := tuple(tcp, "1.1.1.1:5 > 192.0.2.1:8080")
+	zone.Zone = 2
+	for _, q := range []nat.Tuple{other, zone} {
+		if _, p, _ := table.Lookup(&q); p != nil {
+			t.Errorf("%v is published", &q)
+		}
+	}
+	if n := len(table.All()); n != 4 {
+		t.Errorf("%d listed", n)
+	}
+	if !table.Remove(ranged) || table.Remove(ranged) || len(table.All()) != 3 {
+		t.Error("not removed, or twice")
+	}
+	q := tuple(tcp, "1.1.1.1:5 > 192.0.2.3:9000")
+	if _, p, _ := table.Lookup(&q); p != nil {
+		t.Error("still published")
+	}
+}
+
+func TestPublishConflicts(t *testing.T) {
+	table := nat.NewPublished()
+	for _, p := range []*nat.Publication{
+		publication("web", "", 8080, 8080, "10.0.0.1"), publication("range", "192.0.2.1", 9000, 9099, "10.0.0.1"),
+	} {
+		if err := table.Add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		p    *nat.Publication
+		with string
+	}{
+		{publication("x", "", 8080, 8080, "10.0.0.2"), "web"},
+		{publication("x", "192.0.2.7", 8080, 8080, "10.0.0.2"), "web"},
+		{publication("x", "", 8000, 8090, "10.0.0.2"), "web"},
+		{publication("x", "2001:db8::1", 8080, 8080, "fd00::2"), ""},
+		{publication("x", "", 9099, 9100, "10.0.0.2"), "range"},
+		{publication("x", "", 8900, 9000, "10.0.0.2"), "range"},
+		{publication("x", "", 9010, 9020, "10.0.0.2"), "range"},
+		{publication("x", "192.0.2.2", 9010, 9020, "10.0.0.2"), ""},
+		{publication("x", "192.0.2.1", 9100, 9100, "10.0.0.2"), ""},
+	} {
+		err := table.Add(c.p)
+		var conflict *nat.Conflict
+		switch {
+		case c.with == "" && err != nil:
+			t.Error(err)
+		case c.with != "" && (!errors.As(err, &conflict) || conflict.Other.Owner != c.with || !strings.Contains(err.Error(), c.with)):
+			t.Errorf("%d-%d: %v, want the name of %s", c.p.Low, c.p.High, err, c.with)
+		}
+		table.Remove(c.p)
+	}
+}
+
+func TestPublishRefuses(t *testing.T) {
+	for name, p := range map[string]*nat.Publication{
+		"no port":             publication("x", "", 0, 0, "10.0.0.1"),
+		"upside down":         publication("x", "", 9, 8, "10.0.0.1"),
+		"no address":          publication("x", "", 9, 9),
+		"of the other family": publication("x", "192.0.2.1", 9, 9, "fd00::1"),
+		"too far":             {Owner: "x", Proto: tcp, Low: 1, High: 10, ToPort: 65530, To: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+		"ICMP":                {Owner: "x", Proto: icmp, Low: 1, High: 1, ToPort: 1, To: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+	} {
+		if err := nat.NewPublished().Add(p); err == nil {
+			t.Errorf("%s: published", name)
+		}
+	}
+}
+
+// TestChoose: an automatic port is one that neither we nor the host have.
+func TestChoose(t *testing.T) {
+	table := nat.NewPublished()
+	if err := table.Add(publication("a", "", 32768, 32780, "10.0.0.1")); err != nil {
+		t.Fatal(err)
+	}
+	busy := func(port uint16) bool { return port == 32783 }
+	for _, c := range []struct{ n, want int }{{1, 32781}, {2, 32781}, {3, 32784}, {40000, 0}} {
+		port, ok := table.Choose(*publication("x", "", 1, 1, "10.0.0.1"), c.n, 32768, 60999, busy)
+		if int(port) != c.want || ok != (c.want != 0) {
+			t.Errorf("%d ports: %d %v, want %d", c.n, port, ok, c.want)
+		}
+	}
+}
+
+// TestManyPublished: 10,000 ports take less than 50 MB, and finding one of them does not allocate.
+func TestManyPublished(t *testing.T) {
+	table := nat.NewPublished()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 10000 {
+		if err := table.Add(publication(fmt.Sprint("port", i), "", uint16(10000+i), uint16(10000+i), "10.0.0.1", "fd00::1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if n := int64(after.HeapAlloc) - int64(before.HeapAlloc); n > 50e6 {
+		t.Errorf("%d bytes", n)
+	} else {
+		t.Logf("10,000 published ports: %d KiB", n>>10)
+	}
+	q := tuple(tcp, "1.1.1.1:5 > 192.0.2.1:15000")
+	if n := testing.AllocsPerRun(100, func() { table.Lookup(&q) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

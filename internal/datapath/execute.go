@@ -35,6 +35,8 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 			f.PopVLAN()
 		case flow.OpSetVLAN:
 			f.SetVLAN(a.VLAN)
+		case flow.OpRewrite:
+			f.Rewrite(a.Rewrite)
 		case flow.OpRoute:
 			f.Route(&a.Hop.Dst, &a.Hop.Src)
 		case flow.OpMeter:

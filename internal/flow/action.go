@@ -13,17 +13,19 @@ const (
 	OpPopVLAN     // remove the outermost tag
 	OpSetVLAN     // rewrite the id of the outermost tag to VLAN
 	OpMeter       // go on if Meter lets the frame pass, else drop it
+	OpRewrite     // give the frame other endpoints
 	OpRoute       // give the frame Hop's MACs and take one from its TTL or hop limit
 )
 
 // Action is one step of a decision. A frame with no output among its actions is dropped, and its Verdict says why.
 type Action struct {
-	Op    Op
-	VLAN  uint16
-	Port  packet.PortID
-	Set   *FloodSet
-	Meter *Meter // the ingress port's own
-	Hop   *Hop
+	Op      Op
+	VLAN    uint16
+	Port    packet.PortID
+	Set     *FloodSet
+	Meter   *Meter // the ingress port's own
+	Hop     *Hop
+	Rewrite *packet.Rewrite
 }
 
 // Hop is what a frame gets on its way to a next hop. It never changes.
@@ -57,7 +59,7 @@ type FloodSet struct {
 // MaxActions is how many actions a decision has at most; MaxRefs how many table entries it leans on.
 const (
 	MaxActions = 8
-	MaxRefs    = 4
+	MaxRefs    = 5
 )
 
 // Verdict is a decision about a frame and, when Cacheable, about the later frames with the same Key. The zero Verdict drops.

@@ -138,6 +138,9 @@ var unreachable = map[packet.DropReason]string{
 	packet.DropMartian: "TestRouterRefuses", packet.DropReversePath: "TestRouterRefuses", packet.DropDirectedBroadcast: "TestRouterRefuses",
 	packet.DropSourceRoute: "TestRouterRefuses", packet.DropNeighborFailed: "TestNeighborMovesAndDies", packet.DropNeighborQueue: "TestScan",
 
+	packet.DropConnInvalid: "TestForgedReset", packet.DropConnFull: "TestConnectionLimits", packet.DropNATPorts: "TestConnectionLimits",
+	packet.DropNATFragment: "TestMasqueradeFragmentsAndAges", packet.DropPublishFrom: "TestPublishedPortRefuses",
+
 	packet.DropInternal:  "it would be a bug",
 	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",
 	packet.DropKernelTx:  "likewise",

@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"vswitch/internal/datapath"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
+	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
 )
@@ -23,18 +25,21 @@ type TB interface {
 
 // Lab is a switch with its workers, networks and ports. A test uses it from one goroutine, but for Port.Send.
 type Lab struct {
-	t        TB
-	path     *datapath.Datapath
-	line     *pipeline.Pipeline
-	clock    atomic.Int64
-	networks map[string]*pipeline.Network
-	order    []*pipeline.Network
-	routers  map[string]*router.Router
-	ports    []*Port
-	removed  datapath.Counters // of ports that are no more
-	settled  int64             // frames that were sent when all of them had been handled
-	stepped  bool
-	stop     func()
+	t         TB
+	path      *datapath.Datapath
+	line      *pipeline.Pipeline
+	clock     atomic.Int64
+	networks  map[string]*pipeline.Network
+	order     []*pipeline.Network
+	routers   map[string]*router.Router
+	conns     *nat.Table
+	published *nat.Published
+	pools     map[netip.Addr]*nat.Pool
+	ports     []*Port
+	removed   datapath.Counters // of ports that are no more
+	settled   int64             // frames that were sent when all of them had been handled
+	stepped   bool
+	stop      func()
 }
 
 // config is what the options of a lab say.

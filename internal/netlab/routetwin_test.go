@@ -10,6 +10,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
 )
@@ -72,7 +73,7 @@ func (w *routedTwins) change() {
 	n := routedNets[i]
 	name := w.pick()
 	same := fmt.Sprint(name[:1], w.r.IntN(2))
-	switch w.r.IntN(10) {
+	switch w.r.IntN(13) {
 	case 0:
 		w.gateway(i, []int{600, 1400, 1500}[w.r.IntN(3)], w.r.IntN(5) == 0)
 	case 1:
@@ -100,9 +101,38 @@ func (w *routedTwins) change() {
 	case 8:
 		d := time.Duration([]int{1, 2, 3, 35}[w.r.IntN(4)]) * time.Second
 		w.both(fmt.Sprint("wait ", d), func(l *netlab.Lab) { l.Advance(d); l.Sweep(); l.TendRouters() })
+	case 9:
+		masquerade := w.r.IntN(4) > 0
+		w.both(fmt.Sprint("NAT of ", n, " ", masquerade), func(l *netlab.Lab) {
+			if l.Network(n).Gateway() != nil {
+				l.NAT(n, masquerade)
+			}
+		})
+	case 10:
+		w.publish(name)
+	case 11:
+		w.both("connections of "+name, func(l *netlab.Lab) { l.Connections().RemovePort(l.ID(name)) })
 	default:
 		w.says(name, same)
 	}
+}
+
+// publish gives the port, or takes back what was published.
+func (w *routedTwins) publish(name string) {
+	proto := []uint8{packet.ProtoTCP, packet.ProtoUDP}[w.r.IntN(2)]
+	w.both(fmt.Sprint("publish ", proto, " of ", name), func(l *netlab.Lab) {
+		p := l.Find(name)
+		for _, old := range l.Published().All() {
+			l.Published().Remove(old)
+		}
+		err := l.Published().Add(&nat.Publication{Owner: name, Zone: 1, Proto: proto, Low: 9, High: 9, ToPort: 61001, To: []netip.Addr{p.IP4, p.IP6}})
+		if err != nil {
+			w.t.Fatalf("%v", err)
+		}
+		for _, n := range routedNets {
+			l.Bridge(n).Renew()
+		}
+	})
 }
 
 func (w *routedTwins) routes() (routes []router.StaticRoute) {
@@ -125,15 +155,24 @@ func (w *routedTwins) send() sending {
 	name := w.pick()
 	p, q := w.labs[0].Find(name), w.labs[0].Find(w.pick())
 	src, dst := p.IP4, q.IP4
-	switch w.r.IntN(8) {
+	switch w.r.IntN(10) {
 	case 0, 1:
 		src, dst = p.IP6, q.IP6
+	case 3:
+		dst = netip.AddrFrom4([4]byte{10, byte(1 + w.r.IntN(3)), 0, 1})
+	case 4:
+		src, dst = p.IP6, netip.MustParseAddr(fmt.Sprintf("fd0%d::1", 1+w.r.IntN(3)))
 	case 2:
 		dst = netip.AddrFrom4([4]byte{10, byte(1 + w.r.IntN(9)), byte(w.r.IntN(2)), byte(w.r.IntN(4))})
 	}
 	mac := [6]byte{0x0a, 5: map[byte]byte{'n': 1, 'm': 2, 'o': 3}[name[0]]}
+	sport, dport := uint16(61000+w.r.IntN(3)), uint16(9)
+	if w.r.IntN(2) == 0 { // as an answer has them, also to what was masqueraded
+		sport, dport = dport, sport
+	}
+	flags := []uint8{packet.TCPSyn, packet.TCPSyn | packet.TCPAck, packet.TCPAck, packet.TCPAck, packet.TCPFin | packet.TCPAck, packet.TCPRst}[w.r.IntN(6)]
 	o := []packettest.Option{
-		packettest.From(macOf(p.MAC), src.String(), uint16(w.r.IntN(3))), packettest.To(macOf(mac), dst.String(), 9),
+		packettest.From(macOf(p.MAC), src.String(), sport), packettest.To(macOf(mac), dst.String(), dport), packettest.Flags(flags), packettest.Echo(sport, 1),
 		packettest.TTL([]uint8{64, 64, 64, 64, 64, 2, 1}[w.r.IntN(7)]), packettest.Size([]int{10, 10, 550, 900, 1400}[w.r.IntN(5)]), packettest.ID(7, w.r.IntN(2) == 0),
 	}
 	if w.r.IntN(6) == 0 {
@@ -143,9 +182,13 @@ func (w *routedTwins) send() sending {
 		o = append(o, packettest.IPOptions(148, 4, 0, 0))
 	}
 	var f *packet.Frame
-	switch w.r.IntN(5) {
+	switch w.r.IntN(7) {
 	case 0:
 		f = packettest.ICMPEcho(o...)
+	case 2:
+		f = packettest.TCP(o...)
+	case 3:
+		f = packettest.ICMPEchoReply(o...)
 	case 1:
 		f = packettest.TCP(append(o, packettest.GSO([]int{300, 900}[w.r.IntN(2)]), packettest.Size(3000))...)
 	default:

@@ -21,6 +21,7 @@ type walk struct {
 	vlan uint16 // VLAN of the network that the frame belongs to; 0 is the untagged one
 
 	leg
+	translation
 	out     *l2switch.PortConf // the one egress; nil when flooded
 	outConf *l2switch.Snapshot // the network's that it leaves by
 	egress  *flow.Cell         // of that network's configuration, when routed
@@ -151,10 +152,10 @@ func (w *walk) split() bool {
 }
 
 // track finds the connection of the tuple, when rules or NAT ask for it.
-func (w *walk) track() bool { return true }
+func (w *walk) track() bool { return w.trackConn() }
 
 // dnat applies published ports and virtual addresses.
-func (w *walk) dnat() bool { return true }
+func (w *walk) dnat() bool { return w.dnatPublished() }
 
 // filterIn applies the rules of the ingress.
 func (w *walk) filterIn() bool { return true }
@@ -256,7 +257,7 @@ func (w *walk) filterOut() bool {
 }
 
 // snat masquerades.
-func (w *walk) snat() bool { return true }
+func (w *walk) snat() bool { return w.snatRouted() }
 
 // output turns the decision into actions and says whether they may be replayed. A priority tag belongs to no VLAN (IEEE
 // 802.1Q 6.9) and ends here, but its priority goes on where the frame leaves with a tag.

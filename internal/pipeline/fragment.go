@@ -11,6 +11,9 @@ import (
 // of its own.
 func (w *walk) fragment() {
 	f := w.f.Clone()
+	if w.rewrite != nil {
+		f.Rewrite(w.rewrite)
+	}
 	if f.Flags&packet.FlagGSO == 0 {
 		f.CompleteChecksum()
 		w.pieces(f)

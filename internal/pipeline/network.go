@@ -26,6 +26,7 @@ type Network struct {
 	Bridge *l2switch.Bridge
 
 	gateway atomic.Pointer[Gateway]
+	nat     atomic.Pointer[NAT]
 }
 
 // New makes a pipeline to which no port is bound.

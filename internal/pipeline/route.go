@@ -65,7 +65,7 @@ func (w *walk) localRouter() bool {
 	case k.EtherType != packet.EtherTypeIPv4 && k.EtherType != packet.EtherTypeIPv6:
 		return w.drop(stage, packet.DropNotRoutable)
 	}
-	src, dst := k.SrcAddr(), k.DstAddr()
+	src, dst := k.SrcAddr(), w.dst
 	if r := w.bogus(src, dst); r != packet.DropNone {
 		return w.drop(stage, r)
 	}
@@ -91,7 +91,7 @@ func (w *walk) localRouter() bool {
 func (w *walk) route() bool {
 	const stage = "8 decide"
 	k := &w.f.Key
-	src, dst := k.SrcAddr(), k.DstAddr()
+	src, dst := k.SrcAddr(), w.dst
 	switch {
 	case dst.IsLinkLocalUnicast():
 		return w.drop(stage, packet.DropMartian)
@@ -160,6 +160,9 @@ func (w *walk) fit(stage string) bool {
 		return w.refuse(stage, packet.DropFragNeeded, tooBig(w.mtu))
 	}
 	if w.to == w.net && !w.mayHairpin(stage) {
+		return false
+	}
+	if !w.snat() { // what leaves here passes no further stage
 		return false
 	}
 	w.v.Taken = true
@@ -290,6 +293,7 @@ func (w *walk) outputRouted() {
 	if w.f.Key.VLAN != 0 {
 		v.Add(flow.Action{Op: flow.OpPopVLAN})
 	}
+	w.translate()
 	v.Add(flow.Action{Op: flow.OpRoute, Hop: w.hop})
 	if w.out != nil {
 		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})
@@ -297,5 +301,5 @@ func (w *walk) outputRouted() {
 		v.Add(flow.Action{Op: flow.OpFlood, Set: w.set})
 	}
 	v.MaxL3 = int32(min(w.in.MTU, w.mtu))
-	v.Slow = packet.FlagTTL | packet.FlagOptions
+	v.Slow |= packet.FlagTTL | packet.FlagOptions
 }

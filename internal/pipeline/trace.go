@@ -97,6 +97,8 @@ func ActionText(a *flow.Action, name func(packet.PortID) string) string {
 		return fmt.Sprintf("set_vlan:%d", a.VLAN)
 	case flow.OpRoute:
 		return fmt.Sprintf("set(eth_src=%s,eth_dst=%s),dec_ttl", macText(a.Hop.Src), macText(a.Hop.Dst))
+	case flow.OpRewrite:
+		return rewriteText(a.Rewrite)
 	case flow.OpMeter:
 		return fmt.Sprintf("meter(%s,pps=%d)", a.Meter.Kind, a.Meter.Rate)
 	}

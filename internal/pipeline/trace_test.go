@@ -16,6 +16,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
 )
@@ -65,6 +66,27 @@ func routes(t *testing.T) *netlab.Lab {
 	if gw.MAC[5] != 2 {
 		t.Fatalf("the gateway of b is at %x", gw.MAC)
 	}
+	return lab
+}
+
+// nats are routes with a masqueraded towards b, and port 8080 of the router published; a1 speaks with b1 already.
+func nats(t *testing.T) *netlab.Lab {
+	lab := routes(t)
+	lab.NAT("a", true)
+	lab.NAT("b", false)
+	a1, b1 := lab.Find("a1"), lab.Find("b1")
+	if err := lab.Published().Add(&nat.Publication{
+		Owner: "a1", Zone: 1, Proto: packet.ProtoTCP, Low: 8080, High: 8080, ToPort: 80, To: []netip.Addr{a1.IP4, a1.IP6},
+		From: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	mac := "0a:00:00:00:00:01"
+	a1.Send(packettest.ARPReply(a1.From(0), packettest.To(mac, "10.1.0.1", 0)))
+	b1.Send(packettest.UDP(b1.From(1), b1.Via(a1.IP4, 1)))
+	lab.Settle()
+	a1.Send(packettest.ARPReply(a1.From(0), packettest.To(mac, "10.1.0.1", 0)), packettest.UDP(a1.From(61007), a1.Via(b1.IP4, 53)))
+	lab.Settle()
 	return lab
 }
 
@@ -146,6 +168,16 @@ var traceCases = []traceCase{
 		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.3.0.2",
 		"in_port=a1,tcp,eth_src=0a:00:00:00:00:01,ip_src=10.1.0.2,ip_dst=10.2.0.2",
 		"in_port=a1,arp,arp_spa=10.1.0.1,arp_tpa=10.1.0.9",
+	}},
+	{"nat", nats, []string{
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.2.0.2,tcp_dst=80",
+		"in_port=a1,udp6,ipv6_src=fd01::2,ipv6_dst=fd02::2,udp_dst=53",
+		"in_port=a1,udp,ip_src=10.1.0.2,udp_src=61007,ip_dst=10.2.0.2,udp_dst=53",
+		"in_port=b1,udp,ip_src=10.2.0.2,udp_src=53,ip_dst=10.2.0.1,udp_dst=61007",
+		"in_port=b1,udp,ip_src=10.2.0.2,udp_src=54,ip_dst=10.2.0.1,udp_dst=61007",
+		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
+		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.2.0.1,tcp_dst=8080",
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
 	}},
 	{"storm", func(t *testing.T) *netlab.Lab {
 		lab := web(t)

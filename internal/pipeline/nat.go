@@ -1,0 +1,263 @@
+package pipeline
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+	"vswitch/nat"
+)
+
+// NAT is what a network's gateway translates with. It never changes.
+type NAT struct {
+	Zone       uint16         // the router's number, from 1
+	Network    uint32         // the network's, from 1: whose connections are counted
+	Conns      *nat.Table     // of all routers
+	Published  *nat.Published // likewise; nil: nothing is published
+	Masquerade bool           // what leaves the network for another one gets an address of that one's gateway
+	Pools      [2]*nat.Pool   // IPv4's and IPv6's of this network's gateway: what comes from others is masqueraded as
+}
+
+// SetNAT gives the network what its gateway translates with, in place of what it has; nil: nothing is translated.
+func (n *Network) SetNAT(t *NAT) {
+	n.nat.Store(t)
+	n.Bridge.Renew()
+}
+
+// translation is what a walk knows of the frame's connection.
+type translation struct {
+	nat       *NAT       // nil: nothing is translated here
+	dst       netip.Addr // where the frame goes: its destination, or what that becomes
+	tuple     nat.Tuple
+	signal    nat.Signal
+	tupled    bool // the frame has a tuple
+	tracked   bool // its connection is known
+	published *nat.Publication
+	target    nat.Endpoint    // of the published port
+	rewrite   *packet.Rewrite // what becomes of the frame; nil: it stays as it is
+	quoted    *nat.Quoted     // or, of an ICMP error, this
+}
+
+// trackConn finds the frame's connection, or that of the datagram which it quotes.
+func (w *walk) trackConn() bool {
+	const stage = "4 track"
+	if w.fib == nil {
+		return true
+	}
+	w.dst = w.f.Key.DstAddr()
+	if w.nat = w.net.nat.Load(); w.nat == nil {
+		return true
+	}
+	if w.f.Flags&packet.FlagICMPError != 0 {
+		w.trackError(stage)
+		return true
+	}
+	if w.tuple, w.signal, w.tupled = nat.Of(w.f, w.nat.Zone); !w.tupled {
+		return true
+	}
+	c, ok := w.nat.Conns.Peek(&w.tuple, w.now) // a frame that is not forwarded moves nothing on: see snatRouted
+	if !ok {
+		return true
+	}
+	w.tracked = true
+	w.become(&c)
+	if w.trace != nil {
+		w.trace.step(stage, "connection, %s", c.State)
+	}
+	return true
+}
+
+// trackError finds the connection that an ICMP error is about.
+func (w *walk) trackError(stage string) {
+	e, drop := w.nat.Conns.Error(w.f, w.nat.Zone, w.now)
+	if drop != packet.DropNone {
+		return
+	}
+	w.tracked = true
+	if e.Translated() {
+		w.quoted = &e
+		w.turn(&e.Outer)
+	}
+	if w.trace != nil {
+		w.trace.step(stage, "error about a connection, for %s", w.dst)
+	}
+}
+
+// become notes what the frame's connection makes of it.
+func (w *walk) become(c *nat.Conn) {
+	if c.Translated() {
+		r := c.Rewrite // which the actions keep
+		w.rewrite = &r
+		w.turn(&r)
+	}
+}
+
+// leanOn makes the decision one about the connection.
+func (w *walk) leanOn(c *nat.Conn) {
+	w.tracked = true
+	w.v.Lean(c.Cell, c.Version, true)
+	w.absent = w.absent || !c.Cacheable
+}
+
+// turn notes where a rewritten frame goes.
+func (w *walk) turn(r *packet.Rewrite) {
+	if r.NewDst {
+		w.dst = w.address(&r.Dst)
+	}
+}
+
+// address is one of the frame's family.
+func (w *walk) address(a *[16]byte) netip.Addr {
+	if w.f.Key.EtherType == packet.EtherTypeIPv4 {
+		return netip.AddrFrom4([4]byte(a[:4]))
+	}
+	return netip.AddrFrom16(*a)
+}
+
+// dnatPublished finds where a connection to a published port goes.
+func (w *walk) dnatPublished() bool {
+	const stage = "5 dnat"
+	if w.nat == nil || w.nat.Published == nil || w.tracked || !w.tupled || w.fib.Own(w.dst) == nil && !w.gw.If.Owns(w.dst) {
+		return true
+	}
+	to, p, drop := w.nat.Published.Lookup(&w.tuple)
+	if drop != packet.DropNone {
+		return w.drop(stage, drop)
+	}
+	if p != nil {
+		w.published, w.target, w.dst = p, to, w.address(&to.Addr)
+		if w.trace != nil {
+			w.trace.step(stage, "published by %s: to %s", p.Owner, netip.AddrPortFrom(w.dst, to.Port))
+		}
+	}
+	return true
+}
+
+// snatRouted opens the connection of a frame that is to be translated, or whose answers would be, now that it is known to leave; and
+// translates ICMP errors.
+func (w *walk) snatRouted() bool {
+	const stage = "10 snat"
+	if !w.routed || w.nat == nil {
+		return true
+	}
+	if w.tracked {
+		return w.trace != nil || w.moveOn(stage)
+	}
+	pool := w.pool()
+	plain := pool == nil && w.published == nil
+	switch {
+	case plain && (!w.tupled || !w.answersMasqueraded()):
+		return true
+	case !w.tupled && w.f.Flags&packet.FlagFragment != 0:
+		return w.drop(stage, packet.DropNATFragment)
+	case !w.tupled:
+		return w.drop(stage, packet.DropConnInvalid)
+	}
+	if w.trace != nil {
+		w.foresee(stage, pool)
+		return true
+	}
+	r := nat.Request{
+		Tuple: w.tuple, Signal: w.signal, To: w.target, DNAT: w.published != nil, Pool: pool, Network: w.nat.Network, Port: w.in.ID,
+	}
+	if w.out != nil {
+		r.Peer = w.out.ID
+	}
+	c, drop := w.nat.Conns.Open(&r, w.now)
+	if plain && drop == packet.DropConnInvalid {
+		return true // it opens nothing that could be answered
+	}
+	if drop != packet.DropNone {
+		return w.drop(stage, drop)
+	}
+	w.become(&c)
+	w.leanOn(&c)
+	return true
+}
+
+// moveOn lets the connection see its frame, and translates an ICMP error, which is never cached and which no connection sees.
+func (w *walk) moveOn(stage string) bool {
+	if !w.tupled {
+		if e := w.quoted; e != nil {
+			w.f.RewriteError(&e.Outer, &e.Quoted, &e.Quote)
+		}
+		return true
+	}
+	c, ok := w.nat.Conns.Track(&w.tuple, w.signal, w.now)
+	if !ok { // it ended meanwhile
+		return w.drop(stage, packet.DropConnInvalid)
+	}
+	w.leanOn(&c)
+	return true
+}
+
+// answersMasqueraded tells whether answers to the frame would be taken for connections of their own, and masqueraded.
+func (w *walk) answersMasqueraded() bool {
+	t := w.to.nat.Load()
+	return t != nil && t.Masquerade && w.to != w.net
+}
+
+// foresee tells what a new connection would become; its external port is not known before there is one.
+func (w *walk) foresee(stage string, pool *nat.Pool) {
+	r := &packet.Rewrite{NewDst: w.published != nil, Dst: w.target.Addr, DstPort: w.target.Port, IPv6: w.tuple.Family == 6}
+	if r.NewSrc = pool != nil; r.NewSrc {
+		copy(r.Src[:], pool.Addr().AsSlice())
+		w.trace.step(stage, "new connection, masqueraded as %s", pool.Addr())
+	} else {
+		w.trace.step(stage, "new connection")
+	}
+	if r.NewSrc || r.NewDst {
+		w.rewrite = r
+	}
+}
+
+// pool returns what the frame's source is masqueraded as, or nil: an address of the network that it leaves by, when the one that it came
+// from wants that, or when it came by a published port from the same network: the answer has to come back here.
+func (w *walk) pool() *nat.Pool {
+	hairpin := w.to == w.net
+	if hairpin && w.published == nil || !hairpin && !w.nat.Masquerade {
+		return nil
+	}
+	t := w.to.nat.Load()
+	if t == nil {
+		return nil
+	}
+	if w.f.Key.EtherType == packet.EtherTypeIPv4 {
+		return t.Pools[0]
+	}
+	return t.Pools[1]
+}
+
+// translate adds the rewriting of a routed frame to its actions, and keeps from the cache what its connection must see.
+func (w *walk) translate() {
+	if w.rewrite != nil {
+		w.v.Add(flow.Action{Op: flow.OpRewrite, Rewrite: w.rewrite})
+	}
+	if w.tracked {
+		w.v.Slow |= packet.FlagSYN | packet.FlagFIN | packet.FlagRST
+	}
+}
+
+// rewriteText tells what becomes of the endpoints, as in "set(ip_src=192.0.2.1,tp_src=61000)". A port of 0 is none, or not known yet.
+func rewriteText(r *packet.Rewrite) string {
+	var set []string
+	add := func(side string, a *[16]byte, port uint16) {
+		name, addr := "ip_", netip.AddrFrom4([4]byte(a[:4]))
+		if r.IPv6 {
+			name, addr = "ipv6_", netip.AddrFrom16(*a)
+		}
+		set = append(set, fmt.Sprintf("%s%s=%s", name, side, addr))
+		if port != 0 {
+			set = append(set, fmt.Sprintf("tp_%s=%d", side, port))
+		}
+	}
+	if r.NewSrc {
+		add("src", &r.Src, r.SrcPort)
+	}
+	if r.NewDst {
+		add("dst", &r.Dst, r.DstPort)
+	}
+	return "set(" + strings.Join(set, ",") + ")"
+}

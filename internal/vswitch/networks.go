@@ -16,6 +16,7 @@ import (
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/pipeline"
+	"vswitch/nat"
 )
 
 // network is a network at work. Once entered it changes only with verb held and under mu, but for its line, which also has its
@@ -26,6 +27,9 @@ type network struct {
 	pools ipam.Pools
 	line  *pipeline.Network
 	count int // ports
+
+	number   uint32                   // in tables of connections; 0: it has none yet
+	external map[netip.Addr]*nat.Pool // its gateway's addresses, for masquerading; changed with verb held
 
 	flapsTold int64 // when addresses that flap were last told of, nanoseconds
 }

@@ -12,6 +12,7 @@ import (
 // wire gives the network the interface on a router that its configuration asks for, or takes it away. Callers hold verb.
 func (s *Switch) wire(n *network) {
 	prefixes := gatewayPrefixes(&n.Network)
+	s.translate(n)
 	if len(prefixes) == 0 {
 		n.line.SetGateway(nil, nil)
 		return
@@ -20,7 +21,10 @@ func (s *Switch) wire(n *network) {
 }
 
 // unwire takes the network's interface away: it is deleted.
-func (s *Switch) unwire(n *network) { n.line.SetGateway(nil, nil) }
+func (s *Switch) unwire(n *network) {
+	n.line.SetGateway(nil, nil)
+	s.untranslate(n)
+}
 
 // router returns the router of that name; at first use it is made.
 func (s *Switch) router(name string) *router.Router {
@@ -30,8 +34,17 @@ func (s *Switch) router(name string) *router.Router {
 	if r == nil {
 		r = router.New(name)
 		s.routers[name] = r
+		s.zones[name] = uint16(len(s.zones) + 1)
 	}
 	return r
+}
+
+// zone returns the number of the router of that name in tables of connections.
+func (s *Switch) zone(name string) uint16 {
+	s.router(name)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.zones[name]
 }
 
 // tendRouters does what is due with the neighbors of all routers.
@@ -41,8 +54,10 @@ func (s *Switch) tendRouters(now int64) {
 	}
 }
 
-// abandoned takes from the routers the frames of a port that wait for a neighbor. No worker decides frames of the port any more.
+// abandoned ends a port's connections, and takes from the routers its frames that wait for a neighbor. No worker decides frames of the
+// port any more.
 func (s *Switch) abandoned(id packet.PortID) (lost []*packet.Frame) {
+	s.conns.RemovePort(id)
 	for _, r := range s.allRouters() {
 		lost = append(lost, r.Neighbors().Abandon(id)...)
 	}

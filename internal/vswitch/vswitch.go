@@ -21,6 +21,7 @@ import (
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/store"
+	"vswitch/nat"
 	"vswitch/router"
 )
 
@@ -71,17 +72,21 @@ type Switch struct {
 	gone    chan packet.PortID        // ports whose device died, told by workers
 	fail    failpoints
 	trouble string // why changes can't be kept, as it was last told
-	fresh   bool   // the private namespace is a new one: no device of an earlier daemon is in it
+	conns   *nat.Table
+	fresh   bool // the private namespace is a new one: no device of an earlier daemon is in it
 
 	// verb is held by verbs that change something: one at a time. Those that add or delete a single port share it, and hold a
 	// claim to the port's name: ports come and go abreast.
 	verb   sync.RWMutex
 	claims claims
 
+	lastNumber uint32 // of networks, in tables of connections; changes with verb held
+
 	mu      sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
 	state                // changes only with verb held too
 	byID    map[packet.PortID]*endpoint
 	routers map[string]*router.Router // by name; they stay
+	zones   map[string]uint16         // of routers by name, from 1, in tables of connections
 	places  map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
 	past    datapath.Counters         // of ports that are no more
 }
@@ -115,9 +120,9 @@ func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
 func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
-		line: pipeline.New(), gone: make(chan packet.PortID, maxGone),
+		line: pipeline.New(), conns: nat.NewTable(nat.Limits{}, nat.Timeouts{}), gone: make(chan packet.PortID, maxGone),
 		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port), make(map[api.RouteKey]api.StaticRoute)},
-		byID:  make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), places: make(map[place]*endpoint),
+		byID:  make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
 
@@ -212,6 +217,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 			n.line.Bridge.FDB().Sweep(now)
 		}
 		s.mu.RUnlock()
+		s.conns.Sweep(sweptAtOnce, now)
 		s.tendRouters(now)
 		known = s.tellStorms(known)
 	}

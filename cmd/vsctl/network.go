@@ -40,7 +40,7 @@ Prints its name and subnets.`,
 	f.BoolVar(&r.Internal, "internal", false, "no way out of the network")
 	f.BoolVar(&icc, "icc", true, "its ports reach each other")
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router that it joins (default main)")
-	f.StringVar(&r.Masquerade, "masquerade", "", "hide its addresses behind the host's: auto, on or off, as `MODE` (default auto)")
+	f.StringVar(&r.Masquerade, "masquerade", "", "hide its addresses from uplinks (auto), from other networks too (on), or not (off), as `MODE` (default auto)")
 	f.StringVar(&r.Driver, "driver", "", "`KIND` of network (default bridge)")
 	f.IntVar(&r.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS` (default 300)")
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs (default 16384)")

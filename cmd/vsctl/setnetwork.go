@@ -38,7 +38,7 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 	f.BoolVar(&v.Internal, "internal", false, "no way out of the network")
 	f.BoolVar(&icc, "icc", false, "its ports reach each other")
 	f.StringVar(&v.Router, "router", "", "`NAME` of the router that it joins")
-	f.StringVar(&v.Masquerade, "masquerade", "", "hide its addresses behind the host's: auto, on or off, as `MODE`")
+	f.StringVar(&v.Masquerade, "masquerade", "", "hide its addresses from uplinks (auto), from other networks too (on), or not (off), as `MODE`")
 	f.IntVar(&v.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS`")
 	f.IntVar(&v.MACLimit, "mac-limit", 0, "learn at most `N` MACs")
 	f.Func("label", "a label, as `KEY=VALUE`; KEY- removes one; repeatable", labelChanges(&r.Labels))

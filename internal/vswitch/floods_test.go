@@ -124,7 +124,7 @@ func TestHealthyPairUnderHostileFlood(t *testing.T) {
 			slices.Sort(ratios)
 			return len(ratios) >= 5 && ratios[len(ratios)/2] >= 0.9
 		}
-		for tries := 0; tries < 150 && !enough(); tries++ {
+		for tries := 0; tries < 400 && !enough(); tries++ {
 			if hole := rate(true); hole > 0 {
 				ratios = append(ratios, rate(false)/hole)
 			}

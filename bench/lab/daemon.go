@@ -42,6 +42,9 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 		// The limit of MACs is the network's own: a case sends from thousands, and the bridge has no limit.
 		{"add-port", network, "c1", "--netns", p.A, "--ip", p.A4.String(), "--ip", p.A6.String(), "--type", portType, "--mac-limit", "16384"},
 	}
+	if p.Masq {
+		commands[0] = append(commands[0], "--masquerade", "on")
+	}
 	if p.Routed {
 		of = farNetwork
 		commands = append(commands, []string{"add-network", of, "--mtu", "1500", "--subnet", p.Far4.String(), "--subnet", p.Far6.String()})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -18,6 +19,7 @@ type Kind struct {
 	Args   []string // more arguments of vswitchd
 	Ports  int      // more ports than the two that are measured
 	Routed bool     // the containers are in different networks, with a router between
+	Masq   bool     // which hides A's behind its address in B's
 	build  func(l *Lab, ctx context.Context, p *Peer) error
 }
 
@@ -36,6 +38,8 @@ var Kinds = []Kind{
 	{Name: "ovs-afxdp", About: "Open vSwitch, userspace datapath, on AF_XDP", OVS: true, build: (*Lab).buildOVSXDP},
 	{Name: "kernel-route", About: "the kernel's forwarding between two veth pairs", Routed: true, build: (*Lab).buildKernelRouter},
 	{Name: "vswitch-route", About: "vswitchd that routes between two networks of a TAP port each", Daemon: true, Routed: true, build: (*Lab).buildTAP},
+	{Name: "kernel-masquerade", About: "the same with an nftables rule that masquerades", Routed: true, Masq: true, build: (*Lab).buildKernelRouter},
+	{Name: "vswitch-masquerade", About: "vswitchd that masquerades one network towards another", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildTAP},
 	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
 	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
 	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},
@@ -205,6 +209,12 @@ func (l *Lab) buildKernelRouter(ctx context.Context, p *Peer) error {
 			return err
 		}
 	}
+	if p.Masq {
+		const rules = `table inet bench { chain post { type nat hook postrouting priority srcnat; oifname "p1" masquerade; }; }`
+		if _, err := l.Output(ctx, p.switchSpace, "nft", rules); err != nil {
+			return err
+		}
+	}
 	if err := l.configureBoth(ctx, p); err != nil {
 		return err
 	}
@@ -257,6 +267,11 @@ func (k Kind) Available(programs Programs) error {
 		}
 	}
 	if !k.Daemon {
+		if k.Masq {
+			if _, err := exec.LookPath("nft"); err != nil {
+				return fmt.Errorf("peer %s: nft not found: install the package nftables", k.Name)
+			}
+		}
 		return nil
 	}
 	for _, path := range []string{programs.Vswitchd, programs.Vsctl} {

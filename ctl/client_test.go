@@ -76,8 +76,13 @@ func TestVerbs(t *testing.T) {
 		"no route":       func(b server.Backend) (any, error) { return nil, b.DeleteRoute(ctx, way) },
 		"Neighbors":      func(b server.Backend) (any, error) { return b.Neighbors(ctx, "net1") },
 		"FlushNeighbors": func(b server.Backend) (any, error) { return b.FlushNeighbors(ctx, "") },
-		"Config":         func(b server.Backend) (any, error) { return b.Config(ctx) },
-		"Apply":          func(b server.Backend) (any, error) { return b.Apply(ctx, config, api.ApplyOptions{DryRun: true}) },
+		"Connections": func(b server.Backend) (any, error) {
+			return b.Connections(ctx, api.ConnectionFilter{Network: "net1", Proto: 6})
+		},
+		"other filter":     func(b server.Backend) (any, error) { return b.Connections(ctx, api.ConnectionFilter{Translated: true}) },
+		"FlushConnections": func(b server.Backend) (any, error) { return b.FlushConnections(ctx, api.ConnectionFilter{Port: "db"}) },
+		"Config":           func(b server.Backend) (any, error) { return b.Config(ctx) },
+		"Apply":            func(b server.Backend) (any, error) { return b.Apply(ctx, config, api.ApplyOptions{DryRun: true}) },
 		"Transact": func(b server.Backend) (any, error) {
 			return b.Transact(ctx, api.Transaction{Operations: all, DryRun: true})
 		},

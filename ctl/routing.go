@@ -31,3 +31,14 @@ func (c *Client) FlushNeighbors(ctx context.Context, network string) (int, error
 	f, err := get[api.Flushed](ctx, c, "POST", "/v1/neighbors/flush", only("network", network), nil)
 	return f.Flushed, err
 }
+
+// Connections returns the connections that the filter selects.
+func (c *Client) Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error) {
+	return get[[]api.Connection](ctx, c, "GET", "/v1/connections", f.Query(), nil)
+}
+
+// FlushConnections ends the connections that the filter selects, and returns how many.
+func (c *Client) FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) {
+	n, err := get[api.Flushed](ctx, c, "POST", "/v1/connections/flush", f.Query(), nil)
+	return n.Flushed, err
+}

@@ -56,6 +56,8 @@ type Routing interface {
 	DeleteRoute(ctx context.Context, r api.RouteRequest) error
 	Neighbors(ctx context.Context, network string) ([]api.Neighbor, error)
 	FlushNeighbors(ctx context.Context, network string) (int, error) // the number of entries removed
+	Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error)
+	FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) // likewise
 }
 
 // Transactor carries out several verbs as one.

@@ -54,6 +54,8 @@ func (s *Server) table() []route {
 		{method: "DELETE", path: "/v1/routes", doc: "delete a static route", query: []string{"router", "prefix", "metric"}, verb: s.deleteRoute},
 		{method: "GET", path: "/v1/neighbors", doc: "list neighbors of the routers", query: []string{"network"}, verb: s.neighbors},
 		{method: "POST", path: "/v1/neighbors/flush", doc: "forget neighbors", query: []string{"network"}, verb: s.flushNeighbors},
+		{method: "GET", path: "/v1/connections", doc: "list connections", query: api.ConnectionKeys, verb: s.connections},
+		{method: "POST", path: "/v1/connections/flush", doc: "end connections", query: api.ConnectionKeys, verb: s.flushConnections},
 		{method: "POST", path: "/v1/transaction", doc: "carry out several verbs, all or none", verb: s.transact},
 		{method: "GET", path: "/v1/config", doc: "the whole configuration, as JSON or YAML", raw: s.config},
 		{method: "POST", path: "/v1/config", doc: "make the configuration be that of the body, JSON or YAML", query: []string{"dry_run", "no_delete"}, verb: s.apply},

@@ -64,6 +64,8 @@ func (s *Switch) untranslate(n *network) {
 
 // numberOf returns the network's number in tables of connections, given when it is first asked for. Callers hold verb.
 func (s *Switch) numberOf(n *network) uint32 {
+	s.mu.Lock() // for those who look
+	defer s.mu.Unlock()
 	if n.number == 0 {
 		s.lastNumber++
 		n.number = s.lastNumber

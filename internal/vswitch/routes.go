@@ -185,9 +185,13 @@ func (s *Switch) Routes(_ context.Context, name string) ([]api.RouteEntry, error
 		}
 	}
 	if name != "" && !known {
-		return nil, api.Errorf(api.CodeNotFound, "no router %.70q: one comes with the first network that has a gateway and joins it", name)
+		return nil, noRouter(name)
 	}
 	return out, nil
+}
+
+func noRouter(name string) error {
+	return api.Errorf(api.CodeNotFound, "no router %.70q: one comes with the first network that has a gateway and joins it", name)
 }
 
 // allRouters returns the routers by name.

@@ -20,6 +20,7 @@ import (
 type Backend struct {
 	Entries []api.FDBEntry
 	Around  []api.Neighbor
+	Tracked []api.Connection
 	Cached  []api.Flow
 	Answer  api.Trace
 	Counted api.Stats
@@ -51,6 +52,7 @@ func New() *Backend {
 			{Network: "net1", Address: netip.MustParseAddr("fd00:1::9"), State: "incomplete", Waiting: 1}},
 		routes: []api.RouteEntry{{StaticRoute: route("10.0.0.0/24", 0), Networks: []string{"net1"}, Origin: api.RouteConnected, Active: true},
 			{StaticRoute: route("10.9.0.0/16", 1, "10.0.0.2"), Networks: []string{"net1"}, Origin: api.RouteStatic, Active: true}},
+		Tracked: tracked(),
 		Cached: []api.Flow{{Worker: 1, InPort: "web", Match: "in_port=web,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80",
 			Actions: "output:db", Packets: 1234, Bytes: 567890, Idle: 3}},
 		Answer: api.Trace{Flow: "in_port=web,tcp,tcp_dst=80", Steps: []string{"1 admit: untagged, VLAN 0", "8 decide: 02:42:0a:00:00:03 is at db"},

@@ -77,3 +77,38 @@ func (b *Backend) FlushNeighbors(ctx context.Context, network string) (int, erro
 	list, err := b.Neighbors(ctx, network)
 	return len(list), err
 }
+
+// Connections returns the connections of a network, port and protocol; other keys of the filter select nothing.
+func (b *Backend) Connections(_ context.Context, f api.ConnectionFilter) (list []api.Connection, err error) {
+	known := api.ConnectionFilter{Network: f.Network, Port: f.Port, Proto: f.Proto}
+	for _, c := range b.Tracked {
+		if f == known && (f.Network == "" || f.Network == c.Network) && (f.Port == "" || f.Port == c.Port || f.Port == c.Peer) &&
+			(f.Proto == 0 || api.ProtocolName(f.Proto) == c.Proto) {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// FlushConnections returns how many such connections there are.
+func (b *Backend) FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) {
+	list, err := b.Connections(ctx, f)
+	return len(list), err
+}
+
+func tuple(src, dst string) api.Tuple {
+	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+	return api.Tuple{Src: s.Addr(), SrcPort: s.Port(), Dst: d.Addr(), DstPort: d.Port()}
+}
+
+func tracked() []api.Connection {
+	as, asked := tuple("10.2.0.1:40000", "10.2.0.2:5432"), tuple("[fd00:2::1]:17", "[fd00:2::2]:0")
+	return []api.Connection{
+		{Router: "main", Network: "net1", Port: "web", Peer: "db", Proto: "tcp", State: "established", Timeout: 7436, Age: 60, Idle: 4,
+			Original: tuple("10.0.0.2:40000", "10.2.0.2:5432"), Translated: &as},
+		{Router: "main", Network: "net1", Port: "web", Peer: "db", Proto: "icmp6", State: "new", Timeout: 59, Age: 1, Idle: 1,
+			Original: tuple("[fd00:1::2]:17", "[fd00:2::2]:0"), Translated: &asked},
+		{Router: "main", Network: "net2", Port: "db", Proto: "47", State: "new", Timeout: 600,
+			Original: tuple("10.2.0.2:0", "10.0.0.2:0")},
+	}
+}

@@ -1,6 +1,7 @@
 package nat_test
 
 import (
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -47,5 +48,22 @@ func TestConcurrent(t *testing.T) {
 	table.RemovePool(p)
 	if n := table.Len(); n != 0 {
 		t.Errorf("%d connections of a pool that is no more", n)
+	}
+}
+
+// TestListLetsGo: a list that is read slowly holds up nobody: the table is not locked meanwhile, and what comes and goes does no harm.
+func TestListLetsGo(t *testing.T) {
+	table, _ := filled(t, 1000)
+	listed := 0
+	table.List(&nat.Filter{}, sec(0), func(e *nat.Entry) bool {
+		listed++
+		if _, ok := table.Track(&e.Orig, nat.Data, sec(0)); !ok {
+			t.Fatalf("%s is not there", &e.Orig)
+		}
+		table.Remove(&nat.Filter{SrcPort: e.Orig.SrcPort, Src: netip.PrefixFrom(e.Orig.SrcAddr(), 32)})
+		return true
+	})
+	if listed != 1000 || table.Len() != 0 {
+		t.Errorf("%d listed, %d left", listed, table.Len())
 	}
 }

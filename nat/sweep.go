@@ -40,7 +40,6 @@ type Entry struct {
 	State       State
 	Network     uint32
 	Port, Peer  packet.PortID
-	Masqueraded bool
 	Age         time.Duration // to the second
 	Idle        time.Duration
 	Expires     time.Duration // when nothing comes
@@ -103,7 +102,7 @@ func (t *Table) List(f *Filter, now int64, yield func(*Entry) bool) {
 func (t *Table) entry(c *conn, now int64) Entry {
 	h, idle := t.holders[c.holder], now-c.cell.LastUsed()
 	return Entry{
-		Orig: c.orig, Reply: c.reply, State: c.state, Network: h.net.id, Port: h.port, Peer: c.peer, Masqueraded: c.mapping != 0,
+		Orig: c.orig, Reply: c.reply, State: c.state, Network: h.net.id, Port: h.port, Peer: c.peer,
 		Age:     time.Duration(now/1e9-int64(c.created)) * time.Second,
 		Idle:    time.Duration(idle),
 		Expires: time.Duration(t.timeouts[kindOf(c.orig.Proto)][c.state] - idle),

@@ -98,13 +98,6 @@ func NewTable(limits Limits, timeouts Timeouts) *Table {
 	}
 }
 
-// SetTimeouts changes the timeouts, also of connections that are there.
-func (t *Table) SetTimeouts(o Timeouts) {
-	t.mu.Lock()
-	t.timeouts = o.table()
-	t.mu.Unlock()
-}
-
 // Len returns the number of connections.
 func (t *Table) Len() int {
 	t.mu.Lock()

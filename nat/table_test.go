@@ -221,10 +221,9 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestTimeoutsAreSettable(t *testing.T) {
-	table := newTable()
+	table := nat.NewTable(nat.Limits{}, nat.Timeouts{UDPNew: 3 * time.Second})
 	q := tuple(udp, "10.0.0.1:1 > 1.1.1.1:80")
 	open(t, table, nat.Request{Tuple: q}, sec(0))
-	table.SetTimeouts(nat.Timeouts{UDPNew: 3 * time.Second})
 	if _, ok := table.Peek(&q, sec(2.9)); !ok {
 		t.Error("expired early")
 	}

@@ -27,7 +27,6 @@ type twinConn struct {
 	last          int64
 	network       uint32
 	port          packet.PortID
-	masqueraded   bool
 	cell          *flow.Cell
 	version       uint64
 }
@@ -339,7 +338,7 @@ func (w *twin) enter(t *rapid.T, r *nat.Request, got nat.Conn) {
 	if masq := r.Pool != nil; masq && !rw.NewSrc || masq && (rw.Src != addr("192.0.2.1") || rw.SrcPort != 61000 && rw.SrcPort != 61001) {
 		t.Fatalf("masquerade: %+v", rw)
 	}
-	c := &twinConn{orig: r.Tuple, reply: reply, state: nat.New, last: w.now, network: r.Network, port: r.Port, masqueraded: r.Pool != nil}
+	c := &twinConn{orig: r.Tuple, reply: reply, state: nat.New, last: w.now, network: r.Network, port: r.Port}
 	w.conns = append(w.conns, c)
 	w.meet(c, false, r.Signal)
 	w.same(t, c, got, false)
@@ -428,7 +427,7 @@ func (w *twin) Check(t *rapid.T) {
 		n++
 		c, reply := w.find(e.Orig)
 		if c == nil || reply || !w.live(c) || c.reply != e.Reply || c.state != e.State || c.network != e.Network || c.port != e.Port ||
-			int64(e.Idle) != w.now-c.last || int64(e.Expires) != w.timeout(c)-w.now+c.last || e.Masqueraded != c.masqueraded {
+			int64(e.Idle) != w.now-c.last || int64(e.Expires) != w.timeout(c)-w.now+c.last {
 			t.Fatalf("listed %+v, want %+v", e, c)
 		}
 		return true

@@ -15,11 +15,12 @@ func (a *app) stats() *cobra.Command {
 	return &cobra.Command{
 		Use:     "stats",
 		GroupID: groupLook,
-		Short:   "Counters of ports, networks and workers",
+		Short:   "Counters of ports, networks, connections and workers",
 		Long: `Prints the counters of ports and of workers. RX is what came from a container, TX what went to it; packets count the segments of
 super-frames, frames count reads and writes. DROPS are all losses; KERNEL-RX and KERNEL-TX are those of them that the kernel counted on
 the way to and from us. Ports that were deleted are counted together. Of networks it tells what their MAC
-tables did: EVICTED entries made room at a --mac-limit, DAMPED ones moved too often and were HELD.
+tables did: EVICTED entries made room at a --mac-limit, DAMPED ones moved too often and were HELD. Of connections: those that made room are EVICTED,
+for those REFUSED there was none; NO-PORT ones found no external port, SHARED ones use one that others have too.
 A port marked "slow" takes long to be written to: a worker marked so serves it apart from others.`,
 		Example: `  vsctl stats
   vsctl stats -o json`,
@@ -37,6 +38,8 @@ A port marked "slow" takes long to be written to: a worker marked so serves it a
 				a.portStats(s.Ports)
 				fmt.Fprintln(a.out)
 				a.networkStats(s.Networks)
+				fmt.Fprintln(a.out)
+				a.connectionStats(&s.Connections)
 				fmt.Fprintln(a.out)
 				a.workerStats(s.Workers)
 			})
@@ -85,6 +88,11 @@ func (a *app) networkStats(list []api.NetworkStats) {
 	}
 	a.table([]string{"NETWORK", "MACS", "LEARNED", "MOVED", "EXPIRED", "EVICTED-PORT", "EVICTED-NETWORK", "REFUSED-STATIC", "DAMPED",
 		"HELD"}, rows)
+}
+
+func (a *app) connectionStats(c *api.ConnectionStats) {
+	a.table([]string{"CONNECTIONS", "BYTES", "OPENED", "EXPIRED", "EVICTED", "REFUSED", "NO-PORT", "SHARED", "REPLACED"},
+		[][]string{counts(nil, uint64(c.Connections), uint64(c.Bytes), c.Opened, c.Expired, c.Evicted, c.Refused, c.NoPort, c.Shared, c.Replaced)})
 }
 
 // counts appends numbers to a row of a table.

@@ -81,6 +81,11 @@ func network(name, help string, kind prometheus.ValueType, read func(api.Network
 		kind, func(n api.NetworkStats) float64 { return float64(read(n)) }}
 }
 
+func connections(name, help string, kind prometheus.ValueType, read func(api.ConnectionStats) uint64) counter[api.ConnectionStats] {
+	return counter[api.ConnectionStats]{prometheus.NewDesc("vswitch_connections"+name, help, nil, nil),
+		kind, func(c api.ConnectionStats) float64 { return float64(read(c)) }}
+}
+
 var portCounters = []counter[api.PortStats]{
 	port("rx_packets_total", "Packets from the container; a super-frame counts as its segments.",
 		func(p api.PortStats) uint64 { return p.RxPackets }),
@@ -127,6 +132,21 @@ var networkCounters = []counter[api.NetworkStats]{
 	network("macs_held_total", "Moves refused while a MAC was held.", total, func(n api.NetworkStats) uint64 { return n.Held }),
 }
 
+var connectionCounters = []counter[api.ConnectionStats]{
+	connections("", "Connections of all routers.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Connections) }),
+	connections("_bytes", "Memory of the table of connections.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Bytes) }),
+	connections("_opened_total", "Connections opened.", total, func(c api.ConnectionStats) uint64 { return c.Opened }),
+	connections("_expired_total", "Connections unused for their timeout.", total, func(c api.ConnectionStats) uint64 { return c.Expired }),
+	connections("_evicted_total", "Connections that made room for others.", total, func(c api.ConnectionStats) uint64 { return c.Evicted }),
+	connections("_refused_total", "New connections for which there was no room.", total, func(c api.ConnectionStats) uint64 { return c.Refused }),
+	connections("_no_port_total", "New connections for which there was no external port.", total,
+		func(c api.ConnectionStats) uint64 { return c.NoPort }),
+	connections("_shared_total", "New connections that share their external port.", total,
+		func(c api.ConnectionStats) uint64 { return c.Shared }),
+	connections("_replaced_total", "Closed connections whose external port another one needed.", total,
+		func(c api.ConnectionStats) uint64 { return c.Replaced }),
+}
+
 var (
 	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets lost, by the switch or by the kernel on the way to or from it.", []string{"port", "reason"}, nil)
 	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
@@ -143,6 +163,9 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 		out <- c.desc
 	}
 	for _, c := range workerCounters {
+		out <- c.desc
+	}
+	for _, c := range connectionCounters {
 		out <- c.desc
 	}
 	out <- dropsDesc
@@ -174,6 +197,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		for _, c := range workerCounters {
 			send(out, c.desc, c.kind, c.read(w), strconv.Itoa(w.Worker))
 		}
+	}
+	for _, c := range connectionCounters {
+		send(out, c.desc, c.kind, c.read(stats.Connections))
 	}
 	m.collectDrops(ctx, out)
 	if d, err := m.backend.Daemon(ctx); err != nil {

@@ -86,7 +86,21 @@ type Stats struct {
 	Deleted PortStats     `json:"deleted"` // sum of the ports that are no more, called DeletedPorts
 	Workers []WorkerStats `json:"workers"`
 
-	Networks []NetworkStats `json:"networks"`
+	Networks    []NetworkStats  `json:"networks"`
+	Connections ConnectionStats `json:"connections"`
+}
+
+// ConnectionStats say what the table of connections, of all routers, did so far.
+type ConnectionStats struct {
+	Connections int    `json:"connections"` // at the moment, with those that have expired and are not swept yet
+	Bytes       int    `json:"bytes"`       // that the table holds
+	Opened      uint64 `json:"opened"`
+	Expired     uint64 `json:"expired"`  // unused for their timeout
+	Evicted     uint64 `json:"evicted"`  // made room for others
+	Refused     uint64 `json:"refused"`  // new ones for which there was no room
+	NoPort      uint64 `json:"no_port"`  // new ones for which there was no external port
+	Shared      uint64 `json:"shared"`   // new ones that share their external port, since all were taken
+	Replaced    uint64 `json:"replaced"` // closed ones whose external port another one needed
 }
 
 // NetworkStats say what a network's MAC table did so far.

@@ -145,6 +145,9 @@ func TestConntrack(t *testing.T) {
 	if got := summary(conntrack(t, d)); got != strings.Join(rows[:3], "\n") {
 		t.Errorf("after netb was flushed:\n%s", got)
 	}
+	if s, err := d.Client.Stats(t.Context()); err != nil || s.Connections.Connections != 3 || s.Connections.Opened != 5 || s.Connections.Bytes == 0 {
+		t.Errorf("stats of connections: %+v, %v", s.Connections, err)
+	}
 	if out := d.Must("conntrack", "flush"); out != "3 flushed" || len(conntrack(t, d)) != 0 {
 		t.Errorf("flush of all prints %q, and leaves\n%s", out, summary(conntrack(t, d)))
 	}

@@ -44,6 +44,11 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 		st.Workers = append(st.Workers, workerStats(c))
 	}
 	st.Networks = s.networkStats()
+	c := s.conns.Counters()
+	st.Connections = api.ConnectionStats{
+		Connections: s.conns.Len(), Bytes: s.conns.Memory(), Opened: c.Opened, Expired: c.Expired, Evicted: c.Evicted, Refused: c.Refused,
+		NoPort: c.NoPort, Shared: c.Shared, Replaced: c.Replaced,
+	}
 	return st, nil
 }
 

@@ -60,7 +60,7 @@ func (s *Switch) networkStats() []api.NetworkStats {
 		fdb := n.line.Bridge.FDB()
 		c := fdb.Counters()
 		out = append(out, api.NetworkStats{
-			Network: n.Name, MACs: fdb.Len(), Learned: c.Learned, Moved: c.Moved, Expired: c.Expired, EvictedPort: c.EvictedPort,
+			Network: n.line.Name, MACs: fdb.Len(), Learned: c.Learned, Moved: c.Moved, Expired: c.Expired, EvictedPort: c.EvictedPort,
 			EvictedTable: c.EvictedTable, RefusedStatic: c.RefusedStatic, Damped: c.Damped, Held: c.Held,
 		})
 	}

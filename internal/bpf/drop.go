@@ -7,8 +7,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // tcActShot is TC_ACT_SHOT in linux/pkt_cls.h: drop the frame here.
@@ -43,18 +41,8 @@ func AttachDrop(ifindex int) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("load the drop program: %w", err)
 	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p, Attach: ebpf.AttachTCXIngress})
-	if err != nil {
+	if fd, err = attachTCX(ifindex, p, nil); err != nil {
 		return -1, fmt.Errorf("attach the drop program to interface number %d: %w", ifindex, err)
-	}
-	defer l.Close()
-	raw, ok := l.(interface{ FD() int })
-	if !ok {
-		return -1, fmt.Errorf("attach the drop program: %T has no fd", l)
-	}
-	fd, err = unix.FcntlInt(uintptr(raw.FD()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("duplicate the fd of the drop program's link: %w", err)
 	}
 	return fd, nil
 }

@@ -30,6 +30,70 @@ const (
 
 // disableFeatures switches features of an interface in the calling thread's namespace off, those of them that the kernel knows.
 func disableFeatures(ifname string, features []string) error {
+	if err := setFeatures(ifname, features, false); err != nil {
+		return fmt.Errorf("interface %s: switch off what a packet socket can't read: %w", ifname, err)
+	}
+	return nil
+}
+
+// LRO is the feature of large receive offload, whose super-frames can't be sent on as they came.
+const LRO = "rx-lro"
+
+// Feature tells whether a feature of an interface is on. One that the kernel doesn't know is off.
+func Feature(ns *Namespace, ifname, feature string) (on bool, err error) {
+	err = ns.Do(func() error {
+		return withEthtool(ifname, func(fd int, names []string) error {
+			// struct ethtool_gfeatures: command, number of blocks, and for each 32 features those that are available, requested, active
+			// and fixed.
+			i := slices.Index(names, feature)
+			blocks := (len(names) + 31) / 32
+			b := make([]byte, 8+16*blocks)
+			binary.NativeEndian.PutUint32(b, unix.ETHTOOL_GFEATURES)
+			binary.NativeEndian.PutUint32(b[4:], uint32(blocks))
+			if err := ethtool(fd, ifname, b); err != nil || i < 0 {
+				return err
+			}
+			on = binary.NativeEndian.Uint32(b[8+i/32*16+8:])&(1<<(i%32)) != 0
+			return nil
+		})
+	})
+	if err != nil {
+		return false, fmt.Errorf("interface %s: look at its feature %s: %w", ifname, feature, err)
+	}
+	return on, nil
+}
+
+// SetFeature switches a feature of an interface on or off.
+func SetFeature(ns *Namespace, ifname, feature string, on bool) error {
+	if err := ns.Do(func() error { return setFeatures(ifname, []string{feature}, on) }); err != nil {
+		return fmt.Errorf("interface %s: set its feature %s to %t: %w", ifname, feature, on, err)
+	}
+	return nil
+}
+
+func setFeatures(ifname string, features []string, on bool) error {
+	return withEthtool(ifname, func(fd int, names []string) error {
+		// struct ethtool_sfeatures: command, number of blocks, and for each 32 features those that are meant and those that are wanted.
+		blocks := (len(names) + 31) / 32
+		b := make([]byte, 8+8*blocks)
+		binary.NativeEndian.PutUint32(b, unix.ETHTOOL_SFEATURES)
+		binary.NativeEndian.PutUint32(b[4:], uint32(blocks))
+		for i, name := range names {
+			if !slices.Contains(features, name) {
+				continue
+			}
+			block, bit := b[8+i/32*8:], uint32(1)<<(i%32)
+			binary.NativeEndian.PutUint32(block, binary.NativeEndian.Uint32(block)|bit)
+			if on {
+				binary.NativeEndian.PutUint32(block[4:], binary.NativeEndian.Uint32(block[4:])|bit)
+			}
+		}
+		return ethtool(fd, ifname, b)
+	})
+}
+
+// withEthtool runs do with a socket for ethtool and the names of all features.
+func withEthtool(ifname string, do func(fd int, names []string) error) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open a socket for ethtool: %w", err)
@@ -37,22 +101,9 @@ func disableFeatures(ifname string, features []string) error {
 	defer unix.Close(fd)
 	names, err := featureNames(fd, ifname)
 	if err != nil {
-		return fmt.Errorf("interface %s: read the names of its features: %w", ifname, err)
+		return fmt.Errorf("read the names of its features: %w", err)
 	}
-	// struct ethtool_sfeatures: command, number of blocks, and for each 32 features those that are meant and those that are wanted.
-	blocks := (len(names) + 31) / 32
-	b := make([]byte, 8+8*blocks)
-	binary.NativeEndian.PutUint32(b, unix.ETHTOOL_SFEATURES)
-	binary.NativeEndian.PutUint32(b[4:], uint32(blocks))
-	for i, name := range names {
-		if valid := b[8+i/32*8:]; slices.Contains(features, name) {
-			binary.NativeEndian.PutUint32(valid, binary.NativeEndian.Uint32(valid)|1<<(i%32))
-		}
-	}
-	if err := ethtool(fd, ifname, b); err != nil {
-		return fmt.Errorf("interface %s: switch off what a packet socket can't read: %w", ifname, err)
-	}
-	return nil
+	return do(fd, names)
 }
 
 // featureNames lists the names of all features by number.

@@ -79,30 +79,12 @@ func HostMTU() (int, error) {
 
 // DefaultRouteMTU is HostMTU of any namespace.
 func DefaultRouteMTU(ns *Namespace) (int, error) {
-	h, err := ns.netlink()
-	if err != nil {
-		return 0, err
+	r, err := defaultRoute(ns)
+	if err != nil || r.LinkIndex == 0 || r.MTU > 0 {
+		return r.MTU, err
 	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.RouteList(nil, family)
-		if err != nil {
-			return 0, fmt.Errorf("list the routes of network namespace %s: %w", ns, err)
-		}
-		r, ok := bestDefault(routes)
-		switch {
-		case !ok:
-			continue
-		case r.MTU > 0:
-			return r.MTU, nil
-		}
-		index := r.LinkIndex
-		if len(r.MultiPath) > 0 {
-			index = r.MultiPath[0].LinkIndex
-		}
-		s, err := LookupIndex(ns, index)
-		return s.MTU, err
-	}
-	return 0, nil
+	s, err := LookupIndex(ns, r.LinkIndex)
+	return s.MTU, err
 }
 
 // bestDefault returns the default route that the kernel would take: that of the lowest metric.

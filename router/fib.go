@@ -8,12 +8,13 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// StaticRoute is a route that a user asked for. The next hops are in subnets of the router's interfaces, or the route is not
-// active.
+// StaticRoute is a route that a user asked for, or one that leads to all behind a point-to-point interface. The next hops are in subnets
+// of the router's interfaces, or the route is not active.
 type StaticRoute struct {
-	Prefix   netip.Prefix // masked
-	NextHops []netip.Addr
-	Metric   uint32 // of routes to the same prefix the one with the lowest is active; connected ones have 0
+	Prefix    netip.Prefix // masked
+	NextHops  []netip.Addr
+	Interface string // instead of next hops: the name of a point-to-point interface
+	Metric    uint32 // of routes to the same prefix the one with the lowest is active; connected ones have 0
 }
 
 // Route is where datagrams to a prefix go.
@@ -22,13 +23,14 @@ type Route struct {
 	Static bool
 	Metric uint32
 	Wanted []netip.Addr // next hops of a static one, as they were asked for
+	Link   string       // or its point-to-point interface
 	Hops   []Hop        // ways to those that are in reach; without any it is not active
 }
 
 // Hop is one way of a route.
 type Hop struct {
 	If  *Interface
-	Via netip.Addr // the next hop; invalid on connected routes, where it is the destination
+	Via netip.Addr // the next hop; invalid where it is the destination: on connected routes, and those of a point-to-point interface
 }
 
 // Snapshot is a router's configuration at one moment. It never changes.
@@ -39,12 +41,13 @@ type Snapshot struct {
 	fib        bart.Table[*Route]
 	interfaces []*Interface
 	own        map[netip.Addr]*Interface // without link-local addresses
+	external   map[netip.Addr]*Interface // see Interface.External; of several that have it, a shared one
 	broadcasts map[netip.Addr]bool       // directed ones of connected subnets (RFC 2644), and their networks' own addresses
 	routes     []*Route                  // active ones and others
 }
 
 func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
-	s := &Snapshot{interfaces: ifs, own: map[netip.Addr]*Interface{}, broadcasts: map[netip.Addr]bool{}}
+	s := &Snapshot{interfaces: ifs, own: map[netip.Addr]*Interface{}, external: map[netip.Addr]*Interface{}, broadcasts: map[netip.Addr]bool{}}
 	for _, i := range ifs {
 		for _, p := range i.Prefixes {
 			s.own[p.Addr()] = i
@@ -54,9 +57,18 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 			}
 			s.add(&Route{Prefix: p.Masked(), Hops: []Hop{{If: i}}})
 		}
+		for _, a := range i.External {
+			if s.external[a] == nil || i.Shared {
+				s.external[a] = i
+			}
+		}
 	}
 	for _, r := range static {
-		s.add(&Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Wanted: r.NextHops, Hops: s.hops(r.NextHops)})
+		route := &Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Wanted: r.NextHops, Link: r.Interface, Hops: s.hops(r.NextHops)}
+		if i := s.Interface(r.Interface); i != nil && i.PointToPoint() {
+			route.Hops = []Hop{{If: i}}
+		}
+		s.add(route)
 	}
 	slices.SortStableFunc(s.routes, func(a, b *Route) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.Metric, b.Metric))
@@ -125,12 +137,19 @@ func (s *Snapshot) Interface(name string) *Interface {
 // Own returns the interface that has the address, or nil. Link-local addresses are the interfaces' own affair.
 func (s *Snapshot) Own(a netip.Addr) *Interface { return s.own[a] }
 
+// External returns the interface by which the router uses the host's address, or nil.
+func (s *Snapshot) External(a netip.Addr) *Interface { return s.external[a] }
+
 // Broadcast tells whether the address is a directed broadcast to a connected subnet, or the subnet's own address.
 func (s *Snapshot) Broadcast(a netip.Addr) bool { return s.broadcasts[a] }
 
-// Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2).
+// Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2). Behind a
+// point-to-point one there is whatever is in no subnet of another (2.4, loose): who is there knows routes that the router doesn't.
 func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
 	r := s.Lookup(addr)
+	if i.PointToPoint() && (r == nil || r.Static) {
+		return true
+	}
 	return r != nil && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.id == i.id })
 }
 

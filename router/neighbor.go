@@ -24,6 +24,7 @@ import (
 //	limits   MaxNeighbors in all; MaxPending of them unresolved, MaxPendingPort of these for frames of one port; MaxParked
 //	         frames wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
 //	         one that failed makes room, else the interface that has most gives up one that was unused long
+//	links    on a point-to-point interface all have its peer's MAC, and no entry
 //	trust    an entry is made by a frame of ours to it alone, never by what somebody says unasked: requests are answered without.
 //	         The router's own addresses are never in the table
 //	memory   an entry's cell is its own and never used again: a stale reference to it is harmless
@@ -97,7 +98,7 @@ func NewNeighbors() *Neighbors {
 type Answer struct {
 	State   State
 	Hop     *flow.Hop  // the MACs that a frame to it gets; nil when it is not resolved
-	Cell    *flow.Cell // to lean on, with Version
+	Cell    *flow.Cell // to lean on, with Version; nil: nothing can change but the configuration
 	Version uint64
 	Ask     bool              // a solicitation is due now
 	Drop    packet.DropReason // why the frame can't wait for it
@@ -106,6 +107,9 @@ type Answer struct {
 // Resolve returns the MACs for frames to addr by interface i. When they are not known, a copy of f is kept, or Drop says why not;
 // the caller sends a solicitation when Ask says so. The caller made sure that addr is no address of the router's.
 func (t *Neighbors) Resolve(i *Interface, addr netip.Addr, f *packet.Frame, now int64) Answer {
+	if i.hop != nil {
+		return Answer{State: Reachable, Hop: i.hop}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := neighborKey{i.id, addr}
@@ -166,6 +170,9 @@ func (t *Neighbors) enter(i *Interface, key neighborKey, origin packet.PortID, n
 
 // Peek says what Resolve would answer, and changes nothing.
 func (t *Neighbors) Peek(i *Interface, addr netip.Addr, now int64) Answer {
+	if i.hop != nil {
+		return Answer{State: Reachable, Hop: i.hop}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.entries[neighborKey{i.id, addr}]

@@ -19,9 +19,18 @@ type Interface struct {
 	Internal bool           // nothing is forwarded from or to it: it answers for itself only
 	Segment  any            // what its frames leave by, for who reads frames
 
+	Peer     [6]byte      // point to point: whatever it sends goes to this MAC, and nobody is asked for one. Zero: neighbors have theirs
+	Uplink   bool         // it leads outside, where private addresses are worth nothing
+	Shared   bool         // the host uses it too: what belongs to no connection and no published port is the host's, and not answered
+	External []netip.Addr // addresses of the host's where ports can be published; all that can leave by a Shared one
+
 	id    uint32       // the same for all interfaces of one name
 	addrs []netip.Addr // all its own addresses, the link-local one too
+	hop   *flow.Hop    // of a point-to-point one
 }
+
+// PointToPoint tells whether there is one peer behind the interface, and neither ARP nor Neighbor Discovery.
+func (i *Interface) PointToPoint() bool { return i.hop != nil }
 
 // Router is a world of its own: networks on it reach each other, and others may use the same addresses.
 //
@@ -84,6 +93,9 @@ func (r *Router) SetInterface(i Interface) *Interface {
 	if slices.ContainsFunc(i.addrs, netip.Addr.Is6) {
 		i.addrs = append(i.addrs, LinkLocal(i.MAC))
 	}
+	if i.hop = nil; i.Peer != [6]byte{} {
+		i.hop = &flow.Hop{Dst: i.Peer, Src: i.MAC}
+	}
 	r.ifs[i.Name] = &i
 	r.publish()
 	r.neighbors.Retain(&i)
@@ -132,8 +144,8 @@ func (i *Interface) OnLink(addr netip.Addr) bool {
 	return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// Source returns the address by which the interface speaks to addr: that of addr's subnet, else the first of the family. It is
-// invalid when there is none.
+// Source returns the address by which the interface speaks to addr: that of addr's subnet, else the first of the family; of a shared one
+// the first that the host has. It is invalid when there is none.
 func (i *Interface) Source(addr netip.Addr) netip.Addr {
 	if addr.Is6() && addr.IsLinkLocalUnicast() {
 		return LinkLocal(i.MAC)
@@ -145,6 +157,13 @@ func (i *Interface) Source(addr netip.Addr) netip.Addr {
 			return p.Addr()
 		case !first.IsValid() && p.Addr().Is4() == addr.Is4():
 			first = p.Addr()
+		}
+	}
+	if !first.IsValid() && i.Shared {
+		for _, a := range i.External {
+			if a.Is4() == addr.Is4() {
+				return a
+			}
 		}
 	}
 	return first

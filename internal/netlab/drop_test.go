@@ -140,6 +140,7 @@ var unreachable = map[packet.DropReason]string{
 
 	packet.DropConnInvalid: "TestForgedReset", packet.DropConnFull: "TestConnectionLimits", packet.DropNATPorts: "TestConnectionLimits",
 	packet.DropNATFragment: "TestMasqueradeFragmentsAndAges", packet.DropPublishFrom: "TestPublishedPortRefuses",
+	packet.DropForeign: "TestUplinkForeign", packet.DropUplinkRefused: "TestUplinkSource",
 
 	packet.DropInternal:  "it would be a bug",
 	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",

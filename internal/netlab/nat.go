@@ -27,8 +27,9 @@ func (l *Lab) Published() *nat.Published {
 }
 
 // NAT lets the network's gateway translate: what leaves the network is masqueraded or not, and what comes from others that are masqueraded
-// gets the gateway's own addresses, with ports from 61000 to 61999. The networks' numbers are in the order in which they were made.
-func (l *Lab) NAT(network string, masquerade bool) {
+// gets the gateway's own addresses, or a shared uplink's, with ports from 61000 to 61999. The networks' numbers are in the order in which
+// they were made.
+func (l *Lab) NAT(network string, masquerade pipeline.Masquerade) {
 	l.t.Helper()
 	n := l.Network(network)
 	c := &pipeline.NAT{Zone: 1, Conns: l.Connections(), Published: l.Published(), Masquerade: masquerade}
@@ -37,12 +38,17 @@ func (l *Lab) NAT(network string, masquerade bool) {
 			c.Network = uint32(i + 1)
 		}
 	}
-	for _, p := range n.Gateway().If.Prefixes {
+	gw := n.Gateway().If
+	addrs := gw.External
+	for _, p := range gw.Prefixes {
+		addrs = append(addrs, p.Addr())
+	}
+	for _, a := range addrs {
 		i := 0
-		if p.Addr().Is6() {
+		if a.Is6() {
 			i = 1
 		}
-		c.Pools[i] = l.pool(p.Addr())
+		c.Pools[i] = l.pool(a)
 	}
 	n.SetNAT(c)
 }

@@ -9,6 +9,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	. "vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
 	"vswitch/nat"
 )
 
@@ -19,8 +20,8 @@ func translated(t testing.TB, o ...netlab.Option) (lab *netlab.Lab, a1, a2, b1 *
 	meet(t, a1, b1)
 	meet(t, b1, a1)
 	meet(t, b1, a2)
-	lab.NAT("a", true)
-	lab.NAT("b", false)
+	lab.NAT("a", pipeline.MasqueradeOn)
+	lab.NAT("b", pipeline.MasqueradeOff)
 	if err := lab.Published().Add(&nat.Publication{
 		Owner: "a1", Zone: 1, Proto: packet.ProtoTCP, Low: 8080, High: 8080, ToPort: 80, To: []netip.Addr{a1.IP4, a1.IP6},
 		From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -282,8 +283,8 @@ func TestConnectionLimits(t *testing.T) {
 	meet(t, a1, b1)
 	meet(t, b1, a1)
 	lab.LimitConnections(nat.Limits{PerNetwork: 1001})
-	lab.NAT("a", true)
-	lab.NAT("b", false)
+	lab.NAT("a", pipeline.MasqueradeOn)
+	lab.NAT("b", pipeline.MasqueradeOff)
 	way := natWays(a1, b1)[0]
 	there, back := way[0], way[1]
 	for port := uint16(61000); port < 62000; port++ { // all of the pool

@@ -23,17 +23,23 @@ func (l *Lab) Router(name string) *router.Router {
 // order in which the lab's networks were made.
 func (l *Lab) Gateway(network string, mtu int, prefixes ...string) *router.Interface {
 	l.t.Helper()
-	i := &router.Interface{MAC: [6]byte{0: 0x0a}, MTU: mtu}
+	i := router.Interface{MTU: mtu}
 	for _, p := range prefixes {
 		i.Prefixes = append(i.Prefixes, netip.MustParsePrefix(p))
 	}
+	return l.Interface(network, i)
+}
+
+// Interface gives the network an interface on router main with a MAC as Gateway does. A point-to-point one is made by a Peer.
+func (l *Lab) Interface(network string, i router.Interface) *router.Interface {
+	l.t.Helper()
 	n := l.Network(network)
 	for k, o := range l.order {
 		if o == n {
-			i.MAC[5] = byte(k + 1)
+			i.MAC = [6]byte{0: 0x0a, 5: byte(k + 1)}
 		}
 	}
-	n.SetGateway(l.Router("main"), i)
+	n.SetGateway(l.Router("main"), &i)
 	return n.Gateway().If
 }
 

@@ -10,12 +10,13 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
 	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
 )
 
-// routedTwins are twins whose networks n, m and o are on one router; two ports each.
+// routedTwins are twins whose networks n, m and o are on one router, two ports each, and a shared uplink u.
 type routedTwins struct {
 	twins
 	r source
@@ -37,6 +38,11 @@ func newRoutedTwins(t netlab.TB, r source) *routedTwins {
 		})
 		w.gateway(i, 1500, false)
 	}
+	w.both("uplink", func(l *netlab.Lab) {
+		l.Port("u", "u0").Address("10.4.0.2", "fd04::2")
+		l.Interface("u", router.Interface{MTU: 1400, Peer: [6]byte{2, 9}, Uplink: true, Shared: true, External: addrs("10.4.0.1", "fd04::1")})
+		l.NAT("u", pipeline.MasqueradeOff)
+	})
 	for _, p := range w.labs[0].Ports() {
 		w.says(p.Name, p.Name)
 	}
@@ -102,7 +108,7 @@ func (w *routedTwins) change() {
 		d := time.Duration([]int{1, 2, 3, 35}[w.r.IntN(4)]) * time.Second
 		w.both(fmt.Sprint("wait ", d), func(l *netlab.Lab) { l.Advance(d); l.Sweep(); l.TendRouters() })
 	case 9:
-		masquerade := w.r.IntN(4) > 0
+		masquerade := []pipeline.Masquerade{pipeline.MasqueradeOn, pipeline.MasqueradeOn, pipeline.MasqueradeAuto, pipeline.MasqueradeOff}[w.r.IntN(4)]
 		w.both(fmt.Sprint("NAT of ", n, " ", masquerade), func(l *netlab.Lab) {
 			if l.Network(n).Gateway() != nil {
 				l.NAT(n, masquerade)
@@ -113,7 +119,9 @@ func (w *routedTwins) change() {
 	case 11:
 		w.both("connections of "+name, func(l *netlab.Lab) { l.Connections().RemovePort(l.ID(name)) })
 	default:
-		w.says(name, same)
+		if name != "u0" {
+			w.says(name, same)
+		}
 	}
 }
 
@@ -144,6 +152,10 @@ func (w *routedTwins) routes() (routes []router.StaticRoute) {
 			Prefix: netip.MustParsePrefix(prefix), NextHops: []netip.Addr{p.IP4, q.IP4}, Metric: uint32(1 + w.r.IntN(2)),
 		})
 	}
+	if w.r.IntN(4) > 0 {
+		routes = append(routes, router.StaticRoute{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Interface: "u"},
+			router.StaticRoute{Prefix: netip.MustParsePrefix("::/0"), Interface: "u"})
+	}
 	return routes
 }
 
@@ -159,9 +171,9 @@ func (w *routedTwins) send() sending {
 	case 0, 1:
 		src, dst = p.IP6, q.IP6
 	case 3:
-		dst = netip.AddrFrom4([4]byte{10, byte(1 + w.r.IntN(3)), 0, 1})
+		dst = netip.AddrFrom4([4]byte{10, byte(1 + w.r.IntN(4)), 0, 1})
 	case 4:
-		src, dst = p.IP6, netip.MustParseAddr(fmt.Sprintf("fd0%d::1", 1+w.r.IntN(3)))
+		src, dst = p.IP6, netip.MustParseAddr(fmt.Sprintf("fd0%d::1", 1+w.r.IntN(4)))
 	case 2:
 		dst = netip.AddrFrom4([4]byte{10, byte(1 + w.r.IntN(9)), byte(w.r.IntN(2)), byte(w.r.IntN(4))})
 	}

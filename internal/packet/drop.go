@@ -60,6 +60,8 @@ const (
 	DropNeighborQueue
 	DropFragNeeded
 	DropInternalNetwork
+	DropForeign
+	DropUplinkRefused
 
 	// Connections.
 	DropConnInvalid
@@ -124,7 +126,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 
 	DropGatewayMAC:        {"gateway_mac", "its source is the MAC of the network's gateway, which is the switch itself"},
 	DropGatewaySpoof:      {"gateway_spoof", "an ARP packet or neighbor advertisement claims the gateway's address"},
-	DropNotRoutable:       {"not_routable", "sent to the gateway's MAC, but neither IP nor ARP, or a message to the gateway that is malformed"},
+	DropNotRoutable:       {"not_routable", "sent to the gateway's MAC, but neither IP nor ARP, or a message to the gateway that is malformed; or to a group by a point-to-point link"},
 	DropMartian:           {"martian", "a source or destination address that no datagram between networks can have (RFC 1812 5.3.7)"},
 	DropReversePath:       {"reverse_path", "the source address does not belong where the frame came from (RFC 3704 strict)"},
 	DropDirectedBroadcast: {"directed_broadcast", "a broadcast into another subnet (RFC 2644)"},
@@ -136,6 +138,9 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropNeighborQueue:     {"neighbor_queue", "too many frames or addresses wait for an answer of ARP or neighbor discovery"},
 	DropFragNeeded:        {"frag_needed", "larger than the MTU of the way out, and not to be fragmented: the sender is told"},
 	DropInternalNetwork:   {"internal_network", "from or to a network that is --internal, which is not routed"},
+
+	DropForeign:       {"foreign", "came in by a shared uplink, and belongs to no connection and no published port: it is the host's, or nobody's"},
+	DropUplinkRefused: {"uplink_refused", "by a shared uplink leave TCP, UDP, SCTP and pings only, from addresses of the host: see --masquerade of its network"},
 
 	DropConnInvalid: {"conn_invalid", "it opens no connection and belongs to none: an answer, a reset or an ICMP error about nothing that is known"},
 	DropConnFull:    {"conn_limit", "the network, or the switch, has as many connections as it may, and all are in use"},

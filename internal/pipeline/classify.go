@@ -117,6 +117,9 @@ func (w *walk) admit() bool {
 // learn notes behind which port the source is. The flow leans on that, and its use keeps the entry from ageing.
 func (w *walk) learn() bool {
 	const stage = "2 learn"
+	if w.linked() {
+		return true
+	}
 	k := &w.f.Key
 	fdb := w.net.Bridge.FDB()
 	if w.trace != nil {
@@ -140,13 +143,17 @@ func (w *walk) learn() bool {
 
 // split tells frames for the network's gateway from those for others. Groups are for both.
 func (w *walk) split() bool {
+	const stage = "3 split"
+	if w.linked() && !w.fromPeer() {
+		return w.drop(stage, packet.DropNotRoutable)
+	}
 	ours := w.ours()
 	switch {
 	case w.trace == nil:
 	case ours:
-		w.trace.step("3 split", "for the gateway, router %s", w.gw.Router.Name())
+		w.trace.step(stage, "for the gateway, router %s", w.gw.Router.Name())
 	case w.group():
-		w.trace.step("3 split", "group address: for everybody in the VLAN")
+		w.trace.step(stage, "group address: for everybody in the VLAN")
 	}
 	return true
 }
@@ -257,7 +264,7 @@ func (w *walk) filterOut() bool {
 }
 
 // snat masquerades.
-func (w *walk) snat() bool { return w.snatRouted() }
+func (w *walk) snat() bool { return w.snatRouted() && w.sourceFits() }
 
 // output turns the decision into actions and says whether they may be replayed. A priority tag belongs to no VLAN (IEEE
 // 802.1Q 6.9) and ends here, but its priority goes on where the frame leaves with a tag.
@@ -304,6 +311,11 @@ func neverCached(f *packet.Frame) bool {
 	if k.EtherType == packet.EtherTypeARP || f.Flags&packet.FlagICMPError != 0 {
 		return true
 	}
-	t := k.SrcPort >> 8 // ICMPv6 type; 133 to 137 is Neighbor Discovery (RFC 4861 4)
+	return neighborDiscovery(k)
+}
+
+// neighborDiscovery tells whether it is one of ICMPv6 types 133 to 137 (RFC 4861 4).
+func neighborDiscovery(k *packet.Key) bool {
+	t := k.SrcPort >> 8
 	return k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && t >= 133 && t <= 137
 }

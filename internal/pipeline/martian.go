@@ -9,7 +9,7 @@ import (
 // bogus holds the addresses and options of a datagram that came by the gateway's MAC against what can be (RFC 1812 5.3.7, 5.2.4.1).
 func (w *walk) bogus(src, dst netip.Addr) packet.DropReason {
 	switch {
-	case martianSource(src) || martianDestination(dst) || w.fib.Own(src) != nil || w.gw.If.Owns(src):
+	case martianSource(src) || martianDestination(dst) || w.fib.Own(src) != nil || w.gw.If.Owns(src) || w.ourEcho(src):
 		return packet.DropMartian
 	case w.fib.Broadcast(dst) || w.fib.Broadcast(src):
 		return packet.DropDirectedBroadcast

@@ -8,6 +8,7 @@ import (
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/nat"
+	"vswitch/router"
 )
 
 // NAT is what a network's gateway translates with. It never changes.
@@ -16,9 +17,18 @@ type NAT struct {
 	Network    uint32         // the network's, from 1: whose connections are counted
 	Conns      *nat.Table     // of all routers
 	Published  *nat.Published // likewise; nil: nothing is published
-	Masquerade bool           // what leaves the network for another one gets an address of that one's gateway
+	Masquerade Masquerade     // whether what leaves the network for another one gets an address of that one's gateway
 	Pools      [2]*nat.Pool   // IPv4's and IPv6's of this network's gateway: what comes from others is masqueraded as
 }
+
+// Masquerade says what of a network is hidden behind the gateways of others.
+type Masquerade uint8
+
+const (
+	MasqueradeOff  Masquerade = iota
+	MasqueradeAuto            // towards an uplink what could not come back by it: private addresses, and by a shared one all
+	MasqueradeOn              // all, and towards all networks
+)
 
 // SetNAT gives the network what its gateway translates with, in place of what it has; nil: nothing is translated.
 func (n *Network) SetNAT(t *NAT) {
@@ -116,10 +126,15 @@ func (w *walk) address(a *[16]byte) netip.Addr {
 	return netip.AddrFrom16(*a)
 }
 
+// atOurs tells whether the frame is to an address where ports can be published.
+func (w *walk) atOurs() bool {
+	return w.fib.Own(w.dst) != nil || w.gw.If.Owns(w.dst) || w.fib.External(w.dst) != nil
+}
+
 // dnatPublished finds where a connection to a published port goes.
 func (w *walk) dnatPublished() bool {
 	const stage = "5 dnat"
-	if w.nat == nil || w.nat.Published == nil || w.tracked || !w.tupled || w.fib.Own(w.dst) == nil && !w.gw.If.Owns(w.dst) {
+	if w.nat == nil || w.nat.Published == nil || w.tracked || !w.tupled || !w.atOurs() {
 		return true
 	}
 	to, p, drop := w.nat.Published.Lookup(&w.tuple)
@@ -196,8 +211,19 @@ func (w *walk) moveOn(stage string) bool {
 // answersMasqueraded tells whether answers to the frame would be taken for connections of their own, and masqueraded.
 func (w *walk) answersMasqueraded() bool {
 	t := w.to.nat.Load()
-	return t != nil && t.Masquerade && w.to != w.net
+	return t != nil && w.to != w.net && t.hides(w.dst, w.gw.If)
 }
+
+// hides tells whether a source address in the network is masqueraded towards the interface.
+func (t *NAT) hides(src netip.Addr, exit *router.Interface) bool {
+	return t.Masquerade == MasqueradeOn || t.Masquerade == MasqueradeAuto && exit.Uplink && (exit.Shared || private(src))
+}
+
+// sharedSpace is for addresses behind a carrier's NAT (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// private tells whether an address means something else elsewhere (RFC 1918, RFC 4193, RFC 6598).
+func private(a netip.Addr) bool { return a.IsPrivate() || sharedSpace.Contains(a) }
 
 // foresee tells what a new connection would become; its external port is not known before there is one.
 func (w *walk) foresee(stage string, pool *nat.Pool) {
@@ -217,7 +243,7 @@ func (w *walk) foresee(stage string, pool *nat.Pool) {
 // from wants that, or when it came by a published port from the same network: the answer has to come back here.
 func (w *walk) pool() *nat.Pool {
 	hairpin := w.to == w.net
-	if hairpin && w.published == nil || !hairpin && !w.nat.Masquerade {
+	if hairpin && w.published == nil || !hairpin && !w.nat.hides(w.f.Key.SrcAddr(), w.exit) {
 		return nil
 	}
 	t := w.to.nat.Load()

@@ -16,6 +16,7 @@ type leg struct {
 	mine   bool             // a group frame that the gateway answered: no loss when nobody else hears it
 	routed bool
 	to     *Network // where it leaves, when routed
+	exit   *router.Interface
 	hop    *flow.Hop
 	mtu    int // of the way out
 }
@@ -37,7 +38,7 @@ func (w *walk) group() bool { return w.f.Flags&packet.FlagGroup != 0 }
 
 // ours tells whether the frame is for the gateway's MAC, and if so reads the router's configuration, its generation first.
 func (w *walk) ours() bool {
-	if w.gw == nil || w.f.Key.DstMAC != w.gw.If.MAC {
+	if w.gw == nil || w.f.Key.DstMAC != w.gw.If.MAC && !w.linked() {
 		return false
 	}
 	gen := w.gw.Router.Gen()
@@ -71,6 +72,9 @@ func (w *walk) localRouter() bool {
 	}
 	i := w.gw.If
 	own := i.Owns(dst)
+	if i.Shared && !w.tracked && w.published == nil {
+		return w.drop(stage, packet.DropForeign)
+	}
 	if !i.OnLink(src) && !w.fib.Reaches(src, i) || src.IsLinkLocalUnicast() && src.Is4() {
 		return w.drop(stage, packet.DropReversePath)
 	}
@@ -105,6 +109,9 @@ func (w *walk) route() bool {
 		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
 	}
 	way, via := w.choose(r, dst)
+	if i := w.homeOf(&way); i != nil {
+		way, via = router.Hop{If: i}, dst
+	}
 	if way.If.Internal || w.gw.If.Internal {
 		return w.refuse(stage, packet.DropInternalNetwork, prohibited)
 	}
@@ -112,7 +119,13 @@ func (w *walk) route() bool {
 	if !ok {
 		return w.drop(stage, packet.DropInternal)
 	}
-	w.to, w.mtu = to, way.If.MTU
+	if to == w.net && w.linked() { // there is nobody else
+		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
+	}
+	if way.If.Shared && !carried(k) {
+		return w.refuse(stage, packet.DropUplinkRefused, prohibited)
+	}
+	w.to, w.exit, w.mtu = to, way.If, way.If.MTU
 	w.egress = to.Bridge.Config()
 	egressVersion := w.egress.Version() // before the snapshot, as with generations
 	w.outConf = to.Bridge.Snapshot()
@@ -124,13 +137,18 @@ func (w *walk) route() bool {
 		return false
 	}
 	w.hop = a.Hop
-	w.v.Lean(a.Cell, a.Version, true)
+	if a.Cell != nil {
+		w.v.Lean(a.Cell, a.Version, true)
+	}
 	w.v.Lean(w.egress, egressVersion, false)
 	return w.leave(stage)
 }
 
 // leave finds the port behind which the next hop is.
 func (w *walk) leave(stage string) bool {
+	if w.exit.PointToPoint() {
+		return w.leaveByLink(stage)
+	}
 	out, cell, version := w.to.toPort(w.outConf, w.hop.Dst, w.now)
 	if out == nil {
 		w.absent = true
@@ -223,6 +241,7 @@ func (w *walk) neighbor(stage string, i *router.Interface, via netip.Addr) route
 	if w.trace != nil {
 		a := t.Peek(i, via, w.now)
 		switch {
+		case i.PointToPoint():
 		case a.Hop != nil:
 			w.trace.step(stage, "neighbor: %s is at %s (%s)", via, macText(a.Hop.Dst), a.State)
 		case a.State == router.Failed:

@@ -139,7 +139,10 @@ func (w *walk) learnText(what l2switch.Learned, old packet.PortID) string {
 // wayText tells a route and the way that was chosen.
 func wayText(r *router.Route, way *router.Hop, via netip.Addr) string {
 	kind := "connected"
-	if r.Static {
+	switch {
+	case r.Link != "":
+		kind = "link"
+	case r.Static:
 		kind = "static"
 	}
 	s := fmt.Sprintf("%s (%s) to network %s", r.Prefix, kind, way.If.Name)

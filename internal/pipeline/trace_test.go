@@ -16,6 +16,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
 	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
@@ -72,8 +73,8 @@ func routes(t *testing.T) *netlab.Lab {
 // nats are routes with a masqueraded towards b, and port 8080 of the router published; a1 speaks with b1 already.
 func nats(t *testing.T) *netlab.Lab {
 	lab := routes(t)
-	lab.NAT("a", true)
-	lab.NAT("b", false)
+	lab.NAT("a", pipeline.MasqueradeOn)
+	lab.NAT("b", pipeline.MasqueradeOff)
 	a1, b1 := lab.Find("a1"), lab.Find("b1")
 	if err := lab.Published().Add(&nat.Publication{
 		Owner: "a1", Zone: 1, Proto: packet.ProtoTCP, Low: 8080, High: 8080, ToPort: 80, To: []netip.Addr{a1.IP4, a1.IP6},
@@ -87,6 +88,25 @@ func nats(t *testing.T) *netlab.Lab {
 	lab.Settle()
 	a1.Send(packettest.ARPReply(a1.From(0), packettest.To(mac, "10.1.0.1", 0)), packettest.UDP(a1.From(61007), a1.Via(b1.IP4, 53)))
 	lab.Settle()
+	return lab
+}
+
+// uplinks are nats with a masqueraded as uplinks want it, b not, and a shared uplink.
+func uplinks(t *testing.T) *netlab.Lab {
+	lab := nats(t)
+	lab.Port("uplink:u", "u1")
+	lab.Interface("uplink:u", router.Interface{
+		MTU: 1400, Peer: [6]byte{0x0e, 5: 1}, Uplink: true, Shared: true, External: []netip.Addr{netip.MustParseAddr("198.51.100.2")},
+	})
+	lab.NAT("a", pipeline.MasqueradeAuto)
+	lab.NAT("uplink:u", pipeline.MasqueradeOff)
+	lab.Router("main").SetRoutes([]router.StaticRoute{{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Interface: "uplink:u", Metric: 100}})
+	all := *lab.Published().All()[0]
+	lab.Published().Remove(lab.Published().All()[0])
+	all.From = nil
+	if err := lab.Published().Add(&all); err != nil {
+		t.Fatal(err)
+	}
 	return lab
 }
 
@@ -178,6 +198,15 @@ var traceCases = []traceCase{
 		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
 		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.2.0.1,tcp_dst=8080",
 		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
+	}},
+	{"uplink", uplinks, []string{
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=192.0.2.1,tcp_dst=443",
+		"in_port=a1,udp,ip_src=10.1.0.2,ip_dst=10.2.0.2,udp_dst=53",
+		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=192.0.2.1,tcp_dst=443",
+		"in_port=a1,ip,ip_src=10.1.0.2,ip_dst=192.0.2.1,ip_proto=47",
+		"in_port=u1,tcp,ip_src=192.0.2.1,ip_dst=198.51.100.2,tcp_dst=8080",
+		"in_port=u1,tcp,ip_src=192.0.2.1,ip_dst=198.51.100.2,tcp_dst=22",
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=198.51.100.2,tcp_dst=8080",
 	}},
 	{"storm", func(t *testing.T) *netlab.Lab {
 		lab := web(t)

@@ -16,11 +16,14 @@ const (
 // sweptAtOnce is how many connections are looked at in each sweep: all of a full table in eight.
 const sweptAtOnce = nat.DefaultConnections / 8
 
+// masquerades are the values of --masquerade.
+var masquerades = map[string]pipeline.Masquerade{"auto": pipeline.MasqueradeAuto, "on": pipeline.MasqueradeOn, "off": pipeline.MasqueradeOff}
+
 // translate gives the network what its gateway translates with, and pools of the gateway's addresses: what comes from masqueraded networks
 // of the router gets those. Connections masqueraded as an address that is the gateway's no longer end. Callers hold verb.
 func (s *Switch) translate(n *network) {
 	prefixes := gatewayPrefixes(&n.Network)
-	t := &pipeline.NAT{Zone: s.zone(n.Router), Network: s.numberOf(n), Conns: s.conns, Masquerade: n.Masquerade == "on"}
+	t := &pipeline.NAT{Zone: s.zone(n.Router), Network: s.numberOf(n), Conns: s.conns, Masquerade: masquerades[n.Masquerade]}
 	keep := map[netip.Addr]*nat.Pool{}
 	for _, p := range prefixes {
 		i := 0

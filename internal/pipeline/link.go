@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"net/netip"
+	"slices"
+
+	"vswitch/internal/flow"
+	"vswitch/internal/packet"
+	"vswitch/router"
+)
+
+// A network whose gateway's interface is point to point is a link: one port, and one peer behind it, as an uplink or the host. The router
+// takes what it reads there whatever its MAC, and what it sends goes to the peer's; no table of MACs has a part in it.
+
+// linked tells whether the frame came by a link.
+func (w *walk) linked() bool { return w.gw != nil && w.gw.If.PointToPoint() }
+
+// fromPeer tells whether a frame that came by a link is one for the router: IP to one station. Neighbors are not looked for there.
+func (w *walk) fromPeer() bool {
+	k := &w.f.Key
+	return (k.EtherType == packet.EtherTypeIPv4 || k.EtherType == packet.EtherTypeIPv6) && !w.group() && !neighborDiscovery(k)
+}
+
+// ourEcho tells whether a source address is one that the router itself uses on the shared uplink by which the frame came.
+func (w *walk) ourEcho(src netip.Addr) bool {
+	return w.gw.If.Shared && slices.Contains(w.gw.If.External, src)
+}
+
+// homeOf returns the shared uplink to which a translated frame is bound by its source address, when the way is by another uplink; or nil.
+func (w *walk) homeOf(way *router.Hop) *router.Interface {
+	src, ok := w.newSource()
+	if !ok || !way.If.Uplink {
+		return nil
+	}
+	i := w.fib.External(src)
+	if i == nil || !i.Shared || i == way.If {
+		return nil
+	}
+	return i
+}
+
+// newSource returns the source address that the frame's connection gives it; false when it keeps its own.
+func (w *walk) newSource() (netip.Addr, bool) {
+	switch {
+	case w.rewrite != nil && w.rewrite.NewSrc:
+		return w.address(&w.rewrite.Src), true
+	case w.quoted != nil && w.quoted.Outer.NewSrc:
+		return w.address(&w.quoted.Outer.Src), true
+	}
+	return netip.Addr{}, false
+}
+
+// carried tells whether answers to the frame's protocol come back by a shared uplink.
+func carried(k *packet.Key) bool {
+	switch k.Proto {
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoICMP, packet.ProtoICMPv6:
+		return true
+	}
+	return false
+}
+
+// sourceFits refuses what would leave by a shared uplink with another source than an address of the host's.
+func (w *walk) sourceFits() bool {
+	const stage = "10 snat"
+	if !w.routed || !w.exit.Shared {
+		return true
+	}
+	src, ok := w.newSource()
+	if !ok {
+		src = w.f.Key.SrcAddr()
+	}
+	if !slices.Contains(w.exit.External, src) {
+		return w.refuse(stage, packet.DropUplinkRefused, prohibited)
+	}
+	return true
+}
+
+// leaveByLink is leave for the one port of a link.
+func (w *walk) leaveByLink(stage string) bool {
+	ports := w.outConf.Ports()
+	if len(ports) == 0 {
+		return w.drop(stage, packet.DropNoReceiver)
+	}
+	w.out, w.outTag, w.mtu = ports[0], flow.Untagged, min(w.mtu, ports[0].MTU)
+	if w.trace != nil {
+		w.trace.step(stage, "link: by port %s", w.out.Name)
+	}
+	return w.fit(stage)
+}

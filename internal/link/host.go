@@ -12,7 +12,7 @@ import (
 )
 
 // HostPrefixes returns the prefixes of the host's addresses and of its routes in all tables, of which no pool may take a
-// part: masked, sorted, each once. Default routes, loopback, link-local and multicast are left out.
+// part: masked, sorted, each once. Default routes, loopback, link-local and multicast are left out, and our own routes by a host port.
 func HostPrefixes() ([]netip.Prefix, error) {
 	host, err := Host()
 	if err != nil {
@@ -29,7 +29,7 @@ func Prefixes(ns *Namespace) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	var list []netip.Prefix
-	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return h.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of network namespace %s: %w", ns, err)
 	}
@@ -39,13 +39,12 @@ func Prefixes(ns *Namespace) ([]netip.Prefix, error) {
 			list = appendPrefix(list, a.Peer)
 		}
 	}
-	all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, all, netlink.RT_FILTER_TABLE)
+	routes, err := allRoutes(ns)
 	if err != nil {
-		return nil, fmt.Errorf("list the routes of network namespace %s: %w", ns, err)
+		return nil, err
 	}
 	for _, r := range routes {
-		if r.Dst != nil && r.Table != unix.RT_TABLE_LOCAL {
+		if r.Dst != nil && r.Protocol != routeProtocol {
 			list = appendPrefix(list, r.Dst)
 		}
 	}

@@ -144,6 +144,9 @@ func (c *campaign) build(ctx context.Context, kinds []lab.Kind) error {
 			return err
 		}
 		for _, v6 := range []bool{false, true} {
+			if v6 && kind.V4Only {
+				continue
+			}
 			warm := &session{lab: c.lab, seconds: 0.05, preset: c.preset, port: c.port, cores: c.cores}
 			if _, err := warm.exchange(ctx, p, exchange{v6: v6}); err != nil {
 				return fmt.Errorf("peer %s carries no traffic (IPv6: %v): %w", kind.Name, v6, err)
@@ -158,7 +161,8 @@ func (c *campaign) build(ctx context.Context, kinds []lab.Kind) error {
 
 // runs reports whether a case makes sense on a peer.
 func (b *benchCase) runs(p *lab.Peer) bool {
-	return (!b.switches || p.Switch != nil) && (!b.attaches || p.Attaches())
+	return (!b.switches || p.Switch != nil) && (!b.attaches || p.Attaches()) && (!b.many || p.Many) &&
+		(!b.v6 || !p.V4Only) && (!b.udp || !p.TCPOnly)
 }
 
 // estimate returns how many samples a run takes and for how long, in seconds.

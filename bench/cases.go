@@ -18,6 +18,9 @@ type benchCase struct {
 	cubic    bool // needs cubic beside the machine's default congestion control
 	cores    int  // needs so many cores
 	attaches bool // connects more containers: not for peers that can't
+	many     bool // connects to many addresses: for peers whose servers have them
+	v6       bool // not for peers without IPv6
+	udp      bool // not for peers that carry nothing but TCP
 	switches bool // measures the process that switches: not for peers without one
 	cost     func(seconds float64) float64
 	run      func(s *session, ctx context.Context, p *lab.Peer) (values, error)
@@ -40,6 +43,7 @@ var catalogue = []benchCase{
 	rrCase("rr-sparse", "TCP request/response with 0.5 ms between transactions", exchange{sparse: true}, true),
 	connCase("conn", 1, "TCP connections, one after the other: connect, a byte each way, reset"),
 	connCase("conn8", 8, "the same by 8 clients at once"),
+	conn16Case,
 	floodCase("udp64", "64-byte frames as fast as the sender can", flood{payload: 18}, true),
 	floodCase("udp64-v6", "18 bytes of UDP payload over IPv6 as fast as the sender can", flood{payload: 18, v6: true}, false),
 	floodCase("udp1400", "1400 bytes of UDP payload as fast as the sender can", flood{payload: 1400}, true),
@@ -52,6 +56,7 @@ var catalogue = []benchCase{
 	idleCase,
 	sprayCase("flows-1", "one flow, by the sender of the cases below,", 1, 1),
 	sprayCase("flows-1k", "1000 flows", 1000, 1),
+	sprayCase("flows-30k", "30,000 flows", 30_000, 1),
 	sprayCase("flows-100k", "100,000 flows", 100_000, 1),
 	sprayCase("macs-100", "100 flows, each from its own MAC address,", 100, 100),
 	sprayCase("macs-16k", "16,000 flows, each from its own MAC address,", 16_000, 16_000),
@@ -96,6 +101,7 @@ func tcpCase(name, about string, tr transfer, main bool) benchCase {
 		}},
 		main:  main,
 		cubic: tr.cubic,
+		v6:    tr.v6,
 		cost:  func(seconds float64) float64 { return float64(iperf.WholeSeconds(seconds)) + 0.2 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			return s.transfer(ctx, p, tr)
@@ -118,6 +124,7 @@ func rrCase(name, about string, ex exchange, main bool) benchCase {
 		}},
 		main:  main,
 		cores: ex.pins,
+		v6:    ex.v6,
 		cost:  func(seconds float64) float64 { return seconds + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			return s.exchange(ctx, p, ex)
@@ -133,9 +140,21 @@ func connCase(name string, clients int, about string) benchCase {
 		main: true,
 		cost: func(seconds float64) float64 { return seconds + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
-			return s.connections(ctx, p, clients)
+			return s.connections(ctx, p, clients, 1)
 		},
 	}
+}
+
+// conn16Case is about what translates: whether a port that is in use towards one destination serves another one.
+var conn16Case = benchCase{
+	Case: result.Case{Name: "conn-16to", About: "the same by one client to sixteen addresses in turn", Metrics: []result.Metric{
+		{Name: "rate", Unit: "1/s", About: "connections a second", Better: result.Higher, Plot: true},
+	}},
+	many: true,
+	cost: func(seconds float64) float64 { return seconds + 0.4 },
+	run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
+		return s.connections(ctx, p, 1, lab.ManyAddresses)
+	},
 }
 
 // flood describes a UDP case at full rate.
@@ -151,6 +170,8 @@ func floodCase(name, about string, fl flood, main bool) benchCase {
 			{Name: "sent", Unit: "kpps", About: "datagrams sent", Better: result.Neither},
 		}},
 		main: main,
+		udp:  true,
+		v6:   fl.v6,
 		cost: func(seconds float64) float64 { return seconds + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			_, v, err := s.datagrams(ctx, p, stream{payload: fl.payload, v6: fl.v6, seconds: s.seconds})
@@ -167,6 +188,7 @@ func sprayCase(name, about string, flows, macs int) benchCase {
 			{Name: "sent", Unit: "kpps", About: "datagrams sent", Better: result.Neither},
 			{Name: "loss", Unit: "%", About: "datagrams lost", Better: result.Lower},
 		}},
+		udp:  true,
 		cost: func(seconds float64) float64 { return seconds + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			_, v, err := s.datagrams(ctx, p, stream{payload: 18, flows: flows, macs: macs, seconds: s.seconds})
@@ -180,6 +202,7 @@ var gsoCase = benchCase{
 		{Name: "received", Unit: "Gbit/s", About: "payload received", Better: result.Higher, Plot: true},
 		{Name: "sent", Unit: "Gbit/s", About: "payload sent", Better: result.Neither},
 	}},
+	udp:  true,
 	cost: func(seconds float64) float64 { return seconds + 0.4 },
 	run:  (*session).segments,
 }
@@ -189,6 +212,7 @@ func searchCase(name, about string, payload int) benchCase {
 		Case: result.Case{Name: name, About: about, Metrics: []result.Metric{
 			{Name: "received", Unit: "kpps", About: "datagrams received", Better: result.Higher, Plot: true},
 		}},
+		udp:  true,
 		cost: func(seconds float64) float64 { return 8 * (probeSeconds(seconds) + 0.4) },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			return s.search(ctx, p, payload)
@@ -204,6 +228,7 @@ func rateCase(name, about string, rate float64, main bool) benchCase {
 			{Name: "loss", Unit: "%", About: "datagrams lost", Better: result.Lower},
 		}},
 		main: main,
+		udp:  true,
 		cost: func(seconds float64) float64 { return seconds + 2*settle.Seconds() + 0.4 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
 			return s.fixedRate(ctx, p, rate)

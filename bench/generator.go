@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"vswitch/bench/lab"
 	"vswitch/bench/load"
 	"vswitch/bench/pump"
+	"vswitch/bench/relay"
 )
 
 // The generators are commands of this program, so that they can run as processes of their own inside a container. They say
@@ -133,6 +135,7 @@ func newSpray() *cobra.Command {
 			return spray.Run(ready)
 		})
 	cmd.Flags().Float64Var(&seconds, "seconds", 2, "how long to send")
+	cmd.Flags().TextVar(&spray.Via, "via", netip.Addr{}, "neighbor that routes to the address")
 	cmd.Flags().StringVar(&spray.Device, "device", "eth0", "where to send")
 	cmd.Flags().Uint32Var(&spray.Flow, "flow", 1, "number of the run")
 	cmd.Flags().IntVar(&spray.Payload, "payload", 18, "bytes of payload")
@@ -173,6 +176,7 @@ func newConnClient() *cobra.Command {
 		})
 	cmd.Flags().Float64Var(&seconds, "seconds", 2, "how long")
 	cmd.Flags().IntVar(&conn.Clients, "clients", 8, "connections at the same time, 16 at most")
+	cmd.Flags().IntVar(&conn.Addresses, "addresses", 1, "servers' addresses in turn, from the given one on, 64 at most")
 	return cmd
 }
 
@@ -221,6 +225,36 @@ func newPump() *cobra.Command {
 			return p.Run()
 		},
 	}
+}
+
+func newRelay() *cobra.Command {
+	var first, last uint16
+	cmd := &cobra.Command{
+		Use: "naive-relay FROM=TO...", Short: "Relay TCP ports between two sockets (run by bench)", Hidden: true,
+		Example: "  bench naive-relay --first 8000 --last 8010 192.0.2.1=10.0.0.2", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var ways []relay.Way
+			for _, arg := range args {
+				from, to, _ := strings.Cut(arg, "=")
+				way := relay.Way{}
+				var errFrom, errTo error
+				way.From, errFrom = netip.ParseAddr(from)
+				way.To, errTo = netip.ParseAddr(to)
+				if err := errors.Join(errFrom, errTo); err != nil {
+					return fmt.Errorf("relay %q: want FROM=TO: %w", arg, err)
+				}
+				ways = append(ways, way)
+			}
+			go func() { // lives as long as the process
+				io.Copy(io.Discard, os.Stdin)
+				os.Exit(0)
+			}()
+			return relay.Listen(ways, first, last, ready)
+		},
+	}
+	cmd.Flags().Uint16Var(&first, "first", lab.FirstPort, "first port")
+	cmd.Flags().Uint16Var(&last, "last", lab.LastPort, "last port")
+	return cmd
 }
 
 func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }

@@ -17,34 +17,42 @@ type dimension struct {
 	about        string
 	small, large place
 	metric       string
+	peers        pair
 }
 
 // place is where a value comes from. The peer's name starts with the switch's, which is put before it.
 type place struct{ suffix, test string }
 
-// dimensions of growth. Each is measured over the bridge and over vswitch.
-var dimensions = []dimension{
-	{"one to 1000 flows", place{"", "flows-1"}, place{"", "flows-1k"}, "received"},
-	{"one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received"},
-	{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received"},
-	{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received"},
-	{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received"},
-	{"two to 102 ports: 64-byte frames", place{"", "udp64"}, place{"-100", "udp64"}, "received"},
-	{"two to 1002 ports: 64-byte frames", place{"", "udp64"}, place{"-1000", "udp64"}, "received"},
-	{"two to 102 ports: TCP", place{"", "tcp1"}, place{"-100", "tcp1"}, "rate"},
-	{"two to 1002 ports: TCP", place{"", "tcp1"}, place{"-1000", "tcp1"}, "rate"},
-	{"two to 102 ports: request/response", place{"", "rr"}, place{"-100", "rr"}, "p50"},
-	{"two to 1002 ports: request/response", place{"", "rr"}, place{"-1000", "rr"}, "p50"},
-}
+// pair is the kernel and vswitch as something that forwards.
+type pair [2]string
 
-// grown are the switches whose growth is compared.
-var grown = []string{"bridge", "vswitch"}
+var (
+	switching    = pair{"bridge", "vswitch"}
+	masquerading = pair{"kernel-masquerade", "vswitch-masquerade"}
+)
+
+// dimensions of growth.
+var dimensions = []dimension{
+	{"one to 1000 flows", place{"", "flows-1"}, place{"", "flows-1k"}, "received", switching},
+	{"one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", switching},
+	{"one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masquerading},
+	{"one masqueraded connection to 30,000", place{"", "flows-1"}, place{"", "flows-30k"}, "received", masquerading},
+	{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received", switching},
+	{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received", switching},
+	{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received", switching},
+	{"two to 102 ports: 64-byte frames", place{"", "udp64"}, place{"-100", "udp64"}, "received", switching},
+	{"two to 1002 ports: 64-byte frames", place{"", "udp64"}, place{"-1000", "udp64"}, "received", switching},
+	{"two to 102 ports: TCP", place{"", "tcp1"}, place{"-100", "tcp1"}, "rate", switching},
+	{"two to 1002 ports: TCP", place{"", "tcp1"}, place{"-1000", "tcp1"}, "rate", switching},
+	{"two to 102 ports: request/response", place{"", "rr"}, place{"-100", "rr"}, "p50", switching},
+	{"two to 1002 ports: request/response", place{"", "rr"}, place{"-1000", "rr"}, "p50", switching},
+}
 
 func newGrowth() *cobra.Command {
 	o := defaults()
 	o.seconds = 1
-	o.peers = []string{"bridge", "vswitch", "bridge-100", "vswitch-100", "bridge-1000", "vswitch-1000"}
-	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-100k", "macs-100", "macs-16k"}
+	o.peers = []string{"bridge", "vswitch", "bridge-100", "vswitch-100", "bridge-1000", "vswitch-1000", "kernel-masquerade", "vswitch-masquerade"}
+	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-30k", "flows-100k", "macs-100", "macs-16k"}
 	cmd := &cobra.Command{
 		Use:   "growth",
 		Short: "Show what more flows, MAC addresses and ports cost a frame",
@@ -79,13 +87,10 @@ func growth(cmd *cobra.Command, o *options) error {
 func growthTable(w io.Writer, run *result.Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprint(t, "\nTime of a frame, from\t")
-	for _, peer := range grown {
-		fmt.Fprintf(t, "%s\t", peer)
-	}
-	fmt.Fprintln(t)
+	fmt.Fprintln(t, "the kernel\tvswitch\t")
 	for _, d := range dimensions {
 		cells, measured := "", false
-		for _, peer := range grown {
+		for _, peer := range d.peers {
 			s := d.growth(run, peer)
 			if s.N == 0 {
 				cells += "-\t"

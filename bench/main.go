@@ -77,10 +77,11 @@ It needs root, iproute2 and iperf3. All traffic stays inside network namespaces 
 	flags.BoolVar(&o.quick, "quick", false, "3 rounds of 1 s, the main cases and peers")
 	flags.BoolVar(&o.list, "list", false, "list the cases and the peers and do nothing")
 	flags.Float64Var(&o.foreign, "foreign", o.foreign, "share of the machine that others may use before a sample is thrown away")
+	flags.StringVar(&o.underlay, "underlay", "raw", "cables to an outside: raw, as veths are, or nic, without segmentation offloads")
 	flags.IntVar(&o.retries, "retries", o.retries, "how often a sample is taken again because of foreign load")
 	flags.StringVar(&o.json, "json", "", "write everything, raw samples too, to this file")
 	flags.StringVar(&o.svg, "svg", "", "write a plot of the ratios to this file")
 	flags.StringVar(&o.markdown, "markdown", "", "write the tables as Markdown to this file")
-	root.AddCommand(newCompare(), newGrowth(), newPump(), newLoad())
+	root.AddCommand(newCompare(), newGrowth(), newPump(), newRelay(), newLoad())
 	return root
 }

@@ -27,6 +27,7 @@ type options struct {
 	json     string
 	svg      string
 	markdown string
+	underlay string
 }
 
 func defaults() *options {
@@ -75,11 +76,14 @@ func (o *options) check() error {
 		return fmt.Errorf("--rounds %d: at least 1 is needed", o.rounds)
 	case o.seconds < 0.2 || o.seconds > 60:
 		return fmt.Errorf("--seconds %v: must lie between 0.2 and 60", o.seconds)
+	case o.underlay != "" && o.underlay != "raw" && o.underlay != "nic":
+		return fmt.Errorf("--underlay %q: use raw or nic", o.underlay)
 	case o.retries < 0:
 		return fmt.Errorf("--retries %d: must not be negative", o.retries)
 	case os.Geteuid() != 0:
 		return errors.New("bench makes network namespaces: run it as root")
 	}
+	o.programs.NIC = o.underlay == "nic"
 	return lab.CheckTools()
 }
 

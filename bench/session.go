@@ -31,18 +31,22 @@ func newSession(l *lab.Lab, seconds float64) (*session, error) {
 		return nil, err
 	}
 	cores, err := load.Cores()
-	return &session{lab: l, seconds: seconds, preset: preset, port: 20000, cores: cores}, err
+	return &session{lab: l, seconds: seconds, preset: preset, port: lab.FirstPort, cores: cores}, err
 }
 
-// at returns an unused address of the server of a peer.
-func (s *session) at(p *lab.Peer, v6 bool) netip.AddrPort {
-	if s.port++; s.port >= 30000 {
-		s.port = 20001
+// meeting is where a server listens, and where its client goes, which differ when ports are published.
+type meeting struct{ at, to netip.AddrPort }
+
+// meet returns an unused port of the server of a peer.
+func (s *session) meet(p *lab.Peer, v6 bool) meeting {
+	if s.port++; s.port > lab.LastPort {
+		s.port = lab.FirstPort
 	}
+	at, to := p.B4, p.To4
 	if v6 {
-		return netip.AddrPortFrom(p.B6, s.port)
+		at, to = p.B6, p.To6
 	}
-	return netip.AddrPortFrom(p.B4, s.port)
+	return meeting{netip.AddrPortFrom(at, s.port), netip.AddrPortFrom(to, s.port)}
 }
 
 // generate starts a generator in a namespace and waits until it is ready.

@@ -24,16 +24,16 @@ func (s *session) transfer(ctx context.Context, p *lab.Peer, tr transfer) (value
 	if err := s.lab.SetCongestion(ctx, p, congestion); err != nil {
 		return nil, err
 	}
-	at := s.at(p, tr.v6)
-	server, err := s.lab.Start(ctx, p.B, nil, append([]string{"iperf3"}, iperf.ServerArgs(at)...)...)
+	m := s.meet(p, tr.v6)
+	server, err := s.lab.Start(ctx, p.B, nil, append([]string{"iperf3"}, iperf.ServerArgs(m.at)...)...)
 	if err != nil {
 		return nil, err
 	}
 	defer server.Kill()
-	if err := awaitListener(ctx, server, at); err != nil {
+	if err := awaitListener(ctx, server, m.at); err != nil {
 		return nil, err
 	}
-	client := iperf.Transfer{To: at, Streams: tr.streams, Both: tr.both, Seconds: s.seconds}
+	client := iperf.Transfer{To: m.to, Streams: tr.streams, Both: tr.both, Seconds: s.seconds}
 	var got iperf.Report
 	cpu, err := metered(p, func() error {
 		out, failed := s.lab.Output(ctx, p.A, append([]string{"iperf3"}, client.Args()...)...)
@@ -95,16 +95,21 @@ func (s *session) exchange(ctx context.Context, p *lab.Peer, ex exchange) (value
 		args = append(args, "--gap", "500us")
 	}
 	var got load.RRReport
-	if err := s.pair(ctx, p, "rr", s.at(p, ex.v6), []string{"--core", serverCore}, args, &got); err != nil {
+	if err := s.pair(ctx, p, "rr", s.meet(p, ex.v6), []string{"--core", serverCore}, args, &got); err != nil {
 		return nil, err
 	}
 	return values{"p50": got.P50, "p90": got.P90, "p99": got.P99, "transactions": float64(got.Transactions)}, nil
 }
 
-// connections measures connections a second, of so many clients at once.
-func (s *session) connections(ctx context.Context, p *lab.Peer, clients int) (values, error) {
+// connections measures connections a second, of so many clients at once, to so many addresses of the server.
+func (s *session) connections(ctx context.Context, p *lab.Peer, clients, addresses int) (values, error) {
+	m := s.meet(p, false)
+	if addresses > 1 {
+		m.at = netip.AddrPortFrom(netip.IPv4Unspecified(), m.at.Port())
+	}
 	var got load.ConnReport
-	if err := s.pair(ctx, p, "conn", s.at(p, false), nil, []string{"--seconds", seconds(s.seconds), "--clients", strconv.Itoa(clients)}, &got); err != nil {
+	args := []string{"--seconds", seconds(s.seconds), "--clients", strconv.Itoa(clients), "--addresses", strconv.Itoa(addresses)}
+	if err := s.pair(ctx, p, "conn", m, nil, args, &got); err != nil {
 		return nil, err
 	}
 	if got.Connections == 0 {
@@ -114,16 +119,16 @@ func (s *session) connections(ctx context.Context, p *lab.Peer, clients int) (va
 }
 
 // pair runs KIND-server in B and KIND-client in A under the machine's default congestion control.
-func (s *session) pair(ctx context.Context, p *lab.Peer, kind string, at netip.AddrPort, serverArgs, clientArgs []string, into any) error {
+func (s *session) pair(ctx context.Context, p *lab.Peer, kind string, m meeting, serverArgs, clientArgs []string, into any) error {
 	if err := s.lab.SetCongestion(ctx, p, s.preset); err != nil {
 		return err
 	}
-	server, err := s.generate(ctx, p.B, append([]string{kind + "-server", "--listen", at.String()}, serverArgs...)...)
+	server, err := s.generate(ctx, p.B, append([]string{kind + "-server", "--listen", m.at.String()}, serverArgs...)...)
 	if err != nil {
 		return err
 	}
 	defer server.Kill()
-	client, err := s.generate(ctx, p.A, append([]string{kind + "-client", "--to", at.String()}, clientArgs...)...)
+	client, err := s.generate(ctx, p.A, append([]string{kind + "-client", "--to", m.to.String()}, clientArgs...)...)
 	if err != nil {
 		return err
 	}

@@ -32,9 +32,9 @@ type outcome struct {
 
 // datagrams sends a stream and accounts for every datagram of it.
 func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcome, values, error) {
-	at := s.at(p, st.v6)
-	flow := []string{"--flow", strconv.Itoa(int(at.Port())), "--payload", strconv.Itoa(st.payload)}
-	receive := append([]string{"udp-recv", "--listen", at.String()}, flow...)
+	m := s.meet(p, st.v6)
+	flow := []string{"--flow", strconv.Itoa(int(m.at.Port())), "--payload", strconv.Itoa(st.payload)}
+	receive := append([]string{"udp-recv", "--listen", m.at.String()}, flow...)
 	if st.segments > 1 {
 		receive = append(receive, "--gro")
 	}
@@ -43,7 +43,7 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 		return outcome{}, nil, err
 	}
 	defer receiver.Kill()
-	send := append(st.sender(), append(flow, "--to", at.String(), "--seconds", seconds(st.seconds))...)
+	send := append(st.sender(p), append(flow, "--to", m.to.String(), "--seconds", seconds(st.seconds))...)
 
 	var sent load.UDPSent
 	var got load.UDPReceived
@@ -75,9 +75,13 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 }
 
 // sender returns the generator and its own flags.
-func (st *stream) sender() []string {
+func (st *stream) sender(p *lab.Peer) []string {
 	if st.flows > 0 {
-		return []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs)}
+		args := []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs)}
+		if p.Routed {
+			args = append(args, "--via", p.Gateway().String())
+		}
+		return args
 	}
 	return []string{"udp-send", "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64)}
 }

@@ -19,21 +19,7 @@ const (
 
 // buildDaemon:  A eth0 (TAP or veth) -------- vswitchd -------- (TAP or veth) eth0 B
 func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
-	dir := filepath.Join(l.dir, p.Name)
-	state := filepath.Join(dir, "state")
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return fmt.Errorf("make the daemon's state directory: %w", err)
-	}
-	p.daemonSocket = filepath.Join(dir, "vswitchd.sock")
-	argv := append([]string{l.Vswitchd, "--socket", p.daemonSocket, "--state-dir", state, "--fdstore=none"}, p.Args...)
-	var err error
-	if p.Switch, err = l.Start(context.Background(), "", nil, argv...); err != nil {
-		return err
-	}
-	l.onClose("stop the daemon of "+p.Name, func(ctx context.Context) error { return l.stopDaemon(ctx, p.Switch, state) })
-	go p.Switch.drain()
-
-	if p.Version, err = l.awaitDaemon(ctx, p); err != nil {
+	if err := l.startDaemon(ctx, p); err != nil {
 		return err
 	}
 	of := network
@@ -51,15 +37,42 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 	}
 	commands = append(commands,
 		[]string{"add-port", of, "c2", "--netns", p.B, "--ip", p.B4.String(), "--ip", p.B6.String(), "--type", portType})
-	for _, command := range commands {
-		if _, err := l.vsctl(ctx, p, command...); err != nil {
-			return fmt.Errorf("%w\nthe daemon's last words: %s", err, p.Switch.Stderr())
-		}
+	if err := l.configureDaemon(ctx, p, commands...); err != nil {
+		return err
 	}
 	if err := l.attachToDaemon(ctx, p, portType); err != nil {
 		return err
 	}
 	return l.growDaemon(ctx, p, portType)
+}
+
+// startDaemon starts a daemon in the peer's host, or in our own namespace when it has none, and waits until it answers.
+func (l *Lab) startDaemon(ctx context.Context, p *Peer) error {
+	dir := filepath.Join(l.dir, p.Name)
+	state := filepath.Join(dir, "state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return fmt.Errorf("make the daemon's state directory: %w", err)
+	}
+	p.daemonSocket = filepath.Join(dir, "vswitchd.sock")
+	argv := append([]string{l.Vswitchd, "--socket", p.daemonSocket, "--state-dir", state, "--fdstore=none"}, p.Args...)
+	var err error
+	if p.Switch, err = l.Start(context.Background(), p.switchSpace, nil, argv...); err != nil {
+		return err
+	}
+	l.onClose("stop the daemon of "+p.Name, func(ctx context.Context) error { return l.stopDaemon(ctx, p, state) })
+	go p.Switch.drain()
+	p.Version, err = l.awaitDaemon(ctx, p)
+	return err
+}
+
+// configureDaemon has vsctl run commands.
+func (l *Lab) configureDaemon(ctx context.Context, p *Peer, commands ...[]string) error {
+	for _, command := range commands {
+		if _, err := l.vsctl(ctx, p, command...); err != nil {
+			return fmt.Errorf("%w\nthe daemon's last words: %s", err, p.Switch.Stderr())
+		}
+	}
+	return nil
 }
 
 func firstLine(text []byte) string {
@@ -93,7 +106,8 @@ func (l *Lab) awaitDaemon(ctx context.Context, p *Peer) (string, error) {
 }
 
 // stopDaemon ends the daemon in order and has it remove all that it made.
-func (l *Lab) stopDaemon(ctx context.Context, daemon *Child, state string) error {
+func (l *Lab) stopDaemon(ctx context.Context, p *Peer, state string) error {
+	daemon := p.Switch
 	daemon.Signal(syscall.SIGTERM)
 	deadline := time.Now().Add(5 * time.Second)
 	var slow error
@@ -105,7 +119,7 @@ func (l *Lab) stopDaemon(ctx context.Context, daemon *Child, state string) error
 		time.Sleep(10 * time.Millisecond)
 	}
 	daemon.Kill()
-	_, err := l.Output(ctx, "", l.Vswitchd, "--teardown", "--state-dir", state)
+	_, err := l.Output(ctx, p.switchSpace, l.Vswitchd, "--teardown", "--state-dir", state)
 	return errors.Join(slow, err)
 }
 

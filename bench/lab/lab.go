@@ -31,6 +31,7 @@ type Programs struct {
 	Bench    string // this program, for generators and the naive pump
 	Vswitchd string
 	Vsctl    string
+	NIC      bool // cables to an outside carry frames of 1500 bytes, as those of a network card without offloads
 }
 
 // Lab owns namespaces, processes and changed settings until Close.

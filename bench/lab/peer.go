@@ -12,16 +12,25 @@ import (
 
 // Kind describes a peer that can be built.
 type Kind struct {
-	Name   string
-	About  string
-	Daemon bool     // needs vswitchd and vsctl
-	OVS    bool     // needs Open vSwitch
-	Args   []string // more arguments of vswitchd
-	Ports  int      // more ports than the two that are measured
-	Routed bool     // the containers are in different networks, with a router between
-	Masq   bool     // which hides A's behind its address in B's
-	build  func(l *Lab, ctx context.Context, p *Peer) error
+	Name    string
+	About   string
+	Daemon  bool     // needs vswitchd and vsctl
+	OVS     bool     // needs Open vSwitch
+	Args    []string // more arguments of vswitchd
+	Ports   int      // more ports than the two that are measured
+	Routed  bool     // A and B are in different networks, with a router between
+	Masq    bool     // which hides A behind its address in B's network: B is outside
+	Publish bool     // which publishes B's ports at its address in A's network: A is outside
+	V4Only  bool     // it carries no IPv6
+	TCPOnly bool     // and nothing but TCP
+	Tools   []Tool   // programs of others that it needs
+	build   func(l *Lab, ctx context.Context, p *Peer) error
 }
+
+// Tool is a program of others, and the package of Debian that has it.
+type Tool struct{ Program, Package string }
+
+var nft = []Tool{{"nft", "nftables"}}
 
 // Kinds are all peers, in the order in which reports show them.
 var Kinds = []Kind{
@@ -38,8 +47,17 @@ var Kinds = []Kind{
 	{Name: "ovs-afxdp", About: "Open vSwitch, userspace datapath, on AF_XDP", OVS: true, build: (*Lab).buildOVSXDP},
 	{Name: "kernel-route", About: "the kernel's forwarding between two veth pairs", Routed: true, build: (*Lab).buildKernelRouter},
 	{Name: "vswitch-route", About: "vswitchd that routes between two networks of a TAP port each", Daemon: true, Routed: true, build: (*Lab).buildTAP},
-	{Name: "kernel-masquerade", About: "the same with an nftables rule that masquerades", Routed: true, Masq: true, build: (*Lab).buildKernelRouter},
+	{Name: "kernel-masquerade", About: "the same with an nftables rule that masquerades", Routed: true, Masq: true, Tools: nft, build: (*Lab).buildKernelRouter},
 	{Name: "vswitch-masquerade", About: "vswitchd that masquerades one network towards another", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildTAP},
+	{Name: "vswitch-uplink", About: "vswitchd that masquerades a TAP port towards a shared uplink", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildUplink},
+	{Name: "ovs-masquerade", About: "Open vSwitch, userspace datapath with TSO, its own conntrack and NAT", OVS: true, Routed: true, Masq: true, build: (*Lab).buildOVSNAT},
+	{Name: "pasta", About: "pasta: sockets of the host stand in for the container's", Routed: true, Masq: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},
+	{Name: "slirp4netns", About: "slirp4netns: likewise, by libslirp", Routed: true, Masq: true, V4Only: true, Tools: []Tool{{"slirp4netns", "slirp4netns"}}, build: (*Lab).buildSlirp},
+	{Name: "kernel-publish", About: "the kernel's forwarding with an nftables rule that publishes ports (DNAT)", Routed: true, Publish: true, Tools: nft, build: (*Lab).buildKernelRouter},
+	{Name: "relay-publish", About: "a process that copies between two sockets, as docker-proxy does", Routed: true, Publish: true, TCPOnly: true, build: (*Lab).buildRelay},
+	// Over IPv6 the pasta of Debian 12 accepts connections and passes nothing on.
+	{Name: "pasta-publish", About: "pasta that publishes ports", Routed: true, Publish: true, V4Only: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},
+	{Name: "vswitch-publish", About: "vswitchd that publishes a TAP port's ports at a shared uplink", Daemon: true, Routed: true, Publish: true, build: (*Lab).buildUplink},
 	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
 	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
 	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},
@@ -56,12 +74,14 @@ type Peer struct {
 	A, B         string       // the containers' namespaces; clients run in A, servers in B
 	Net4, Net6   netip.Prefix // of A
 	Far4, Far6   netip.Prefix // of B: the same, unless the peer routes
+	Many         bool         // B has ManyAddresses, from B4 on
 	A4, A6       netip.Addr
 	B4, B6       netip.Addr
-	Switch       *Child // the process that switches; nil when the kernel does
-	Version      string // of the daemon
-	congestion   string // what the containers' default was set to last
-	switchSpace  string // the namespace that the switch lives in, if it has one
+	To4, To6     netip.Addr // by which A reaches B's servers: B's own addresses, unless the peer publishes their ports
+	Switch       *Child     // the process that switches; nil when the kernel does
+	Version      string     // of the daemon
+	congestion   string     // what the containers' default was set to last
+	switchSpace  string     // the namespace that the switch lives in, if it has one
 	daemonSocket string
 	attach       func(context.Context) error // connects a third container; nil when there is no way
 	detach       func(context.Context) error
@@ -83,6 +103,10 @@ func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
 	}
 	p.A4, p.A6 = host(p.Net4, 2), host(p.Net6, 2)
 	p.B4, p.B6 = host(p.Far4, 3), host(p.Far6, 3)
+	p.To4, p.To6 = p.B4, p.B6
+	if kind.Publish {
+		p.To4, p.To6 = host(p.Net4, 1), host(p.Net6, 1)
+	}
 	var err error
 	if p.A, err = l.namespace(ctx, kind.Name+"-a"); err != nil {
 		return nil, err
@@ -93,12 +117,31 @@ func (l *Lab) Build(ctx context.Context, kind Kind, number int) (*Peer, error) {
 	if err := kind.build(l, ctx, p); err != nil {
 		return nil, fmt.Errorf("build peer %s: %w", kind.Name, err)
 	}
+	if p.Many = kind.Routed && !kind.Publish; p.Many {
+		if err := l.addMany(ctx, p); err != nil {
+			return nil, fmt.Errorf("build peer %s: %w", kind.Name, err)
+		}
+	}
 	for _, namespace := range []string{p.A, p.B} {
 		if err := l.checkMTU(ctx, namespace); err != nil {
 			return nil, fmt.Errorf("build peer %s: %w", kind.Name, err)
 		}
 	}
 	return p, nil
+}
+
+// ManyAddresses is how many addresses servers have where they have many.
+const ManyAddresses = 16
+
+// addMany gives B the addresses that follow its own.
+func (l *Lab) addMany(ctx context.Context, p *Peer) error {
+	var commands []string
+	a := p.B4
+	for range ManyAddresses - 1 {
+		a = a.Next()
+		commands = append(commands, fmt.Sprintf("address add %v/24 dev eth0", a))
+	}
+	return ipBatch(ctx, p.B, commands...)
 }
 
 // subnets returns 10.SECOND4.NUMBER.0/24 and fdSECOND6:0:0:NUMBER::/64.
@@ -186,51 +229,6 @@ func (l *Lab) buildBridge(ctx context.Context, p *Peer) error {
 	return l.growBridge(ctx, p)
 }
 
-// buildKernelRouter:  A eth0 ======== p0 .1 (forwarding) .1 p1 ======== eth0 B
-func (l *Lab) buildKernelRouter(ctx context.Context, p *Peer) error {
-	var err error
-	if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
-		return err
-	}
-	in := "-n " + p.switchSpace
-	commands := []string{"netns exec " + p.switchSpace + " sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"}
-	for _, leg := range []struct {
-		name, container string
-		v4, v6          netip.Addr
-	}{{"p0", p.A, host(p.Net4, 1), host(p.Net6, 1)}, {"p1", p.B, host(p.Far4, 1), host(p.Far6, 1)}} {
-		commands = append(commands,
-			fmt.Sprintf("%s link add %s type veth peer name eth0 netns %s", in, leg.name, leg.container),
-			fmt.Sprintf("%s address add %v/24 dev %s", in, leg.v4, leg.name),
-			fmt.Sprintf("%s address add %v/64 dev %s nodad", in, leg.v6, leg.name),
-			fmt.Sprintf("%s link set %s mtu %d up", in, leg.name, mtu))
-	}
-	for _, command := range commands {
-		if err := ip(ctx, command); err != nil {
-			return err
-		}
-	}
-	if p.Masq {
-		const rules = `table inet bench { chain post { type nat hook postrouting priority srcnat; oifname "p1" masquerade; }; }`
-		if _, err := l.Output(ctx, p.switchSpace, "nft", rules); err != nil {
-			return err
-		}
-	}
-	if err := l.configureBoth(ctx, p); err != nil {
-		return err
-	}
-	for _, way := range []struct {
-		container string
-		v4, v6    netip.Addr
-	}{{p.A, host(p.Net4, 1), host(p.Net6, 1)}, {p.B, host(p.Far4, 1), host(p.Far6, 1)}} {
-		for _, gateway := range []netip.Addr{way.v4, way.v6} {
-			if err := ip(ctx, fmt.Sprintf("-n %s route add default via %v", way.container, gateway)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // buildNaive:  A eth0 (TAP) -------- pump -------- (TAP) eth0 B
 func (l *Lab) buildNaive(ctx context.Context, p *Peer) error {
 	var err error
@@ -266,12 +264,12 @@ func (k Kind) Available(programs Programs) error {
 			return fmt.Errorf("peer %s: %w", k.Name, err)
 		}
 	}
-	if !k.Daemon {
-		if k.Masq {
-			if _, err := exec.LookPath("nft"); err != nil {
-				return fmt.Errorf("peer %s: nft not found: install the package nftables", k.Name)
-			}
+	for _, tool := range k.Tools {
+		if _, err := exec.LookPath(tool.Program); err != nil {
+			return fmt.Errorf("peer %s: %s not found: install the package %s", k.Name, tool.Program, tool.Package)
 		}
+	}
+	if !k.Daemon {
 		return nil
 	}
 	for _, path := range []string{programs.Vswitchd, programs.Vsctl} {

@@ -17,9 +17,10 @@ import (
 // run of some seconds would use up the 28000 local ports, and measure how the kernel looks for free ones. A connection is
 // thus SYN, SYN-ACK, ACK, two segments with a byte each, their ACKs, and RST.
 type Conn struct {
-	To       netip.AddrPort
-	Clients  int
-	Duration time.Duration
+	To        netip.AddrPort
+	Addresses int // in turn, from To's on; 0 is 1
+	Clients   int
+	Duration  time.Duration
 }
 
 // ConnReport is the clients' report.
@@ -62,12 +63,22 @@ func (c Conn) Run(ready func()) (ConnReport, error) {
 	return total, nil
 }
 
+// destinations returns where the connections go, in turn.
+func (c Conn) destinations() (to []*address) {
+	a := c.To.Addr()
+	for range max(1, c.Addresses) {
+		to = append(to, newAddress(netip.AddrPortFrom(a, c.To.Port())))
+		a = a.Next()
+	}
+	return to
+}
+
 func (c Conn) client(start time.Time, report *ConnReport) error {
-	to := newAddress(c.To)
+	to := c.destinations()
 	b := make([]byte, 1)
 	tv := unix.NsecToTimeval(int64(connTimeout))
-	for time.Since(start) < c.Duration {
-		fd, errno := rawSocket(to.family, unix.SOCK_STREAM)
+	for turn := 0; time.Since(start) < c.Duration; turn++ {
+		fd, errno := rawSocket(to[0].family, unix.SOCK_STREAM)
 		if errno != 0 {
 			return fmt.Errorf("make a socket: %w", errno)
 		}
@@ -80,7 +91,7 @@ func (c Conn) client(start time.Time, report *ConnReport) error {
 			rawClose(fd)
 			return fmt.Errorf("prepare a connection: %w", err)
 		}
-		if errno := rawConnect(fd, to); errno != 0 || transact(fd, b) != nil {
+		if errno := rawConnect(fd, to[turn%len(to)]); errno != 0 || transact(fd, b) != nil {
 			report.Failed++
 		} else {
 			report.Connections++

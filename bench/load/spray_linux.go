@@ -18,7 +18,8 @@ import (
 // Spray describes a sender of numbered datagrams of many flows, or from many MAC addresses, in turn. It builds whole IPv4
 // frames, since no socket can send so many different ones, and their checksums, which nobody does for it.
 type Spray struct {
-	To       netip.AddrPort // of a neighbor on Device that has answered already
+	To       netip.AddrPort
+	Via      netip.Addr // a neighbor on Device that has answered already; none: To's address is one
 	Device   string
 	Flow     uint32 // number of the run
 	Payload  int    // bytes of payload of a datagram, headerSize at least
@@ -84,7 +85,11 @@ func (s *sprayer) open() error {
 	if err != nil {
 		return fmt.Errorf("find the device to spray from: %w", err)
 	}
-	neighbor, err := neighborOf(s.To.Addr())
+	via := s.Via
+	if !via.IsValid() {
+		via = s.To.Addr()
+	}
+	neighbor, err := neighborOf(via)
 	if err != nil {
 		return err
 	}
@@ -98,12 +103,12 @@ func (s *sprayer) open() error {
 	}
 	s.out = sender{UDPSend: UDPSend{To: s.To, Segments: 1}, fd: fd}
 	copy(s.mac[:], device.HardwareAddr)
-	s.prepare(neighbor)
+	s.prepare(neighbor, via.As4())
 	return nil
 }
 
-// prepare makes the frames of a batch, all but what differs.
-func (s *sprayer) prepare(neighbor net.HardwareAddr) {
+// prepare makes the frames of a batch, all but what differs. Their sources are in the /24 of the neighbor.
+func (s *sprayer) prepare(neighbor net.HardwareAddr, subnet [4]byte) {
 	s.out.batch = make([]mmsghdr, batchSize)
 	iovecs := make([]unix.Iovec, batchSize)
 	for i := range s.out.batch {
@@ -116,7 +121,7 @@ func (s *sprayer) prepare(neighbor net.HardwareAddr) {
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		ip[6] = 0x40 // DF
 		to := s.To.Addr().As4()
-		copy(ip[12:], to[:])
+		copy(ip[12:], subnet[:])
 		copy(ip[16:], to[:])
 		binary.BigEndian.PutUint16(udp[2:], s.To.Port())
 		binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))

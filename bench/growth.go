@@ -37,6 +37,7 @@ var dimensions = []dimension{
 	{"one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", switching},
 	{"one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masquerading},
 	{"one masqueraded connection to 30,000", place{"", "flows-1"}, place{"", "flows-30k"}, "received", masquerading},
+	{"1000 masqueraded connections to 30,000", place{"", "flows-1k"}, place{"", "flows-30k"}, "received", masquerading},
 	{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received", switching},
 	{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received", switching},
 	{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received", switching},

@@ -34,7 +34,7 @@ func TestGrowthTable(t *testing.T) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
 	want := []string{
-		"Time of a frame, from bridge vswitch",
+		"Time of a frame, from the kernel vswitch",
 		"one flow to 100,000 2.00x (1.00x..4.00x) 1.25x (1.25x..1.25x)",
 		"two to 1002 ports: request/response - 1.50x (1.50x..1.50x)",
 	}

@@ -47,7 +47,9 @@ func TestVerbs(t *testing.T) {
 		Ports:          map[string]api.PortConfig{"fw": {PortRequest: api.PortRequest{Netns: "fw", IPs: port.IPs, Trunk: port.Trunk, Routes: port.Routes}}}}}}
 	way := api.RouteRequest{Prefix: netip.MustParsePrefix("10.8.0.0/16"), NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.8")}, Metric: 7}
 	known := api.RouteRequest{Prefix: netip.MustParsePrefix("10.9.0.0/16")}
-	all := []api.Operation{{Op: api.OpAddRoute, Request: &way}, {Op: api.OpDelRoute, Request: &known},
+	published := api.PublishRequest{Port: "web", Publish: api.Publish{Port: 80, Last: 80, Proto: "tcp", From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	all := []api.Operation{{Op: api.OpPublish, Request: &published}, {Op: api.OpUnpublish, Request: &api.UnpublishRequest{Port: "web", Publish: &published.Publish}},
+		{Op: api.OpAddRoute, Request: &way}, {Op: api.OpDelRoute, Request: &known},
 		{Op: api.OpAddNetwork, Request: &network}, {Op: api.OpAddPort, Request: &port}, {Op: api.OpAddFDB, Request: &entry},
 		{Op: api.OpDelFDB, Request: &entry}, {Op: api.OpDelPort, Request: &api.DeleteRequest{Name: "web"}},
 		{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: "net1", Force: true}}}
@@ -74,6 +76,10 @@ func TestVerbs(t *testing.T) {
 		"AddRoute":       func(b server.Backend) (any, error) { return b.AddRoute(ctx, way) },
 		"DeleteRoute":    func(b server.Backend) (any, error) { return nil, b.DeleteRoute(ctx, known) },
 		"no route":       func(b server.Backend) (any, error) { return nil, b.DeleteRoute(ctx, way) },
+		"Published":      func(b server.Backend) (any, error) { return b.Published(ctx, "") },
+		"no port there":  func(b server.Backend) (any, error) { return b.Published(ctx, "x") },
+		"Publish":        func(b server.Backend) (any, error) { return b.Publish(ctx, published) },
+		"Unpublish":      func(b server.Backend) (any, error) { return nil, b.Unpublish(ctx, api.UnpublishRequest{Port: "web"}) },
 		"Neighbors":      func(b server.Backend) (any, error) { return b.Neighbors(ctx, "net1") },
 		"FlushNeighbors": func(b server.Backend) (any, error) { return b.FlushNeighbors(ctx, "") },
 		"Connections": func(b server.Backend) (any, error) {

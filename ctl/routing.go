@@ -21,6 +21,21 @@ func (c *Client) DeleteRoute(ctx context.Context, r api.RouteRequest) error {
 	return c.call(ctx, "DELETE", "/v1/routes", nil, r, nil)
 }
 
+// Published returns what a port publishes, or what all do for an empty name.
+func (c *Client) Published(ctx context.Context, port string) ([]api.PublishedPort, error) {
+	return get[[]api.PublishedPort](ctx, c, "GET", "/v1/published", only("port", port), nil)
+}
+
+// Publish publishes ports of a container. The answer tells the port that was chosen, if none was given.
+func (c *Client) Publish(ctx context.Context, r api.PublishRequest) (api.PublishedPort, error) {
+	return get[api.PublishedPort](ctx, c, "POST", "/v1/published", nil, r)
+}
+
+// Unpublish takes published ports back, and ends the connections that came by them.
+func (c *Client) Unpublish(ctx context.Context, r api.UnpublishRequest) error {
+	return c.call(ctx, "DELETE", "/v1/published", nil, r, nil)
+}
+
 // Neighbors returns what routers know of their neighbors in a network, or in all for an empty name.
 func (c *Client) Neighbors(ctx context.Context, network string) ([]api.Neighbor, error) {
 	return get[[]api.Neighbor](ctx, c, "GET", "/v1/neighbors", only("network", network), nil)

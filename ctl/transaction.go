@@ -53,6 +53,12 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 		} else {
 			err = c.DeleteRoute(ctx, *request)
 		}
+	case *api.PublishRequest:
+		p, e := c.Publish(ctx, *request)
+		r.Published, err = &p, e
+	case *api.UnpublishRequest:
+		err = c.Unpublish(ctx, *request)
+		r.Unchanged, err = forgive(request.IfExists, err)
 	default:
 		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
 	}

@@ -42,6 +42,12 @@ type Publication struct {
 	From      []netip.Prefix // who may connect; none: all
 }
 
+// Same tells whether two publications do the same.
+func (p *Publication) Same(q *Publication) bool {
+	return p.Owner == q.Owner && p.Zone == q.Zone && p.Proto == q.Proto && p.Addr == q.Addr && p.Low == q.Low && p.High == q.High &&
+		slices.Equal(p.To, q.To) && p.ToPort == q.ToPort && slices.Equal(p.From, q.From)
+}
+
 // Conflict is why a port can't be published: another one has it.
 type Conflict struct {
 	Wanted, Other *Publication
@@ -120,26 +126,56 @@ func NewPublished() *Published {
 }
 
 // Add publishes p, or returns a *Conflict, or says what is wrong with it. Connections that are there stay as they are.
-func (t *Published) Add(p *Publication) error {
-	if err := p.check(); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if other := t.conflict(p); other != nil {
-		return &Conflict{p, other}
-	}
-	t.change(p, func(list []*Publication) []*Publication {
-		i, _ := search(list, p.Low)
-		return slices.Insert(slices.Clone(list), i, p)
-	})
-	return nil
-}
+func (t *Published) Add(p *Publication) error { return t.Replace(nil, []*Publication{p}) }
 
 // Remove takes back what Add published; false when it is not there. Who calls it removes the connections that came by it, if it wants.
 func (t *Published) Remove(p *Publication) (found bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.remove(p)
+}
+
+// Replace publishes what comes in place of what goes. After an error, a *Conflict or what is wrong with one of them, all is as it was.
+// Lookup sees all of it or nothing.
+func (t *Published) Replace(goes, comes []*Publication) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	trial := t.Clone()
+	for _, p := range goes {
+		trial.remove(p)
+	}
+	for _, p := range comes {
+		if err := p.check(); err != nil {
+			return err
+		}
+		if other := trial.conflict(p); other != nil {
+			return &Conflict{p, other}
+		}
+		trial.change(p, func(list []*Publication) []*Publication {
+			i, _ := search(list, p.Low)
+			return slices.Insert(slices.Clone(list), i, p)
+		})
+	}
+	t.tree.Store(trial.tree.Load())
+	return nil
+}
+
+// Clone returns a table with the same publications, to try what Become can make true. It costs nothing.
+func (t *Published) Clone() *Published {
+	c := &Published{}
+	c.tree.Store(t.tree.Load())
+	return c
+}
+
+// Become makes the table be what the other one is, at once.
+func (t *Published) Become(other *Published) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tree.Store(other.tree.Load())
+}
+
+// remove is Remove. Callers hold mu.
+func (t *Published) remove(p *Publication) (found bool) {
 	t.change(p, func(list []*Publication) []*Publication {
 		i := slices.Index(list, p)
 		if i < 0 {

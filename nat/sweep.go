@@ -119,6 +119,14 @@ func (t *Table) RemovePort(port packet.PortID) int {
 	return t.Remove(&Filter{Port: port})
 }
 
+// RemovePublished ends the connections that came by ports of past, which are not published any more.
+func (t *Table) RemovePublished(past *Published) int {
+	return t.removeIf(func(c *conn) bool {
+		to, p, _ := past.Lookup(&c.orig)
+		return p != nil && to == Endpoint{c.reply.Src, c.reply.SrcPort}
+	})
+}
+
 // RemoveNetwork ends the connections that the network's ports opened.
 func (t *Table) RemoveNetwork(network uint32) int {
 	return t.Remove(&Filter{Network: network})

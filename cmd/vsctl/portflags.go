@@ -52,6 +52,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.IntVar(&r.Metric, "metric", 0, "metric of its routes, as `N`")
 	f.BoolVar(&r.NoConfig, "no-config", false, "leave the interface down and without addresses")
 	f.Func("alias", "another `NAME` in its network; repeatable", each(&r.Aliases, func(s string) (string, error) { return s, nil }))
+	f.Func("publish", "publish ports, as `SPEC`: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]; repeatable", each(&r.Publish, publishSpec))
 	f.Func("label", "a label, as `KEY=VALUE`; repeatable", labels(&r.Labels))
 	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same port already")
 	must(cmd.RegisterFlagCompletionFunc("netns", a.completeNetns))
@@ -131,6 +132,11 @@ func vlanList(to *[]api.VLANRange) func(string) error {
 		}
 		return nil
 	}
+}
+
+func publishSpec(s string) (api.Publish, error) {
+	p, err := api.ParsePublish(s)
+	return p, usage(err)
 }
 
 // route reads PREFIX=IP.

@@ -138,7 +138,7 @@ Several commands that change the configuration, with " -- " between them, are ca
 	root.AddCommand(
 		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
 		a.addPort(), a.setPort(), a.delPort(), a.connect(), a.disconnect(), a.listPorts(),
-		a.addRoute(), a.delRoute(), a.listRoutes(), a.neigh(), a.conntrack(),
+		a.addRoute(), a.delRoute(), a.listRoutes(), a.publish(), a.unpublish(), a.listPublished(), a.neigh(), a.conntrack(),
 		a.fdb(), a.addFDB(), a.delFDB(), a.flows(),
 		a.export(), a.diff(), a.apply(),
 		a.show(), a.trace(), a.stats(), a.drops(), a.events(),

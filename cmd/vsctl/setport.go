@@ -71,6 +71,7 @@ func (v *portChange) register(cmd *cobra.Command) {
 	f.IntVar(&v.Metric, "metric", 0, "metric of its routes, as `N`")
 	name := func(s string) (string, error) { return s, nil }
 	f.Func("alias", "another `NAME` in its network; NAME- removes one; repeatable", addOrRemove(&r.AddAliases, &r.RemoveAliases, name, name))
+	f.Func("publish", "publish more ports, as `SPEC`; SPEC- takes them back; repeatable", addOrRemove(&r.AddPublish, &r.RemovePublish, publishSpec, publishSpec))
 	f.Func("label", "a label, as `KEY=VALUE`; KEY- removes one; repeatable", labelChanges(&r.Labels))
 	f.StringVar(&v.Type, "type", "", "`KIND` of interface, for life")
 	f.StringVar(&v.netns, "netns", "", "network `NAMESPACE`, for life")

@@ -150,6 +150,11 @@ func (a *app) showPort(indent string, p api.Port) {
 	a.field(indent, "MAC limit", number(p.MACLimit))
 	a.field(indent, "Storm meters", storm(p))
 	a.field(indent, "Aliases", strings.Join(p.Aliases, ", "))
+	var published []string
+	for _, x := range p.Publish {
+		published = append(published, x.String())
+	}
+	a.field(indent, "Published", strings.Join(published, ", "))
 	a.field(indent, "Labels", pairs(p.Labels))
 	a.field(indent, "Worker", fmt.Sprint(p.Status.Worker))
 	a.field(indent, "Offloads", p.Status.Offloads)

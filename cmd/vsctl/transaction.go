@@ -113,6 +113,8 @@ func object(r api.OperationResult) any {
 		return r.Port
 	case r.Route != nil:
 		return r.Route
+	case r.Published != nil:
+		return r.Published
 	}
 	return nil
 }

@@ -79,6 +79,12 @@ func TestGolden(t *testing.T) {
 		"add-route-inactive":       "add-route default via fd00:9::1 --router lab",
 		"del-route":                "del-route 10.9.0.0/16",
 		"neigh":                    "neigh",
+		"publish":                  "publish web 443 --from 10.0.0.0/8 --from ::1",
+		"publish-json":             "publish web 8080:80/udp -o json",
+		"unpublish":                "unpublish web 80/udp --if-exists",
+		"list-published":           "list-published",
+		"list-published-of":        "list-published trunk -o yaml",
+		"help-publish":             "publish --help",
 		"conntrack":                "conntrack",
 		"conntrack-json":           "conntrack list net1 --port web --proto tcp -o json",
 		"conntrack-yaml":           "conntrack net2 -o yaml",
@@ -133,7 +139,7 @@ func addTrunk(t *testing.T, b *servertest.Backend) {
 	_, err = b.AddPort(t.Context(), api.PortRequest{Name: "trunk", Network: "lab", Stage: true, Native: &native, Isolated: true, Metric: 50,
 		Trunk:  []api.VLANRange{{First: 10, Last: 10}, {First: 20, Last: 30}},
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("10.8.0.0/16"), Via: netip.MustParseAddr("10.0.0.9")}}, DefaultRoute: "no",
-		Aliases: []string{"x", "y"}, Labels: map[string]string{"k": "v"}})
+		Aliases: []string{"x", "y"}, Publish: []api.Publish{{HostPort: 53, Port: 53, Last: 53, Proto: "udp"}}, Labels: map[string]string{"k": "v"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +265,11 @@ func TestExitCodes(t *testing.T) {
 		{"bad name to show", "show port a/b", exitRefused, `vsctl: port name "a/b" is not allowed`},
 		{"unknown command", "add-bridge x", exitUsage, "vsctl: there is no command \"add-bridge\"; see `vsctl --help`"},
 		{"misspelt command", "list-port", exitUsage, "did you mean list-ports?"},
-		{"unknown flag", "add-port net1 web --netns x --publish 80", exitUsage, "vsctl: unknown flag: --publish; see `vsctl add-port --help`"},
+		{"unknown flag", "add-port net1 web --netns x --expose 80", exitUsage, "vsctl: unknown flag: --expose; see `vsctl add-port --help`"},
+		{"bad published port", "publish web 8080:0", exitUsage, `port \"0\": use a number from 1 to 65535`},
+		{"bad client", "publish web 80 --from 10.0.0.1/8", exitUsage, "use 10.0.0.0/8"},
+		{"nothing to publish", "publish web", exitUsage, "SPEC is missing"},
+		{"not published", "unpublish web 80", exitRefused, "published-port"},
 		{"later flag", "add-network x --dns 1.1.1.1", exitUsage, "--dns"},
 		{"argument missing", "add-port net1", exitUsage, "vsctl: PORT is missing; see `vsctl add-port --help`"},
 		{"argument too many", "stats web", exitUsage, `vsctl: argument "web" is one too many`},
@@ -369,12 +379,12 @@ func TestRequests(t *testing.T) {
 			`--router blue --masquerade off --driver bridge --age 60 --mac-limit 9 --label a=b --label c=d=e --may-exist`,
 		`add-port n p --pid 77 --ifname lan0 --type veth --mac random --ip 10.5.0.7 --ip fd00:5::7 --alias x --alias y --vlan 12 --isolated ` +
 			`--mac-limit 4 --route 0.0.0.0/0=10.5.0.9 --default-route no --metric 50 --no-config --label k=v --mtu 1300 --may-exist ` +
-			`--source-guard --storm broadcast=100 --storm unknown=off --storm multicast=7`,
+			`--source-guard --storm broadcast=100 --storm unknown=off --storm multicast=7 --publish 80 --publish [::1]:8000-8001:80-81/udp`,
 		`set-network n --subnet 10.5.0.0/16 --subnet fd00:5::/64- --gateway 10.5.0.9 --ip-range 10.5.1.0/24 --no-gateway=false --mtu 0 --internal=false ` +
 			`--icc --router blue --masquerade off --driver overlay --age 60 --mac-limit 9 --label a=b=c --label d-`,
 		`set-port p --ifname lan0 --mac random --ip 10.5.0.7 --ip fd00:5::7- --mtu 1300 --trunk 10,20-30 --native 0 --isolated=false --mac-limit 0 ` +
 			`--default-route no --metric 50 --route 0.0.0.0/0=10.5.0.9 --route fd00::/8- --alias x --alias y- --label k- --type veth --netns x ` +
-			`--source-guard --storm broadcast=100 --storm unknown=off`,
+			`--source-guard --storm broadcast=100 --storm unknown=off --publish 8080:80 --publish 81/udp-`,
 		`set-port p --vlan 0 --label k=`,
 		`set-port p --native none`,
 		`connect p n --ip 10.5.0.7 --may-exist`,
@@ -386,7 +396,7 @@ func TestRequests(t *testing.T) {
 	}
 	line := `add-network n --mtu 1400 -- add-port n p --netns p --native 5 --trunk 5,7-9 -- del-port p --if-exists -- del-network n --force -- ` +
 		`add-fdb n 02:42:0a:00:00:63 p --vlan 9 -- del-fdb n 02:42:0a:00:00:63 --vlan 9 --if-exists --dry-run -- ` +
-		`set-network n --age 60 --label a- -- set-port p --mtu 1300 -- disconnect p n --if-exists -- connect p n --no-ip`
+		`set-network n --age 60 --label a- -- publish p 80 --may-exist -- unpublish p 80 --if-exists -- unpublish p -- set-port p --mtu 1300 -- disconnect p n --if-exists -- connect p n --no-ip`
 	if status, _, stderr := vsctl(t, socket, strings.Fields(line)...); status == exitUsage {
 		t.Error(stderr)
 	}

@@ -49,11 +49,14 @@ type FDB interface {
 	FlushFDB(ctx context.Context, network string) (int, error) // the number of entries removed; static ones stay
 }
 
-// Routing are the verbs of routers. An empty router or network means all of them.
+// Routing are the verbs of routers. An empty router, network or port means all of them.
 type Routing interface {
 	Routes(ctx context.Context, router string) ([]api.RouteEntry, error)
 	AddRoute(ctx context.Context, r api.RouteRequest) (api.RouteEntry, error)
 	DeleteRoute(ctx context.Context, r api.RouteRequest) error
+	Published(ctx context.Context, port string) ([]api.PublishedPort, error)
+	Publish(ctx context.Context, r api.PublishRequest) (api.PublishedPort, error)
+	Unpublish(ctx context.Context, r api.UnpublishRequest) error
 	Neighbors(ctx context.Context, network string) ([]api.Neighbor, error)
 	FlushNeighbors(ctx context.Context, network string) (int, error) // the number of entries removed
 	Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error)

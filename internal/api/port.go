@@ -50,6 +50,7 @@ type Port struct {
 	Metric       int               `json:"metric,omitempty"`        // of the routes we add; 0 is the kernel's default
 	Routes       []Route           `json:"routes,omitempty"`
 	Aliases      []string          `json:"aliases,omitempty"`
+	Publish      []Publish         `json:"publish,omitempty"` // ports of the container that are ports of ours
 	Labels       map[string]string `json:"labels,omitempty"`
 
 	StaticFDB []StaticMAC `json:"static_fdb,omitempty"` // what add-fdb placed behind the port; it goes with it
@@ -119,6 +120,7 @@ type PortRequest struct {
 	Metric       int               `json:"metric,omitempty"`
 	Routes       []Route           `json:"routes,omitempty"`
 	Aliases      []string          `json:"aliases,omitempty"`
+	Publish      []Publish         `json:"publish,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	MayExist     bool              `json:"may_exist,omitempty"`
 }
@@ -145,7 +147,9 @@ type PortChange struct {
 	RemoveRoutes  []netip.Prefix     `json:"remove_routes,omitempty"`
 	AddAliases    []string           `json:"add_aliases,omitempty"`
 	RemoveAliases []string           `json:"remove_aliases,omitempty"`
-	Labels        map[string]*string `json:"labels,omitempty"` // null removes the label
+	AddPublish    []Publish          `json:"add_publish,omitempty"`
+	RemovePublish []Publish          `json:"remove_publish,omitempty"` // what each asks for, see Publish.Asks
+	Labels        map[string]*string `json:"labels,omitempty"`         // null removes the label
 
 	// What a port has for life, or what other verbs change: named here so that the refusal says what to do instead.
 	Name    *string `json:"name,omitempty"`

@@ -28,6 +28,8 @@ const (
 	OpDelFDB     = "del-fdb"
 	OpAddRoute   = "add-route"
 	OpDelRoute   = "del-route"
+	OpPublish    = "publish"
+	OpUnpublish  = "unpublish"
 )
 
 // MaxOperations is how many operations a transaction can have.
@@ -54,6 +56,8 @@ var requests = map[string]func() any{
 	OpDelFDB:     func() any { return new(FDBRequest) },
 	OpAddRoute:   func() any { return new(RouteRequest) },
 	OpDelRoute:   func() any { return new(RouteRequest) },
+	OpPublish:    func() any { return new(PublishRequest) },
+	OpUnpublish:  func() any { return new(UnpublishRequest) },
 }
 
 // Operations returns the names of all operations, sorted.
@@ -87,12 +91,13 @@ type TransactionResult struct {
 
 // OperationResult tells what an operation did.
 type OperationResult struct {
-	Op        string      `json:"op"`
-	Object    string      `json:"object"`              // name of the network or port, the MAC address, or the prefix
-	Unchanged bool        `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
-	Network   *Network    `json:"network,omitempty"`   // of add-network and set-network
-	Port      *Port       `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
-	Route     *RouteEntry `json:"route,omitempty"`     // of add-route
+	Op        string         `json:"op"`
+	Object    string         `json:"object"`              // name of the network or port, the MAC address, or the prefix
+	Unchanged bool           `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
+	Network   *Network       `json:"network,omitempty"`   // of add-network and set-network
+	Port      *Port          `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
+	Route     *RouteEntry    `json:"route,omitempty"`     // of add-route
+	Published *PublishedPort `json:"published,omitempty"` // of publish
 }
 
 // Object returns the name of what the operation is about.
@@ -116,6 +121,10 @@ func (o *Operation) Object() string {
 		return r.MAC
 	case *RouteRequest:
 		return r.Prefix.String()
+	case *PublishRequest:
+		return r.Port
+	case *UnpublishRequest:
+		return r.Port
 	}
 	return ""
 }

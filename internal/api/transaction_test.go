@@ -66,6 +66,8 @@ func TestEveryOperation(t *testing.T) {
 			key = "mac"
 		case strings.HasSuffix(op, "-route"):
 			key, object = "prefix", "10.9.0.0/16"
+		case strings.HasSuffix(op, "publish"):
+			key = "port"
 		}
 		if err := json.Unmarshal([]byte(`{"op":"`+op+`","`+key+`":"`+object+`"}`), &o); err != nil || o.Object() != object {
 			t.Errorf("%s is about %q, %v", op, o.Object(), err)

@@ -254,7 +254,7 @@ func short(n ast.Node, v reflect.Value) (done bool, err error) {
 		}
 	case encoding.TextUnmarshaler:
 		if !isText {
-			return true, refuse(n.GetToken(), "this is %s where an address is wanted", kind(n))
+			return true, refuse(n.GetToken(), "this is %s where an address or other text is wanted", kind(n))
 		}
 		err = to.UnmarshalText([]byte(text))
 	default:

@@ -247,6 +247,12 @@ func text(v reflect.Value) string {
 			all = append(all, fmt.Sprintf("%v via %v", r.Prefix, r.Via))
 		}
 		return join(all)
+	case []api.Publish:
+		var all []string
+		for _, p := range x {
+			all = append(all, p.String())
+		}
+		return join(all)
 	case []string:
 		return join(slices.Clone(x))
 	}
@@ -300,7 +306,8 @@ func subnets(list []api.Subnet) string {
 }
 
 // changedBy are keys of networks and ports that changes call otherwise.
-var changedBy = map[string]string{"no_icc": "icc", "subnets": "add_subnets", "ips": "add_ips", "routes": "add_routes", "aliases": "add_aliases"}
+var changedBy = map[string]string{"no_icc": "icc", "subnets": "add_subnets", "ips": "add_ips", "routes": "add_routes", "aliases": "add_aliases",
+	"publish": "add_publish"}
 
 // forLife are keys that changes have, but only to be refused.
 var forLife = map[string]bool{"driver": true, "network": true, "type": true, "netns": true}

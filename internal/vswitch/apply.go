@@ -185,7 +185,7 @@ func keepAddresses(r *api.PortRequest, have, want *api.Port) {
 	if slices.Equal(have.IPs, want.IPs) && r.MAC == "" && have.Network == want.Network {
 		r.MAC = have.MAC
 	}
-	r.IPs = nil
+	r.IPs, r.Publish = nil, want.Publish
 	for _, ip := range want.IPs {
 		if ip.IsValid() {
 			r.IPs = append(r.IPs, ip.Addr())

@@ -84,6 +84,9 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 			return invalid("route %v via %v: use PREFIX=IP, both of one family", rt.Prefix, rt.Via)
 		}
 	}
+	if err := checkPublish(r.Publish); err != nil {
+		return err
+	}
 	return checkLabels(r.Labels)
 }
 

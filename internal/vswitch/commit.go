@@ -109,6 +109,7 @@ func (c *carry) show() {
 		s.mu.Unlock()
 		s.heed(live, &was)
 	}
+	s.repostAll(c.d)
 	s.setRoutes(slices.Concat(newRoutes, goneRoutes))
 	for _, e := range c.joined {
 		s.enter(e)

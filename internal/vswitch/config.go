@@ -218,7 +218,7 @@ func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have 
 	if r.Stage && r.IfName == "" {
 		p.IfName = have.IfName
 	}
-	p.IPs = wantedIPs(n, &r, have)
+	p.IPs, p.Publish = wantedIPs(n, &r, have), wantedPublish(r.Publish, have.Publish)
 	if p.MAC = have.MAC; r.MAC == ipam.MACFromIP {
 		p.MAC = macOf(p.IPs)
 	} else if r.MAC != "" && r.MAC != ipam.MACRandom {
@@ -276,6 +276,18 @@ func wantedIPs(n *api.Network, r *api.PortRequest, have *api.Port) (ips []netip.
 		ips = []netip.Prefix{{}}
 	}
 	return ips
+}
+
+// wantedPublish returns what is asked for, automatic ports as the port has them.
+func wantedPublish(asked, have []api.Publish) (list []api.Publish) {
+	for _, x := range asked {
+		if i := slices.IndexFunc(have, func(h api.Publish) bool { return x.HostIP == h.HostIP && x.Asks(&h) }); x.HostPort == 0 && i >= 0 {
+			x.HostPort = have[i].HostPort
+			have = slices.Delete(slices.Clone(have), i, i+1)
+		}
+		list = append(list, x)
+	}
+	return list
 }
 
 // subnetOf returns the network's prefix that contains the address, or an invalid one.

@@ -29,10 +29,15 @@ func (s *Switch) Connect(_ context.Context, name string, r api.ConnectRequest) (
 	if err != nil {
 		return api.Port{}, err
 	}
-	if err := s.change(e, n, next); err != nil {
+	list, err := s.post(s.viewFrom(n, next), n, next)
+	if err == nil {
+		err = s.change(e, n, next)
+	}
+	if err != nil {
 		n.giveBack(next.IPs)
 		return api.Port{}, err
 	}
+	s.repost(name, list)
 	return s.describe(e), nil
 }
 
@@ -104,6 +109,7 @@ func (s *Switch) Disconnect(_ context.Context, name string, r api.DisconnectRequ
 		s.restoreStatic(e)
 		return api.Port{}, err
 	}
+	s.repost(name, nil)
 	n.release(&was)
 	return s.describe(e), nil
 }

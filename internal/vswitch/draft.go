@@ -39,7 +39,8 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 
 // newDraft is a draft of what is.
 func (s *Switch) newDraft(operations []api.Operation) *draft {
-	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes)}
+	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes),
+		published: maps.Clone(s.published), heard: s.heard.Clone()}
 	return &draft{s: s, state: now, all: operations, made: make(map[string]int)}
 }
 
@@ -94,6 +95,10 @@ func (d *draft) operate(o *api.Operation) error {
 		} else {
 			x, err = d.deleteRoute(r)
 		}
+	case *api.PublishRequest:
+		x, err = d.publish(r)
+	case *api.UnpublishRequest:
+		x, err = d.unpublish(r)
 	default:
 		err = invalid("%.40q is no operation", o.Op)
 	}
@@ -175,6 +180,11 @@ func (d *draft) addPort(r *api.PortRequest) (outcome, error) {
 		return outcome{}, err
 	}
 	d.undo = append(d.undo, func() { n.pools.Return(p.IPs) })
+	list, err := d.post(d.s.viewFrom(n, p), n, p)
+	if err != nil {
+		return outcome{}, err
+	}
+	d.enforce(p.Name, list)
 	d.ports[p.Name] = &endpoint{port: *p, net: n, ns: target.ID()}
 	d.charge(p.ID)
 	return outcome{port: p}, nil
@@ -211,6 +221,7 @@ func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
 // drop takes the port out of the draft. Its addresses and names are free for later operations.
 func (d *draft) drop(e *endpoint) {
 	delete(d.ports, e.port.Name)
+	d.enforce(e.port.Name, nil)
 	if e.net != nil {
 		d.release(e, e.port.IPs)
 	}

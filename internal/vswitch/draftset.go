@@ -41,6 +41,9 @@ func (d *draft) setNetwork(r *api.NetworkChange) (outcome, error) {
 		if e.net == n {
 			c := *e
 			c.net = changed
+			if err := d.repost(&c); err != nil {
+				return outcome{}, err
+			}
 			d.ports[name] = &c
 			d.charge(e.port.ID)
 		}
@@ -78,7 +81,7 @@ func (d *draft) setPort(r *api.PortChange) (outcome, error) {
 		gone := slices.DeleteFunc(slices.Clone(e.port.IPs), func(p netip.Prefix) bool { return slices.Contains(next.IPs, p) })
 		d.release(e, gone)
 	}
-	return d.become(e, e.net, next), nil
+	return d.become(e, e.net, next)
 }
 
 // release gives addresses of a port back, for later operations.
@@ -93,13 +96,57 @@ func (d *draft) release(e *endpoint, ips []netip.Prefix) {
 }
 
 // become makes the port of the draft what next says, on network n or on none.
-func (d *draft) become(e *endpoint, n *network, next *api.Port) outcome {
+func (d *draft) become(e *endpoint, n *network, next *api.Port) (outcome, error) {
 	same := reflect.DeepEqual(&e.port, next)
 	c := *e
 	c.port, c.net = *next, n
+	if err := d.repost(&c); err != nil {
+		return outcome{}, err
+	}
+	*next = c.port
 	d.ports[next.Name] = &c
 	d.charge(next.ID)
-	return outcome{port: next, unchanged: same}
+	return outcome{port: next, unchanged: same}, nil
+}
+
+// repost makes a port of the draft publish what it has to.
+func (d *draft) repost(e *endpoint) error {
+	list, err := d.post(d.s.viewFrom(e.net, &e.port), e.net, &e.port)
+	if err == nil {
+		d.enforce(e.port.Name, list)
+	}
+	return err
+}
+
+func (d *draft) publish(r *api.PublishRequest) (outcome, error) {
+	e, err := d.working(r.Port)
+	if err != nil {
+		return outcome{}, err
+	}
+	next, i, err := publishing(e, r)
+	if err != nil {
+		return outcome{}, err
+	}
+	x, err := d.become(e, e.net, next)
+	if err == nil {
+		row := describePublished(e.net, next, &next.Publish[i])
+		x.port, x.published = nil, &row
+	}
+	return x, err
+}
+
+func (d *draft) unpublish(r *api.UnpublishRequest) (outcome, error) {
+	e, err := d.working(r.Port)
+	if err != nil {
+		return outcome{unchanged: true}, unless(r.IfExists && d.ports[r.Port] == nil, err)
+	}
+	next, err := unpublishing(e, r)
+	if err != nil {
+		return outcome{}, err
+	}
+	x, err := d.become(e, e.net, next)
+	x.port = nil
+	return x, err
 }
 
 // charge notes that the operation now being planned is the one to blame for a port, unless an earlier one is.
@@ -126,7 +173,7 @@ func (d *draft) connect(r *api.NamedConnect) (outcome, error) {
 		return outcome{}, err
 	}
 	d.undo = append(d.undo, func() { n.giveBack(next.IPs) })
-	return d.become(e, n, next), nil
+	return d.become(e, n, next)
 }
 
 func (d *draft) disconnect(r *api.NamedDisconnect) (outcome, error) {
@@ -145,5 +192,5 @@ func (d *draft) disconnect(r *api.NamedDisconnect) (outcome, error) {
 		return outcome{}, err
 	}
 	d.release(e, e.port.IPs)
-	return d.become(e, nil, next), nil
+	return d.become(e, nil, next)
 }

@@ -82,6 +82,8 @@ func (x *inPlace) port(have, want *api.Port, keys []string) {
 		}
 	}
 	become.AddAliases, become.RemoveAliases = missingFrom(have.Aliases, want.Aliases), missingFrom(want.Aliases, have.Aliases)
+	letGo.RemovePublish = otherPublish(have.Publish, want.Publish)
+	become.AddPublish = otherPublish(want.Publish, have.Publish)
 	become.Storm = stormChange(have.Storm, want.Storm)
 	become.VLAN, become.Trunk, become.Native = nil, nil, nil
 	switch {
@@ -172,6 +174,16 @@ func stormChange(have, want map[string]int) map[string]int {
 		return nil
 	}
 	return m
+}
+
+// otherPublish returns what of a is not in b.
+func otherPublish(a, b []api.Publish) (list []api.Publish) {
+	for _, x := range a {
+		if !slices.ContainsFunc(b, x.Equal) {
+			list = append(list, x)
+		}
+	}
+	return list
 }
 
 // missingFrom returns what of want is not in have.

@@ -121,7 +121,8 @@ func (s *Switch) samePort(st *state, p *api.Port, r *api.PortRequest) error {
 		one("isolated", r.Isolated, p.Isolated), one("MAC limit", r.MACLimit, p.MACLimit), one("no-config", r.NoConfig, p.NoConfig),
 		one("source guard", r.SourceGuard, p.SourceGuard), stormAspect(r.Storm, p.Storm),
 		one("default route", r.DefaultRoute, p.DefaultRoute), one("metric", r.Metric, p.Metric),
-		each("route", r.Routes, p.Routes, equal), each("alias", r.Aliases, p.Aliases, equal), labelAspect(r.Labels, p.Labels),
+		each("route", r.Routes, p.Routes, equal), each("alias", r.Aliases, p.Aliases, equal),
+		each("published port", r.Publish, p.Publish, func(a, h api.Publish) bool { return a.Asks(&h) }), labelAspect(r.Labels, p.Labels),
 	}
 	if r.Native != nil {
 		aspects = append(aspects, aspect{"native VLAN", p.Native != nil && *r.Native == *p.Native, *r.Native, p.Native != nil})

@@ -23,7 +23,7 @@ var masquerades = map[string]pipeline.Masquerade{"auto": pipeline.MasqueradeAuto
 // of the router gets those. Connections masqueraded as an address that is the gateway's no longer end. Callers hold verb.
 func (s *Switch) translate(n *network) {
 	prefixes := gatewayPrefixes(&n.Network)
-	t := &pipeline.NAT{Zone: s.zone(n.Router), Network: s.numberOf(n), Conns: s.conns, Masquerade: masquerades[n.Masquerade]}
+	t := &pipeline.NAT{Zone: s.zone(n.Router), Network: s.numberOf(n), Conns: s.conns, Published: s.heard, Masquerade: masquerades[n.Masquerade]}
 	keep := map[netip.Addr]*nat.Pool{}
 	for _, p := range prefixes {
 		i := 0
@@ -40,6 +40,7 @@ func (s *Switch) translate(n *network) {
 				s.log.Error("masquerade", "network", n.Name, "err", err)
 				continue
 			}
+			s.keepAllOff(pool, t.Zone)
 		}
 		t.Pools[i], keep[p.Addr()] = pool, pool
 	}

@@ -13,6 +13,7 @@ import (
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/store"
+	"vswitch/nat"
 )
 
 // AddPort attaches a new port: its record is on disk before its device is made, and again before the answer. After an error
@@ -39,12 +40,15 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	if err := s.fail.at("add.planned"); err != nil {
 		return api.Port{}, err
 	}
-	if err := s.reserve(n, p, &r); err != nil {
+	published, err := s.reserve(n, p, &r)
+	if err != nil {
 		return api.Port{}, err
 	}
 	defer s.arrived(p)
+	s.observe(nil, published)
 	e, err := s.establish(n, p, target)
 	if err != nil {
+		s.repost(p.Name, nil)
 		n.release(p)
 		return api.Port{}, err
 	}
@@ -52,15 +56,22 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 	return s.describe(e), nil
 }
 
-// reserve gives the port its addresses and MAC, before others that arrive beside it.
-func (s *Switch) reserve(n *network, p *api.Port, r *api.PortRequest) error {
+// reserve gives the port its addresses, MAC and published ports, before others that arrive beside it. It returns what it publishes.
+func (s *Switch) reserve(n *network, p *api.Port, r *api.PortRequest) ([]*nat.Publication, error) {
+	v := s.viewFrom(n, p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.assign(n, p, r)
-	if err == nil {
-		s.arriving[p.Name] = p
+	if err := s.assign(n, p, r); err != nil {
+		return nil, err
 	}
-	return err
+	list, err := s.post(v, n, p)
+	if err != nil {
+		n.release(p)
+		return nil, err
+	}
+	s.enforce(p.Name, list)
+	s.arriving[p.Name] = p
+	return list, nil
 }
 
 // arrived ends what reserve began, for better or worse.
@@ -163,6 +174,7 @@ func (s *Switch) leave(e *endpoint) {
 // remove detaches the port and forgets it. Callers hold verb, or a claim to the port.
 func (s *Switch) remove(e *endpoint) {
 	s.leave(e)
+	s.repost(e.port.Name, nil)
 	s.detach(e)
 	e.net.release(&e.port)
 	if err := s.store.DeletePort(e.port.ID); err != nil {
@@ -304,7 +316,7 @@ func portOf(n *api.Network, r *api.PortRequest) *api.Port {
 		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
 		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
 		Isolated: r.Isolated, MACLimit: r.MACLimit, SourceGuard: r.SourceGuard, Storm: meters(nil, r.Storm), NoConfig: r.NoConfig,
-		DefaultRoute: cmp.Or(r.DefaultRoute, "auto"), Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Labels: r.Labels,
+		DefaultRoute: cmp.Or(r.DefaultRoute, "auto"), Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Publish: r.Publish, Labels: r.Labels,
 	}
 }
 

@@ -246,6 +246,23 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 	s.locate(e)
 	s.enter(e)
 	s.restoreStatic(e)
+	s.restorePublished(log, e)
+}
+
+// restorePublished makes a port publish again what it did.
+func (s *Switch) restorePublished(log *slog.Logger, e *endpoint) {
+	p := e.port
+	v := s.viewFrom(e.net, &p)
+	s.mu.Lock()
+	list, err := s.post(v, e.net, &p)
+	if err == nil {
+		s.enforce(p.Name, list)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		log.Error("publish what a port did", "err", err)
+	}
+	s.observe(nil, list)
 }
 
 // checkRecord refuses what no verb can have written.

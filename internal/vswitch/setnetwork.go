@@ -38,6 +38,10 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	if reflect.DeepEqual(*next, n.Network) {
 		return s.describeNetwork(n), nil
 	}
+	published, err := s.republished(n, &network{Network: *next})
+	if err != nil {
+		return api.Network{}, err
+	}
 	if err := s.fail.at("set-network.checked"); err != nil {
 		return api.Network{}, err
 	}
@@ -50,6 +54,9 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	n.Network, n.pools = *next, pools
 	s.mu.Unlock()
 	s.heed(n, &was)
+	for name, list := range published {
+		s.repost(name, list)
+	}
 	return s.describeNetwork(n), nil
 }
 

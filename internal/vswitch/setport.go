@@ -26,13 +26,18 @@ func (s *Switch) SetPort(_ context.Context, name string, r api.PortChange) (api.
 		return api.Port{}, err
 	}
 	was := e.port
-	if reflect.DeepEqual(&was, next) {
+	list, err := s.post(s.viewFrom(e.net, next), e.net, next)
+	if err == nil && reflect.DeepEqual(&was, next) {
 		return s.describe(e), nil
 	}
-	if err := s.change(e, e.net, next); err != nil {
+	if err == nil {
+		err = s.change(e, e.net, next)
+	}
+	if err != nil {
 		e.net.giveBack(given)
 		return api.Port{}, err
 	}
+	s.repost(name, list)
 	gone := was
 	gone.IPs = slices.DeleteFunc(slices.Clone(was.IPs), func(p netip.Prefix) bool { return slices.Contains(next.IPs, p) })
 	e.net.release(&gone)
@@ -79,6 +84,9 @@ func (st *state) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Pre
 		return nil, nil, err
 	}
 	if err := setLists(&next, r); err != nil {
+		return nil, nil, err
+	}
+	if err := setPublish(&next, r); err != nil {
 		return nil, nil, err
 	}
 	if err := checkPortRequest(e.net, requestOf(&next)); err != nil {
@@ -221,6 +229,6 @@ func requestOf(p *api.Port) *api.PortRequest {
 	return &api.PortRequest{
 		Name: p.Name, Network: p.Network, Type: p.Type, Stage: true, IfName: p.IfName, MTU: p.MTU, VLAN: p.VLAN, Trunk: p.Trunk,
 		Native: p.Native, Isolated: p.Isolated, MACLimit: p.MACLimit, Storm: p.Storm, NoConfig: p.NoConfig, DefaultRoute: p.DefaultRoute,
-		Metric: p.Metric, Routes: p.Routes, Aliases: p.Aliases, Labels: p.Labels,
+		Metric: p.Metric, Routes: p.Routes, Aliases: p.Aliases, Publish: p.Publish, Labels: p.Labels,
 	}
 }

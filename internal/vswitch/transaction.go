@@ -52,6 +52,7 @@ type outcome struct {
 	network   *network
 	port      *api.Port
 	route     *api.StaticRoute
+	published *api.PublishedPort
 }
 
 // resultOf tells the outcome of an operation as things are now, or, after a dry run, as they would be.
@@ -77,5 +78,6 @@ func (s *Switch) resultOf(d *draft, o *api.Operation, x outcome) api.OperationRe
 		e := s.describeRoute(x.route)
 		r.Route = &e
 	}
+	r.Published = x.published
 	return r
 }

@@ -97,6 +97,9 @@ type state struct {
 	ports    map[string]*endpoint // by name
 	arriving map[string]*api.Port // by name, being added: their MACs are taken
 	routes   map[api.RouteKey]api.StaticRoute
+
+	published map[string][]*nat.Publication // by the port that publishes them, those that don't rest
+	heard     *nat.Published                // the same, as workers look them up
 }
 
 // place is where an interface is.
@@ -121,8 +124,11 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), conns: nat.NewTable(nat.Limits{}, nat.Timeouts{}), gone: make(chan packet.PortID, maxGone),
-		state: state{make(map[string]*network), make(map[string]*endpoint), make(map[string]*api.Port), make(map[api.RouteKey]api.StaticRoute)},
-		byID:  make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
+		state: state{
+			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
+			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
+		},
+		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
 

@@ -150,7 +150,7 @@ func (b *Backend) AddPort(ctx context.Context, r api.PortRequest) (api.Port, err
 	}
 	p := api.Port{ID: fmt.Sprintf("p-%d", len(b.ports)+1), Name: r.Name, Network: r.Network, Type: api.PortTAP, IfName: "eth0", MTU: 1500,
 		MAC: "02:42:0a:00:00:63", VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native, Isolated: r.Isolated, Stage: r.Stage, Routes: r.Routes,
-		DefaultRoute: r.DefaultRoute, Metric: r.Metric, Aliases: r.Aliases, Labels: r.Labels, SourceGuard: r.SourceGuard, Storm: r.Storm, Status: api.PortStatus{State: api.StateUp}}
+		DefaultRoute: r.DefaultRoute, Metric: r.Metric, Aliases: r.Aliases, Publish: numbered(r.Publish), Labels: r.Labels, SourceGuard: r.SourceGuard, Storm: r.Storm, Status: api.PortStatus{State: api.StateUp}}
 	for _, ip := range r.IPs {
 		p.IPs = append(p.IPs, netip.PrefixFrom(ip, 24))
 	}

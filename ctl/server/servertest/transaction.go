@@ -61,6 +61,11 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 		} else {
 			err = b.DeleteRoute(ctx, *request)
 		}
+	case *api.PublishRequest:
+		p, e := b.Publish(ctx, *request)
+		r.Published, err = &p, e
+	case *api.UnpublishRequest:
+		err = b.Unpublish(ctx, *request)
 	}
 	return r, err
 }

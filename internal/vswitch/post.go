@@ -1,0 +1,285 @@
+package vswitch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"vswitch/internal/api"
+	"vswitch/internal/packet"
+	"vswitch/nat"
+)
+
+// Automatic ports are below those that Linux gives to connections of the host (net.ipv4.ip_local_port_range begins at 32768), and so below
+// those that uplinks take for connections of the switch, too.
+const (
+	autoFirst = 20000
+	autoLast  = 32767
+)
+
+// view is what publications depend on beyond the state.
+type view struct {
+	zone                uint16
+	localLow, localHigh uint16 // ports that the host's kernel gives to connections: an automatic port is none of them, if that can be
+}
+
+// viewFrom looks for a port on network n that may publish something.
+func (s *Switch) viewFrom(n *network, p *api.Port) (v view) {
+	if n == nil || len(p.Publish) == 0 {
+		return v
+	}
+	v.zone = s.zone(n.Router)
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &v.localLow, &v.localHigh)
+	}
+	if err != nil {
+		s.log.Warn("read the range of the host's local ports", "err", err)
+	}
+	return v
+}
+
+// post returns what a port publishes as p has it, on network n, and gives automatic ports of p their numbers. What is published so already
+// is the same object. It changes nothing of st: see enforce.
+func (st *state) post(v view, n *network, p *api.Port) (list []*nat.Publication, err error) {
+	if len(p.Publish) == 0 {
+		return nil, nil
+	}
+	had := make(map[ears]*nat.Publication)
+	for _, q := range st.published[p.Name] {
+		had[earsOf(q)] = q
+	}
+	p.Publish = slices.Clone(p.Publish)
+	news := make(map[int]*nat.Publication) // by place in p.Publish
+	for i := range p.Publish {
+		x := &p.Publish[i]
+		if err := mayPublish(n, p, x); err != nil {
+			if !st.publishes(p.Name, x) {
+				return nil, err
+			}
+			continue // it rests
+		}
+		q := publicationOf(v.zone, n, p, x)
+		if old := had[earsOf(q)]; old != nil && old.Same(q) {
+			delete(had, earsOf(q))
+			list = append(list, old)
+			continue
+		}
+		list, news[i] = append(list, q), q
+	}
+	trial := st.heard.Clone()
+	_ = trial.Replace(slices.Collect(maps.Values(had)), nil) // what goes is in nobody's way
+	for _, i := range slices.Sorted(maps.Keys(news)) {
+		q := news[i]
+		if q.Low == 0 && !v.choose(trial, q) {
+			return nil, api.Errorf(api.CodeExhausted, "no %d ports side by side from %d to %d are free: give port %s some, as HOSTPORT:PORT",
+				int(q.High)+1, autoFirst, autoLast, p.Name)
+		}
+		if err := trial.Add(q); err != nil {
+			return nil, st.conflict(err)
+		}
+		p.Publish[i].HostPort = q.Low
+	}
+	return list, nil
+}
+
+// publishes tells whether the port has x among what it publishes.
+func (st *state) publishes(port string, x *api.Publish) bool {
+	e := st.ports[port]
+	return e != nil && slices.ContainsFunc(e.port.Publish, x.Equal)
+}
+
+// choose gives an automatic publication its ports, if there are any.
+func (v view) choose(t *nat.Published, q *nat.Publication) bool {
+	n := int(q.High) + 1
+	local := func(port uint16) bool { return port >= v.localLow && port <= v.localHigh }
+	low, ok := t.Choose(*q, n, autoFirst, autoLast, local)
+	if !ok {
+		low, ok = t.Choose(*q, n, autoFirst, autoLast, func(uint16) bool { return false })
+	}
+	q.Low, q.High = low, low+q.High
+	return ok
+}
+
+// conflict tells users that a port is taken, and by whom.
+func (st *state) conflict(err error) error {
+	var c *nat.Conflict
+	if !errors.As(err, &c) {
+		return invalid("%v", err)
+	}
+	e := api.Errorf(api.CodeConflict, "%v", err)
+	for name, list := range st.published {
+		if slices.Contains(list, c.Other) {
+			e.Object = name
+		}
+	}
+	return e
+}
+
+// ears name a publication among those of its port.
+type ears struct {
+	addr   netip.Addr
+	proto  uint8
+	low    uint16
+	toPort uint16
+}
+
+func earsOf(q *nat.Publication) ears { return ears{q.Addr, q.Proto, q.Low, q.ToPort} }
+
+var protocols = map[string]uint8{api.ProtoTCP: packet.ProtoTCP, api.ProtoUDP: packet.ProtoUDP, api.ProtoSCTP: packet.ProtoSCTP}
+
+// publicationOf is what the router does for x. Of an automatic one Low is 0.
+func publicationOf(zone uint16, n *network, p *api.Port, x *api.Publish) *nat.Publication {
+	q := &nat.Publication{
+		Owner: fmt.Sprintf("port %s of network %s", p.Name, n.Name), Zone: zone, Proto: protocols[x.Proto],
+		Low: x.HostPort, High: x.HostEnd(), To: targets(p, x), ToPort: x.Port, From: x.From,
+	}
+	if !x.HostIP.IsUnspecified() {
+		q.Addr = x.HostIP
+	}
+	return q
+}
+
+// enforce makes the port publish what post returned, and returns what goes and comes by that. For the state at work callers hold mu.
+func (st *state) enforce(name string, list []*nat.Publication) (gone, come []*nat.Publication) {
+	gone, come = changesOf(st.published[name], list)
+	_ = st.heard.Replace(gone, come) // post has found no conflict
+	if len(list) > 0 {
+		st.published[name] = list
+	} else {
+		delete(st.published, name)
+	}
+	return gone, come
+}
+
+func changesOf(was, is []*nat.Publication) (gone, come []*nat.Publication) {
+	old := make(map[*nat.Publication]bool, len(was))
+	for _, q := range was {
+		old[q] = true
+	}
+	for _, q := range is {
+		if !old[q] {
+			come = append(come, q)
+		}
+		delete(old, q)
+	}
+	return slices.Collect(maps.Keys(old)), come
+}
+
+// republished returns what the ports of network n, whose object at work is live, publish when it is changed to be n.
+func (s *Switch) republished(live, n *network) (map[string][]*nat.Publication, error) {
+	all := make(map[string][]*nat.Publication)
+	for name, e := range s.ports {
+		if e.net != live || len(e.port.Publish) == 0 {
+			continue
+		}
+		p := e.port
+		list, err := s.post(s.viewFrom(n, &p), n, &p)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = list
+	}
+	return all, nil
+}
+
+// repost makes a port at work publish what post returned. Callers hold verb, or a claim to the port.
+func (s *Switch) repost(name string, list []*nat.Publication) {
+	s.mu.Lock()
+	gone, come := s.enforce(name, list)
+	s.mu.Unlock()
+	s.observe(gone, come)
+}
+
+// repostAll makes all ports publish what the draft says. Callers hold verb.
+func (s *Switch) repostAll(d *draft) {
+	var gone, come []*nat.Publication
+	for name, was := range s.published {
+		g, c := changesOf(was, d.published[name])
+		gone, come = append(gone, g...), append(come, c...)
+	}
+	for name, is := range d.published {
+		if s.published[name] == nil {
+			come = append(come, is...)
+		}
+	}
+	s.mu.Lock()
+	s.published = d.published
+	s.heard.Become(d.heard)
+	s.mu.Unlock()
+	s.observe(gone, come)
+}
+
+// observe lets masquerading and connections know of changes: published ports are not handed out, and connections by those that go end.
+func (s *Switch) observe(gone, come []*nat.Publication) {
+	for _, q := range gone {
+		s.keepOff(q, false)
+	}
+	for _, q := range come {
+		s.keepOff(q, true)
+	}
+	if len(gone) == 0 {
+		return
+	}
+	s.path.Quiesce() // no worker is about to open one more
+	past := nat.NewPublished()
+	_ = past.Replace(nil, gone) // they were published side by side
+	s.conns.RemovePublished(past)
+}
+
+// keepOff keeps a published port from being handed out by the pools of its router, or lets it be handed out again.
+func (s *Switch) keepOff(q *nat.Publication, aside bool) {
+	for _, n := range s.networks {
+		for addr, pool := range n.external {
+			if (!q.Addr.IsValid() || q.Addr == addr) && s.zone(n.Router) == q.Zone {
+				s.conns.Keep(pool, q.Proto, q.Low, q.High, aside)
+			}
+		}
+	}
+}
+
+// keepAllOff keeps all that is published from being handed out by a new pool of a router.
+func (s *Switch) keepAllOff(pool *nat.Pool, zone uint16) {
+	for _, q := range s.heard.All() {
+		if (!q.Addr.IsValid() || q.Addr == pool.Addr()) && zone == q.Zone {
+			s.conns.Keep(pool, q.Proto, q.Low, q.High, true)
+		}
+	}
+}
+
+// Published lists what a port publishes, or what all do.
+func (s *Switch) Published(_ context.Context, port string) ([]api.PublishedPort, error) {
+	out := []api.PublishedPort{}
+	for _, e := range s.endpoints() {
+		if port != "" && port != e.port.Name {
+			continue
+		}
+		for i := range e.port.Publish {
+			out = append(out, describePublished(e.net, &e.port, &e.port.Publish[i]))
+		}
+	}
+	if port != "" {
+		if _, err := s.endpoint(port); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// describePublished tells what becomes of something that a port on network n publishes.
+func describePublished(n *network, p *api.Port, x *api.Publish) api.PublishedPort {
+	row := api.PublishedPort{Port: p.Name, Publish: *x}
+	if n != nil {
+		row.Network, row.Router = n.Name, n.Router
+	}
+	if err := mayPublish(n, p, x); err != nil {
+		row.Why = err.Error()
+	} else {
+		row.To = targets(p, x)
+	}
+	return row
+}

@@ -79,8 +79,8 @@ const (
 	Abort                // TCP RST, SCTP ABORT
 )
 
-// Of returns the tuple of a parsed frame, in the zone, and what it does to its connection. ok is false for what has none: fragments, whose
-// ports are not all there, ICMP but echoes, other protocols' packets that are cut off, and what is not IP.
+// Of returns the tuple of a parsed frame, in the zone, and what it does to its connection. ok is false for what has none: fragments without
+// FlagPorts, ICMP but echoes, other protocols' packets that are cut off, and what is not IP.
 func Of(f *packet.Frame, zone uint16) (q Tuple, s Signal, ok bool) {
 	k := &f.Key
 	q = Tuple{Src: k.Src, Dst: k.Dst, Zone: zone, Proto: k.Proto, Family: 4}
@@ -91,18 +91,21 @@ func Of(f *packet.Frame, zone uint16) (q Tuple, s Signal, ok bool) {
 	default:
 		return q, 0, false
 	}
+	ports := f.L4 != 0
 	if f.Flags&packet.FlagFragment != 0 {
-		return q, 0, false
+		if ports = f.Flags&packet.FlagPorts != 0; !ports {
+			return q, 0, false
+		}
 	}
 	switch k.Proto {
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		if _, reply := packet.Echo(k.Proto, uint8(k.SrcPort>>8)); reply {
 			s = Accept
 		}
-		return q, s, f.L4 != 0 && q.echo(uint8(k.SrcPort>>8), k.DstPort)
+		return q, s, ports && q.echo(uint8(k.SrcPort>>8), k.DstPort)
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoDCCP, packet.ProtoUDPLite:
 		q.SrcPort, q.DstPort = k.SrcPort, k.DstPort
-		return q, signal(f), f.L4 != 0
+		return q, signal(f), ports
 	}
 	return q, 0, true
 }

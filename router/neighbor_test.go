@@ -127,7 +127,7 @@ func TestNeighborLimits(t *testing.T) {
 	f.Key.InPort = 9
 	start := time.Now()
 	for k := range 8 * router.MaxNeighbors { // all answer, some thousand a second: the table stays within its limit
-		if now += second / 20000; k%5000 == 0 {
+		if now += second / 20000; k%1000 == 0 {
 			n.Resolve(i, addr(1), f, now) // in use
 		}
 		n.Resolve(i, addr(100000+k), f, now)

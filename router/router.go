@@ -43,7 +43,6 @@ type Router struct {
 	snap      atomic.Pointer[Snapshot]
 	neighbors *Neighbors
 	errors    Limiter
-	echoes    Echoes
 
 	mu     sync.Mutex
 	ifs    map[string]*Interface // guarded by mu
@@ -72,9 +71,6 @@ func (r *Router) Neighbors() *Neighbors { return r.neighbors }
 
 // Errors returns what limits the ICMP errors that the router sends.
 func (r *Router) Errors() *Limiter { return &r.errors }
-
-// Echoes returns the router's memory of fragmented echo requests.
-func (r *Router) Echoes() *Echoes { return &r.echoes }
 
 // SetInterface adds an interface or replaces the one of its name. Neighbors that it has no subnet for any more are forgotten.
 func (r *Router) SetInterface(i Interface) *Interface {

@@ -138,9 +138,12 @@ var unreachable = map[packet.DropReason]string{
 	packet.DropMartian: "TestRouterRefuses", packet.DropReversePath: "TestRouterRefuses", packet.DropDirectedBroadcast: "TestRouterRefuses",
 	packet.DropSourceRoute: "TestRouterRefuses", packet.DropNeighborFailed: "TestNeighborMovesAndDies", packet.DropNeighborQueue: "TestScan",
 
+	packet.DropFragBad: "TestBadFragments", packet.DropFragOverlap: "TestBadFragments", packet.DropFragDuplicate: "TestBadFragments",
+	packet.DropFragLate: "TestFragmentsWaitInVain", packet.DropFragMany: "TestFragmentsWaitInVain",
+
 	packet.DropConnInvalid: "TestForgedReset", packet.DropConnFull: "TestConnectionLimits", packet.DropNATPorts: "TestConnectionLimits",
-	packet.DropNATFragment: "TestMasqueradeFragmentsAndAges", packet.DropPublishFrom: "TestPublishedPortRefuses",
 	packet.DropForeign: "TestUplinkForeign", packet.DropUplinkRefused: "TestUplinkSource",
+	packet.DropNATFragment: "TestBadFragments", packet.DropPublishFrom: "TestPublishedPortRefuses",
 
 	packet.DropInternal:  "it would be a bug",
 	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",

@@ -294,3 +294,9 @@ func (l *Lab) Trace(t TB, flow string) (*pipeline.FlowSpec, *pipeline.Trace) {
 	}
 	return s, l.line.Trace(f, l.Now())
 }
+
+// Fragments returns how many datagrams in fragments are known, and how many bytes of them wait.
+func (l *Lab) Fragments() (datagrams, bytes int) { return l.line.Fragments() }
+
+// TraceFrame tells what would happen to a frame, which was parsed.
+func (l *Lab) TraceFrame(f *packet.Frame) *pipeline.Trace { return l.line.Trace(f, l.Now()) }

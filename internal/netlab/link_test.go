@@ -142,7 +142,6 @@ func TestUplinkForeign(t *testing.T) {
 		{"echo reply", ICMPEchoReply(u.From(0), outside("192.0.2.2", 0), Echo(61001, 1)), packet.DropForeign},
 		{"echo request", ICMPEcho(u.From6(0), outside("2001:db8::2", 0), Echo(61001, 1)), packet.DropForeign},
 		{"ICMP error", ICMP(3, u.From(0), outside("192.0.2.2", 0), Payload(quoted)), packet.DropForeign},
-		{"later fragment", IP(packet.ProtoUDP, u.From(0), outside("192.0.2.2", 0), Fragment(100, false), Size(200)), packet.DropForeign},
 		{"another address", UDP(u.From(5), outside("192.0.2.77", 8080)), packet.DropForeign},
 		{"inner address", UDP(u.From(5), outside("10.1.0.2", 80)), packet.DropForeign},
 		{"gateway", ICMPEcho(u.From(0), outside("10.1.0.1", 0)), packet.DropForeign},
@@ -159,6 +158,13 @@ func TestUplinkForeign(t *testing.T) {
 		if n := lab.Drops()[c.reason] - before; n != 1 {
 			t.Errorf("%s: %d drops as %s, want one; all: %v", c.name, n, c.reason, lab.Drops())
 		}
+	}
+	before := lab.Drops()[packet.DropForeign]
+	u.Send(IP(packet.ProtoUDP, u.From(0), outside("192.0.2.2", 0), Fragment(100, false), Size(200)))
+	lab.Advance(router.FragmentTime)
+	lab.TendRouters()
+	if n := lab.Drops()[packet.DropForeign] - before; n != 1 {
+		t.Errorf("%d later fragments whose first one was the host's are dropped, want one", n)
 	}
 	a1.ExpectNothing(t)
 	lab.ExpectNothing(t)

@@ -321,9 +321,7 @@ func TestMasqueradeFragmentsAndAges(t *testing.T) {
 	if len(got) != 2 || netip.AddrFrom4([4]byte(got[0][26:30])) != netip.MustParseAddr("10.2.0.1") || !bytes.Equal(got[0][26:34], got[1][26:34]) {
 		t.Fatalf("%d fragments: %x", len(got), got)
 	}
-	a1.Send(UDP(there.sent(Fragment(0, true), Size(64))...))
-	b1.ExpectNothing(t)
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNATFragment: 1})
+	lab.ExpectDrops(t, nil)
 	for range 5 {
 		lab.Advance(100 * time.Second)
 		lab.Connections().Sweep(1000, lab.Now())

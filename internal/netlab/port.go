@@ -170,6 +170,12 @@ func (p *Port) Set(options ...PortOption) {
 func (p *Port) Remove() {
 	p.lab.t.Helper()
 	p.lab.line.Unbind(p.id)
+	var lost *flow.Made
+	for _, f := range p.lab.line.Abandon(p.id) {
+		lost = &flow.Made{Next: lost, Frame: f, Drop: packet.DropPortDown}
+	}
+	p.lab.path.Do(lost)
+	p.lab.path.Quiesce()
 	p.net.Bridge.RemovePort(p.id)
 	c, err := p.lab.path.Remove(p.id)
 	if err != nil {

@@ -49,6 +49,7 @@ func (l *Lab) TendRouters() {
 	for _, r := range l.routers {
 		l.path.Do(l.line.Tend(r, l.Now()))
 	}
+	l.path.Do(l.line.TendFragments(l.Now()))
 	l.path.Quiesce()
 }
 

@@ -110,7 +110,7 @@ func TestRouteBetweenNetworks(t *testing.T) {
 	lab.ExpectNothing(t)
 }
 
-// The gateway answers ARP, Neighbor Discovery and echo requests, fragmented ones too.
+// The gateway answers ARP, Neighbor Discovery and echo requests; fragmented ones in TestFragmentsToGateway.
 func TestGatewayAnswers(t *testing.T) {
 	lab, a1, a2, _ := routed(t)
 	gw := macOf(a1.Net().Gateway().If.MAC)
@@ -133,18 +133,6 @@ func TestGatewayAnswers(t *testing.T) {
 		a1.Send(packettest.ICMPEcho(from, packettest.To(gw, ip, 0), packettest.Echo(5, 6), packettest.Size(900), packettest.ID(0, true)))
 		a1.Expect(t, packettest.ICMPEchoReply(to, packettest.From(gw, ip, 0), packettest.Echo(5, 6), packettest.Size(900), packettest.ID(0, true)))
 	}
-	// Two fragments of one request: both come back, and others' later fragments don't.
-	whole := packettest.ICMPEcho(a1.From(0), packettest.To(gw, "10.1.0.1", 0), packettest.Echo(5, 6), packettest.Size(1600)).Bytes()[34:]
-	answer := packettest.ICMPEchoReply(a1.To(0), packettest.From(gw, "10.1.0.1", 0), packettest.Echo(5, 6), packettest.Size(1600)).Bytes()[34:]
-	there := []packettest.Option{a1.From(0), packettest.To(gw, "10.1.0.1", 0), packettest.ID(77, false)}
-	back := []packettest.Option{a1.To(0), packettest.From(gw, "10.1.0.1", 0), packettest.ID(77, false)}
-	part := func(o []packettest.Option, b []byte, offset int, more bool) *packet.Frame {
-		return packettest.IP(1, append(o[:len(o):len(o)], packettest.Fragment(uint16(offset/8), more), packettest.Payload(b))...)
-	}
-	a1.Send(part(there, whole[800:], 800, false))
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoService: 1})
-	a1.Send(part(there, whole[:800], 0, true), part(there, whole[800:], 800, false))
-	a1.Expect(t, part(back, answer[:800], 0, true), part(back, answer[800:], 800, false))
 	lab.ExpectNothing(t)
 }
 

@@ -10,11 +10,12 @@ const (
 	FlagSYN                         // TCP SYN, SCTP INIT and INIT ACK
 	FlagFIN                         // TCP FIN, SCTP SHUTDOWN and what follows it
 	FlagRST                         // TCP RST, SCTP ABORT
-	FlagFragment                    // any fragment of a datagram; its ports are not in the Key
+	FlagFragment                    // any fragment of a datagram; its ports are not in the Key, unless SetPorts put them there
 	FlagOptions                     // IPv4 options or IPv6 extension headers
 	FlagICMPError                   // an ICMP error that quotes another datagram
 	FlagGroup                       // destination MAC is multicast or broadcast
 	FlagGSO                         // a super-frame
+	FlagPorts                       // a fragment with its datagram's ports in the Key; not set by Parse
 )
 
 const (

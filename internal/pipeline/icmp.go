@@ -132,35 +132,19 @@ func (w *walk) toUs(stage string) bool {
 // checksum of the whole by as much. Nothing has to be put together.
 func (w *walk) fragmentToUs(stage string, icmp, request uint8) bool {
 	k := &w.f.Key
-	src, dst := k.SrcAddr(), k.DstAddr()
-	var id uint32
-	var offset uint16
-	var header, data []byte
+	at, drop := w.f.Fragment()
+	if k.Proto != icmp || k.SrcPort != uint16(request)<<8 || drop != packet.DropNone {
+		return w.drop(stage, packet.DropNoService)
+	}
 	if k.EtherType == packet.EtherTypeIPv4 {
 		h := w.f.IPv4()
-		offset, _ = h.Fragment()
-		id, header, data = uint32(h.ID()), h[4:8], h[h.HeaderLen():]
-	} else {
-		h := w.f.IPv6()
-		if h.NextHeader() != 44 {
-			return w.drop(stage, packet.DropNoService)
-		}
-		offset = binary.BigEndian.Uint16(h[42:]) >> 3
-		id, header, data = binary.BigEndian.Uint32(h[44:]), h[40:48], h[48:]
+		return w.echo(stage, h[h.HeaderLen():], h[4:8], at.Start == 0)
 	}
-	echoes := w.gw.Router.Echoes()
-	first := offset == 0
-	switch {
-	case k.Proto != icmp:
-		return w.drop(stage, packet.DropNoService)
-	case first && (len(data) < 8 || data[0] != request || data[1] != 0):
-		return w.drop(stage, packet.DropNoService)
-	case first && w.trace == nil:
-		echoes.Note(src, dst, id, w.now)
-	case !first && !echoes.Noted(src, dst, id, w.now):
+	h := w.f.IPv6()
+	if h.NextHeader() != 44 {
 		return w.drop(stage, packet.DropNoService)
 	}
-	return w.echo(stage, data, header, first)
+	return w.echo(stage, h[48:], h[40:48], at.Start == 0)
 }
 
 // echo sends data back: an ICMP message, or a fragment of one with what its header says of that. first: it begins with the type.

@@ -56,6 +56,9 @@ func (w *walk) trackConn() bool {
 	if w.fib == nil {
 		return true
 	}
+	if !w.reassemble(stage) {
+		return false
+	}
 	w.dst = w.f.Key.DstAddr()
 	if w.nat = w.net.nat.Load(); w.nat == nil {
 		return true
@@ -158,17 +161,17 @@ func (w *walk) snatRouted() bool {
 		return true
 	}
 	if w.tracked {
-		return w.trace != nil || w.moveOn(stage)
+		return w.whole(stage, w.rewrite != nil) && (w.trace != nil || w.moveOn(stage))
 	}
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
 	switch {
 	case plain && (!w.tupled || !w.answersMasqueraded()):
 		return true
-	case !w.tupled && w.f.Flags&packet.FlagFragment != 0:
-		return w.drop(stage, packet.DropNATFragment)
 	case !w.tupled:
 		return w.drop(stage, packet.DropConnInvalid)
+	case !w.whole(stage, !plain):
+		return false
 	}
 	if w.trace != nil {
 		w.foresee(stage, pool)
@@ -189,6 +192,14 @@ func (w *walk) snatRouted() bool {
 	}
 	w.become(&c)
 	w.leanOn(&c)
+	return true
+}
+
+// whole refuses to translate fragments of SCTP, whose checksum can be carried along only where all of the packet is (RFC 9260 6.8).
+func (w *walk) whole(stage string, translated bool) bool {
+	if translated && w.f.Flags&packet.FlagFragment != 0 && w.f.Key.Proto == packet.ProtoSCTP {
+		return w.drop(stage, packet.DropNATFragment)
+	}
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/packet"
+	"vswitch/router"
 )
 
 // Pipeline knows which network each port belongs to, and what a network decides with. Classify is safe for concurrent use,
@@ -13,6 +14,8 @@ import (
 type Pipeline struct {
 	bound [1 << 16]atomic.Pointer[binding] // by slot of the PortID
 	woken chan struct{}
+
+	fragments *router.Fragments
 }
 
 type binding struct {
@@ -30,7 +33,9 @@ type Network struct {
 }
 
 // New makes a pipeline to which no port is bound.
-func New() *Pipeline { return &Pipeline{woken: make(chan struct{}, 1)} }
+func New() *Pipeline {
+	return &Pipeline{woken: make(chan struct{}, 1), fragments: router.NewFragments()}
+}
 
 // Woken tells that a decision left something to do with one of the networks: their Bridge.Tend and FDB.TakeFlaps. What it is
 // they know themselves, so that nothing is lost when many things happen before somebody looks.

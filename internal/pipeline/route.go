@@ -320,5 +320,5 @@ func (w *walk) outputRouted() {
 		v.Add(flow.Action{Op: flow.OpFlood, Set: w.set})
 	}
 	v.MaxL3 = int32(min(w.in.MTU, w.mtu))
-	v.Slow |= packet.FlagTTL | packet.FlagOptions
+	v.Slow |= packet.FlagTTL | packet.FlagOptions | packet.FlagFragment
 }

@@ -122,11 +122,11 @@ func (s *Switch) leaveNetwork(e *endpoint) error {
 	}
 	s.unbind(e)
 	s.path.Quiesce()
-	var lost flow.Verdict
+	var lost *flow.Made
 	for _, f := range s.abandoned(e.id) {
-		lost.Make(&flow.Made{Frame: f, Drop: packet.DropPortDown})
+		lost = &flow.Made{Next: lost, Frame: f, Drop: packet.DropPortDown}
 	}
-	s.path.Do(lost.Made)
+	s.path.Do(lost)
 	s.mu.Lock()
 	e.net.count--
 	e.net = nil

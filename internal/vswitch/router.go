@@ -47,17 +47,20 @@ func (s *Switch) zone(name string) uint16 {
 	return s.zones[name]
 }
 
-// tendRouters does what is due with the neighbors of all routers.
+// tendRouters does what is due with the neighbors of all routers, and with fragments.
 func (s *Switch) tendRouters(now int64) {
 	for _, r := range s.allRouters() {
 		s.path.Do(s.line.Tend(r, now))
 	}
+	s.path.Do(s.line.TendFragments(now))
 }
 
-// abandoned ends a port's connections, and takes from the routers its frames that wait for a neighbor. No worker decides frames of the
+// abandoned ends a port's connections, and takes from the routers its frames that wait for a neighbor or for a
+// first fragment. No worker decides frames of the
 // port any more.
 func (s *Switch) abandoned(id packet.PortID) (lost []*packet.Frame) {
 	s.conns.RemovePort(id)
+	lost = s.line.Abandon(id)
 	for _, r := range s.allRouters() {
 		lost = append(lost, r.Neighbors().Abandon(id)...)
 	}

@@ -168,3 +168,51 @@ func TestManyPublished(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestReplacePublished: all of it or nothing, and a clone is a trial that nobody else sees.
+func TestReplacePublished(t *testing.T) {
+	table := nat.NewPublished()
+	a, b := publication("a", "", 80, 80, "10.0.0.1"), publication("b", "", 81, 81, "10.0.0.2")
+	if err := table.Replace(nil, []*nat.Publication{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	taken := publication("c", "", 81, 81, "10.0.0.3")
+	if err := table.Replace([]*nat.Publication{a}, []*nat.Publication{publication("c", "", 80, 80, "10.0.0.3"), taken}); err == nil || len(table.All()) != 2 {
+		t.Errorf("%v; %d are published", err, len(table.All()))
+	}
+	trial := table.Clone()
+	if err := trial.Replace([]*nat.Publication{b}, []*nat.Publication{taken}); err != nil {
+		t.Fatal(err)
+	}
+	if all := table.All(); len(all) != 2 || all[1] != b {
+		t.Error("a trial changes the table")
+	}
+	table.Become(trial)
+	if all := table.All(); len(all) != 2 || all[1] != taken {
+		t.Error("the table is not what was tried")
+	}
+}
+
+// TestRemovePublished ends connections by what went, and no others.
+func TestRemovePublished(t *testing.T) {
+	conns, gone, left := nat.NewTable(nat.Limits{}, nat.Timeouts{}), publication("a", "", 8080, 8089, "10.0.0.1"), nat.NewPublished()
+	if err := left.Replace(nil, []*nat.Publication{gone, publication("b", "", 9000, 9000, "10.0.0.1")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, flow := range []string{"1.1.1.1:5 > 192.0.2.1:8080", "1.1.1.1:5 > 192.0.2.2:8089", "1.1.1.1:5 > 192.0.2.1:9000", "1.1.1.1:6 > 10.0.0.1:80", "1.1.1.1:7 > 10.0.0.9:8081"} {
+		r := nat.Request{Tuple: tuple(tcp, flow), Signal: nat.Open, Network: 1, Port: 1}
+		if to, p, _ := left.Lookup(&r.Tuple); p != nil && r.Tuple.DstAddr() != netip.MustParseAddr("10.0.0.9") {
+			r.To, r.DNAT = to, true
+		}
+		if _, drop := conns.Open(&r, 1); drop != packet.DropNone {
+			t.Fatal(flow, drop)
+		}
+	}
+	past := nat.NewPublished()
+	if err := past.Add(gone); err != nil {
+		t.Fatal(err)
+	}
+	if n := conns.RemovePublished(past); n != 2 || conns.Len() != 3 {
+		t.Errorf("%d removed, %d left", n, conns.Len())
+	}
+}

@@ -64,7 +64,7 @@ func tcpSeen(c *netnstest.Container, addr string) (string, error) {
 }
 
 func hear(conn net.Conn) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return "", err
 	}
 	var b [64]byte

@@ -242,7 +242,11 @@ func LoadSend(out int) (Program, error) {
 }
 
 func load(name string, code asm.Instructions) (Program, error) {
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, License: "GPL", Instructions: code})
+	return loadType(ebpf.SchedCLS, name, code)
+}
+
+func loadType(kind ebpf.ProgramType, name string, code asm.Instructions) (Program, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: kind, License: "GPL", Instructions: code})
 	if err != nil {
 		return Program{}, fmt.Errorf("load the program %s: %w", name, err)
 	}

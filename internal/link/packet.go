@@ -16,9 +16,30 @@ const (
 	sendBuffer    = 8 << 20
 )
 
-// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface. All options are set
-// before, so that no frame arrives without them (packet(7), linux/if_packet.h).
+// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface.
 func openPacket(index int) (int, error) {
+	fd, err := newPacket()
+	if err != nil {
+		return -1, err
+	}
+	if err := bindPacket(fd, index); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// bindPacket has the socket receive what arrives by the interface, instead of by the one that it was bound to before.
+func bindPacket(fd, index int) error {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index}); err != nil {
+		return fmt.Errorf("bind a packet socket to interface number %d: %w", index, err)
+	}
+	return nil
+}
+
+// newPacket opens an AF_PACKET socket that receives nothing yet: all options are set before it is bound, so that no frame arrives without
+// them (packet(7), linux/if_packet.h).
+func newPacket() (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open a packet socket: %w", err)
@@ -36,12 +57,9 @@ func openPacket(index int) (int, error) {
 	if err == nil {
 		err = setVnetHeader(fd)
 	}
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
-	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, fmt.Errorf("set up the packet socket: %w", err)
+		return -1, fmt.Errorf("set up a packet socket: %w", err)
 	}
 	return fd, nil
 }

@@ -37,13 +37,21 @@ func (c Changes) undoInterface(host *link.Namespace) error {
 	return errors.Join(errs...)
 }
 
+// changer changes what an uplink changes of the host. It is not safe for concurrent use.
+type changer struct {
+	host    *link.Namespace
+	write   func(Changes) error // writes down what is about to be changed; nil: nobody does
+	lro     string              // the feature of interfaces that is switched off; link.LRO
+	changes Changes
+}
+
 // record writes c down, and only then takes it for what is changed.
-func (u *Uplink) record(c Changes) error {
+func (u *changer) record(c Changes) error {
 	if c == u.changes {
 		return nil
 	}
-	if u.cfg.Record != nil {
-		if err := u.cfg.Record(c); err != nil {
+	if u.write != nil {
+		if err := u.write(c); err != nil {
 			return fmt.Errorf("write down what an uplink changes of the host: %w", err)
 		}
 	}
@@ -51,13 +59,13 @@ func (u *Uplink) record(c Changes) error {
 	return nil
 }
 
-// leaveLocked changes back what an earlier process changed of another interface than the one of that name, and makes this one ready.
-func (u *Uplink) leaveLocked(name string) error {
+// move changes back what was changed of another interface than the one of that name, and makes this one ready.
+func (u *changer) move(name string) error {
 	for _, changed := range []string{u.changes.LRO, u.changes.Classifier} {
 		if changed == "" || changed == name {
 			continue
 		}
-		if err := u.undoInterfaceLocked(); err != nil {
+		if err := u.undoInterface(); err != nil {
 			return err
 		}
 	}
@@ -65,21 +73,21 @@ func (u *Uplink) leaveLocked(name string) error {
 }
 
 // stopLRO switches large receive offload off where it is on.
-func (u *Uplink) stopLRO(name string) error {
-	on, err := link.Feature(u.cfg.Host, name, u.cfg.lro)
+func (u *changer) stopLRO(name string) error {
+	on, err := link.Feature(u.host, name, u.lro)
 	if err != nil || !on {
 		return err
 	}
 	c := u.changes
-	c.LRO, c.Feature = name, u.cfg.lro
+	c.LRO, c.Feature = name, u.lro
 	if err := u.record(c); err != nil {
 		return err
 	}
-	return link.SetFeature(u.cfg.Host, name, u.cfg.lro, false)
+	return link.SetFeature(u.host, name, u.lro, false)
 }
 
-func (u *Uplink) recordClassifier(s link.State) error {
-	has, err := link.HasClsact(u.cfg.Host, s.Index)
+func (u *changer) recordClassifier(s link.State) error {
+	has, err := link.HasClsact(u.host, s.Index)
 	if err != nil {
 		return err
 	}
@@ -89,8 +97,8 @@ func (u *Uplink) recordClassifier(s link.State) error {
 	return u.record(c)
 }
 
-// renameLocked keeps the record true when the interface was renamed.
-func (u *Uplink) renameLocked(name string) error {
+// rename keeps the record true when the interface was renamed.
+func (u *changer) rename(name string) error {
 	c := u.changes
 	if c.LRO != "" {
 		c.LRO = name
@@ -101,17 +109,17 @@ func (u *Uplink) renameLocked(name string) error {
 	return u.record(c)
 }
 
-// undoInterfaceLocked is what is to be changed back when the uplink leaves its interface.
-func (u *Uplink) undoInterfaceLocked() error {
-	if err := u.changes.undoInterface(u.cfg.Host); err != nil {
+// undoInterface is what is to be changed back when the uplink leaves its interface.
+func (u *changer) undoInterface() error {
+	if err := u.changes.undoInterface(u.host); err != nil {
 		return err
 	}
 	return u.record(Changes{Reserved: u.changes.Reserved})
 }
 
-// undoLocked is what is to be changed back at the end.
-func (u *Uplink) undoLocked() error {
-	if err := release(u.cfg.Host, u.changes.Reserved); err != nil {
+// undo is what is to be changed back at the end.
+func (u *changer) undo() error {
+	if err := release(u.host, u.changes.Reserved); err != nil {
 		return err
 	}
 	c := u.changes

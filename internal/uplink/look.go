@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"reflect"
 	"time"
@@ -34,20 +35,25 @@ func (u *Uplink) State() State {
 // Run follows the kernel until ctx ends, and then returns nil. It reports each state that differs from the one before, and the first
 // in any case. It runs once at a time.
 func (u *Uplink) Run(ctx context.Context, report func(State)) error {
-	report(u.State())
+	return run(ctx, u.follow, u.look, func() { report(u.State()) }, u.log.With("uplink", u.cfg.ID))
+}
+
+// run looks whenever the kernel has news, and has changes reported.
+func run(ctx context.Context, follow *link.Follower, look func() (changed bool, err error), report func(), log *slog.Logger) error {
+	report()
 	for again := true; ; {
-		changed, err := u.look()
+		changed, err := look()
 		if changed {
-			report(u.State())
+			report()
 			if err != nil {
-				u.log.Warn("follow the interface of an uplink", "uplink", u.cfg.ID, "err", err)
+				log.Warn("follow the interface of an uplink", "err", err)
 			}
 		}
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if again || err != nil {
 			wait, cancel = context.WithTimeout(ctx, retryTime)
 		}
-		err = u.follow.Wait(wait)
+		err = follow.Wait(wait)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -71,7 +77,7 @@ func (u *Uplink) look() (changed bool, err error) {
 		err = u.attachLocked(now.State)
 	}
 	if err == nil && now.Index != 0 {
-		if err = u.renameLocked(now.Name); err == nil {
+		if err = u.rename(now.Name); err == nil {
 			now.Addrs, err = link.HostAddrs(u.cfg.Host, now.Index)
 		}
 	}
@@ -114,7 +120,7 @@ func (u *Uplink) findLocked() (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return u.checkLocked(s)
+	return checked(u.cfg.Host, s)
 }
 
 // findAutoLocked stays with the interface that there is when the host has no default route, or one by an interface that can't be
@@ -132,17 +138,17 @@ func (u *Uplink) findAutoLocked() (State, error) {
 		if was.Index == 0 {
 			return State{Problem: "the host has no default route; the uplink waits for one, or name an interface"}, nil
 		}
-		return u.checkLocked(was)
+		return checked(u.cfg.Host, was)
 	}
 	s, err := link.LookupIndex(u.cfg.Host, index)
 	if err != nil {
 		return State{}, err
 	}
-	now, err := u.checkLocked(s)
+	now, err := checked(u.cfg.Host, s)
 	if err != nil || now.Index != 0 || was.Index == 0 {
 		return now, err
 	}
-	kept, err := u.checkLocked(was)
+	kept, err := checked(u.cfg.Host, was)
 	kept.Problem = "the host's default route leads elsewhere: " + now.Problem
 	return kept, err
 }
@@ -159,9 +165,9 @@ func (u *Uplink) currentLocked() (link.State, error) {
 	return s, err
 }
 
-// checkLocked makes a State of s, with Index 0 and a Problem where it can't be shared.
-func (u *Uplink) checkLocked(s link.State) (State, error) {
-	err := link.CheckShareable(u.cfg.Host, s.Index)
+// checked makes a State of s, with Index 0 and a Problem where it can't be an uplink.
+func checked(host *link.Namespace, s link.State) (State, error) {
+	err := link.CheckShareable(host, s.Index)
 	if refused, ok := errors.AsType[*api.Error](err); ok && refused.Code == api.CodeRefused {
 		return State{Problem: refused.Detail}, nil
 	}
@@ -194,7 +200,7 @@ func (u *Uplink) attachLocked(s link.State) error {
 	}
 	if u.in.Index == s.Index {
 		err = u.in.Replace(u.cfg.Host, steer)
-	} else if err = u.leaveLocked(s.Name); err == nil {
+	} else if err = u.move(s.Name); err == nil {
 		u.in, err = u.attachTo(s.Index, steer, func() error { return u.recordClassifier(s) })
 	}
 	if err != nil {
@@ -231,7 +237,7 @@ func (u *Uplink) detachLocked() error {
 		err = u.in.Detach(u.cfg.Host, u.changes.Clsact)
 		u.in = link.Ingress{}
 	}
-	return errors.Join(err, u.undoInterfaceLocked())
+	return errors.Join(err, u.undoInterface())
 }
 
 func plain(list []link.HostAddr) []netip.Addr {

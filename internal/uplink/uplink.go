@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,7 +42,7 @@ type Config struct {
 	Logger *slog.Logger        // nil discards
 
 	classifierOnly bool   // as on kernels without tcx
-	lro            string // the feature that is switched off; link.LRO
+	lro            string // the feature that is switched off; "": link.LRO
 }
 
 // Store is the part of an fd store that an uplink needs; see fdstore.Store.
@@ -61,7 +62,7 @@ type Uplink struct {
 	own    map[bpf.Table]*bpf.PortSet // of FirstPort to LastPort those that no socket of the host had
 
 	mu      sync.Mutex
-	changes Changes      // guarded by mu
+	changer              // guarded by mu
 	in, out link.Ingress // on the interface and on the TAP; with Index 0: none. Guarded by mu
 	loaded  bool         // guarded by mu; in and out run programs of this process
 	state   State        // guarded by mu
@@ -83,10 +84,7 @@ func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err erro
 	if cfg.FirstPort == 0 && cfg.LastPort == 0 {
 		cfg.FirstPort, cfg.LastPort = DefaultFirstPort, DefaultLastPort
 	}
-	if cfg.lro == "" {
-		cfg.lro = link.LRO
-	}
-	u = &Uplink{cfg: cfg, log: cfg.Logger, changes: changes}
+	u = &Uplink{cfg: cfg, log: cfg.Logger, changer: changer{cfg.Host, cfg.Record, cmp.Or(cfg.lro, link.LRO), changes}}
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}
@@ -109,8 +107,8 @@ func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err erro
 		return u, err
 	}
 	u.adopt(held)
-	if fresh {
-		if err = u.exists(); err != nil {
+	if fresh && cfg.Interface != Auto {
+		if err = usable(cfg.Host, cfg.Interface); err != nil {
 			return u, err
 		}
 	}
@@ -126,16 +124,13 @@ func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err erro
 	return u, err
 }
 
-// exists refuses an interface that isn't there, before anything is made.
-func (u *Uplink) exists() error {
-	if u.cfg.Interface == Auto {
-		return nil
-	}
-	s, err := link.Lookup(u.cfg.Host, u.cfg.Interface)
+// usable refuses an interface that isn't there or can't be an uplink, before anything is made.
+func usable(host *link.Namespace, name string) error {
+	s, err := link.Lookup(host, name)
 	if err != nil {
 		return err
 	}
-	return link.CheckShareable(u.cfg.Host, s.Index)
+	return link.CheckShareable(host, s.Index)
 }
 
 // makeSteering makes the maps unless they were adopted.
@@ -267,6 +262,6 @@ func (u *Uplink) Remove() error {
 	if u.cfg.Store != nil {
 		errs = append(errs, u.cfg.Store.Delete(fdNames(u.cfg.ID)...))
 	}
-	errs = append(errs, u.closeLocked(), u.undoLocked())
+	errs = append(errs, u.closeLocked(), u.undo())
 	return errors.Join(errs...)
 }

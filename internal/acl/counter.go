@@ -1,0 +1,40 @@
+package acl
+
+import "sync/atomic"
+
+// Limits of log lines: of one rule, and of all rules of a network. Any frame can cause one.
+const (
+	LogRate        = 1   // per second and rule
+	NetworkLogRate = 100 // per second and network
+	LogBurst       = 10  // at once after a silence
+)
+
+// counter is what a rule counts. Only the slow path does: a decision that is cached counts once.
+type counter struct {
+	hits   atomic.Uint64 // decisions
+	last   atomic.Int64  // time of the last, nanoseconds
+	missed atomic.Uint64 // log lines since the last that was written
+	log    limiter
+}
+
+func newCounter() *counter { return &counter{log: limiter{rate: LogRate, burst: LogBurst}} }
+
+// limiter is a token bucket, kept as the time when it is full again (as flow.Meter).
+type limiter struct {
+	rate, burst int64
+	full        atomic.Int64
+}
+
+// take tells whether there is a token at now, nanoseconds, and takes it.
+func (l *limiter) take(now int64) bool {
+	interval := int64(1e9) / l.rate
+	for {
+		full := l.full.Load()
+		if full-now > (l.burst-1)*interval {
+			return false
+		}
+		if l.full.CompareAndSwap(full, max(full, now)+interval) {
+			return true
+		}
+	}
+}

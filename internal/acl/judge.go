@@ -1,0 +1,161 @@
+package acl
+
+import (
+	"iter"
+
+	"vswitch/internal/packet"
+)
+
+// State is what is known of the connection that a frame belongs to.
+type State uint8
+
+// New: there is no connection, or nobody has looked. Original: there is one, and the frame goes the way of its first. Reply: the
+// frame goes the other way. An ICMP error about a frame of a connection goes one of its ways too, and is asked about with the
+// connection's query: that of its first frame with Original, the reverse of it with Reply.
+const (
+	New State = iota
+	Original
+	Reply
+)
+
+// Policy is what decides where no rule does.
+type Policy uint8
+
+// PolicyRule: a rule has decided. PolicyAllow: nothing stands against it. PolicyICC and PolicyInternal: the network is --icc=false
+// or --internal.
+const (
+	PolicyRule Policy = iota
+	PolicyAllow
+	PolicyICC
+	PolicyInternal
+)
+
+var policies = [...]string{"a rule", "no rule matches", "no rule matches, and the network is --icc=false", "the network is --internal"}
+
+// String says it to people.
+func (p Policy) String() string { return policies[p] }
+
+// Result is a judgement.
+type Result struct {
+	Action Action
+	Policy Policy
+
+	// NeedsState is set when state decides: a frame that is refused might be a reply, or the reply to one that is allowed
+	// would be refused if nobody knew what it answers. With Reply it always is.
+	NeedsState bool
+
+	rule *rule
+	log  *limiter
+}
+
+// Judge tells what becomes of a frame. dir says whether it comes in from the port or is about to go out to it. It has no side effects
+// and does not allocate; Result.Hit counts.
+func (s *Snapshot) Judge(dir Direction, port packet.PortID, q *Query, state State) Result {
+	if state == Reply {
+		r := q.Reverse()
+		result := s.decide(dir.other(), port, &r)
+		result.NeedsState = true
+		return result
+	}
+	result := s.decide(dir, port, q)
+	if s.state && result.Policy != PolicyInternal && q.trackable() {
+		result.NeedsState = result.Action != Allow || s.refusesReply(dir, port, q)
+	}
+	return result
+}
+
+// refusesReply tells whether the reply to a frame would be refused if nobody knew what it is.
+func (s *Snapshot) refusesReply(dir Direction, port packet.PortID, q *Query) bool {
+	r := q.Reverse()
+	return s.decide(dir.other(), port, &r).Action != Allow
+}
+
+func (s *Snapshot) decide(dir Direction, port packet.PortID, q *Query) Result {
+	if s.conf.Internal && q.Path == Routed {
+		return Result{Action: Deny, Policy: PolicyInternal}
+	}
+	if r := s.ways[dir].first(port, q); r != nil {
+		return Result{Action: r.m.action, rule: r, log: s.log}
+	}
+	if s.conf.NoICC && dir == In && q.Path == Bridged && !q.essential() {
+		return Result{Action: Deny, Policy: PolicyICC}
+	}
+	return Result{Policy: PolicyAllow}
+}
+
+// Rule returns the rule that decided, nil when a policy did. The caller doesn't change it.
+func (r *Result) Rule() *Rule {
+	if r.rule == nil {
+		return nil
+	}
+	return &r.rule.Rule
+}
+
+// Hit counts the decision for the rule that made it, at now in nanoseconds. It tells whether to log it, and how many have not been
+// logged since the last that was, because there were too many.
+func (r *Result) Hit(now int64) (log bool, missed uint64) {
+	if r.rule == nil {
+		return false, 0
+	}
+	c := r.rule.count
+	c.hits.Add(1)
+	c.last.Store(now)
+	if !r.rule.Log {
+		return false, 0
+	}
+	if !c.log.take(now) || !r.log.take(now) {
+		c.missed.Add(1)
+		return false, 0
+	}
+	return true, c.missed.Swap(0)
+}
+
+// Stats is a rule with what it has counted.
+type Stats struct {
+	Rule Rule
+	Hits uint64 // decisions; those that are replayed from the cache are not counted again
+	Last int64  // time of the last one, nanoseconds as given to Hit; 0: never
+}
+
+// Stats returns all rules in the order in which they are asked, those of direction in first.
+func (s *Snapshot) Stats() []Stats {
+	var all []Stats
+	for r := range s.all() {
+		all = append(all, Stats{r.Rule, r.count.hits.Load(), r.count.last.Load()})
+	}
+	return all
+}
+
+func (s *Snapshot) all() iter.Seq[*rule] {
+	return func(yield func(*rule) bool) {
+		for _, c := range s.ways {
+			for _, r := range c.rules {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Empty tells whether all frames are allowed and nothing is counted: nobody has to ask.
+func (s *Snapshot) Empty() bool {
+	return len(s.ways[In].rules)+len(s.ways[Out].rules) == 0 && !s.conf.NoICC && !s.conf.Internal
+}
+
+// Has tells whether there are rules or policies of a direction.
+func (s *Snapshot) Has(dir Direction) bool {
+	return len(s.ways[dir].rules) > 0 || s.conf.Internal || s.conf.NoICC && dir == In
+}
+
+// Stateful tells whether any judgement can need state: without, no frame has to be looked up among the connections.
+func (s *Snapshot) Stateful() bool { return s.state }
+
+// Deep tells whether judgements lean on more of a frame than Key.L2.
+func (s *Snapshot) Deep() bool { return s.deep }
+
+// UsesPort tells whether a rule is on the port or names it: when it gets another ID or other addresses, Set has to be called.
+func (s *Snapshot) UsesPort(name string) bool { return s.uses[ref{kindPort, name}] }
+
+// UsesNetwork tells whether a rule names the network: when its subnets change, Set has to be called.
+func (s *Snapshot) UsesNetwork(name string) bool { return s.uses[ref{kindNetwork, name}] }

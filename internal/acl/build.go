@@ -10,16 +10,16 @@ import (
 func newClassifier(rules []*rule) *classifier {
 	size := (len(rules) + 63) / 64
 	c := &classifier{rules: rules, none: newSet(make([]uint64, size))}
-	var any [fields]plain
-	for f := range any {
-		any[f] = make(plain, size)
+	var open [fields]plain
+	for f := range open {
+		open[f] = make(plain, size)
 	}
 	ports, proto, ether := asking[packet.PortID]{}, asking[uint8]{}, asking[uint16]{}
 	smac, dmac, src, dst := asking[[6]byte]{}, asking[[6]byte]{}, asking[netip.Prefix]{}, asking[netip.Prefix]{}
 	named := make(plain, size)
 	for i, r := range rules {
 		m := &r.m
-		add(ports, r.onPort, i, r.port)
+		add(ports, r.onPort && r.port != 0, i, r.port)
 		add(proto, m.proto != 0, i, m.proto)
 		add(ether, m.ether != 0, i, m.ether)
 		add(smac, m.smac.set, i, m.smac.addr)
@@ -36,12 +36,12 @@ func newClassifier(rules []*rule) *classifier {
 			if asks {
 				c.fields[f].asked = true
 			} else if f != fieldNamed {
-				any[f].mark(i)
+				open[f].mark(i)
 			}
 		}
 	}
-	for f := range any {
-		c.fields[f].any = newSet(any[f])
+	for f := range open {
+		c.fields[f].any = newSet(open[f])
 	}
 	for p, s := range pack(proto, size) {
 		c.proto[p] = s

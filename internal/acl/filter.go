@@ -14,7 +14,8 @@ import (
 // MaxRules is how many rules a network and its ports may have.
 const MaxRules = 32768
 
-// Names tells what the names in rules stand for at the moment.
+// Names tells what the names in rules stand for at the moment. It knows what is asked for, also where it is gone or not there yet: such a
+// port has no ID, or no addresses, and what names it rests.
 type Names interface {
 	// Port returns a port of any network; ok is false when there is none.
 	Port(name string) (p Port, ok bool)
@@ -197,22 +198,25 @@ func (s *Snapshot) peer(option string, p peer, names Names) ([]netip.Prefix, err
 	n := p.ref
 	port, isPort := names.Port(n.name)
 	subnets, isNetwork := names.Network(n.name)
+	isPort, isNetwork = isPort && n.kind != kindNetwork, isNetwork && n.kind != kindPort
 	switch {
-	case n.kind == "" && isPort && isNetwork:
+	case isPort && isNetwork:
 		return nil, invalid("%s @%s: a port and a network have this name; write @port:%s or @network:%s", option, n.name, n.name, n.name)
-	case n.kind != kindNetwork && isPort:
+	case isPort:
 		s.uses[ref{kindPort, n.name}] = true
-		for _, a := range port.Addrs {
-			subnets = append(subnets, netip.PrefixFrom(a, a.BitLen()))
-		}
-		if n.kind == kindPort || !isNetwork {
-			return subnets[len(subnets)-len(port.Addrs):], nil
-		}
-	case n.kind != kindPort && isNetwork:
+		return hosts(port.Addrs), nil
+	case isNetwork:
 		s.uses[ref{kindNetwork, n.name}] = true
 		return masked(subnets), nil
 	}
 	return nil, invalid("%s @%s: there is no such port or network; see 'vsctl list-ports' and 'vsctl list-networks'", option, n)
+}
+
+func hosts(addrs []netip.Addr) (all []netip.Prefix) {
+	for _, a := range addrs {
+		all = append(all, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return all
 }
 
 func masked(prefixes []netip.Prefix) (all []netip.Prefix) {

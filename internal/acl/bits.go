@@ -47,15 +47,9 @@ func (s *set) word(g, w int) uint64 {
 	return s.words[int(p.first)+bits.OnesCount64(p.mask&(bit-1))]
 }
 
-// empty tells whether no rule is in the set.
-func (s *set) empty() bool { return len(s.words) == 0 }
-
 // addTo puts the set's rules into a plain bitmap.
 func (s *set) addTo(plain []uint64) {
 	for i := range plain {
 		plain[i] |= s.word(i/64, i%64)
 	}
 }
-
-// size returns how many bytes the set takes.
-func (s *set) size() int { return 48 + 16*len(s.groups) + 8*len(s.words) }

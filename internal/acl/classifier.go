@@ -13,7 +13,7 @@ import (
 // then 64, until one is left.
 //
 //	cost     some steps per field, and at most one word per field and 64 rules; nothing is allocated
-//	memory   see Snapshot.Size: about 300 bytes a rule; a prefix has also the rules of those around it, a bit each
+//	memory   MEMORY
 type classifier struct {
 	rules []*rule // in their order
 	none  *set

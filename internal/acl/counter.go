@@ -2,11 +2,13 @@ package acl
 
 import "sync/atomic"
 
-// Limits of log lines: of one rule, and of all rules of a network. Any frame can cause one.
+// Limits of log lines, since any frame can cause one: lines per second, and at once after a silence, of one rule and of all rules of a
+// network.
 const (
-	LogRate        = 1   // per second and rule
-	NetworkLogRate = 100 // per second and network
-	LogBurst       = 10  // at once after a silence
+	LogRate         = 1
+	LogBurst        = 10
+	NetworkLogRate  = 100
+	NetworkLogBurst = 100
 )
 
 // counter is what a rule counts. Only the slow path does: a decision that is cached counts once.

@@ -73,7 +73,7 @@ type Filter struct {
 
 // NewFilter makes a filter without rules. renew raises the generation that decisions lean on: the network's Bridge.Renew.
 func NewFilter(renew func()) *Filter {
-	f := &Filter{renew: renew, log: limiter{rate: NetworkLogRate, burst: LogBurst}}
+	f := &Filter{renew: renew, log: limiter{rate: NetworkLogRate, burst: NetworkLogBurst}}
 	f.snap.Store(&Snapshot{ways: [2]*classifier{newClassifier(nil), newClassifier(nil)}, log: &f.log})
 	return f
 }
@@ -111,7 +111,7 @@ func Compile(c Config, names Names) (*Snapshot, error) {
 		return nil, api.Errorf(api.CodeExhausted, "network %s would have %d rules; the limit is %d: one rule takes prefixes and lists of ports",
 			c.Network, len(c.Rules), MaxRules)
 	}
-	s := &Snapshot{conf: c, uses: make(map[ref]bool), state: c.NoICC, deep: c.NoICC, log: &limiter{rate: NetworkLogRate, burst: LogBurst}}
+	s := &Snapshot{conf: c, uses: make(map[ref]bool), state: c.NoICC, deep: c.NoICC, log: &limiter{rate: NetworkLogRate, burst: NetworkLogBurst}}
 	s.conf.Rules = nil
 	var ways [2][]*rule
 	ids := make(map[string]bool, len(c.Rules))

@@ -13,7 +13,6 @@ import (
 // all that has to be found.
 type prefixes struct {
 	table bart.Table[*set]
-	bytes int // of the sets
 }
 
 func newPrefixes(asking map[netip.Prefix][]int, size int) *prefixes {
@@ -28,9 +27,7 @@ func newPrefixes(asking map[netip.Prefix][]int, size int) *prefixes {
 		for _, i := range asking[prefix] {
 			p.mark(i)
 		}
-		s := newSet(p)
-		t.bytes += s.size()
-		t.table.Insert(prefix, s)
+		t.table.Insert(prefix, newSet(p))
 	}
 	return t
 }

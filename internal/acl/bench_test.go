@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,15 @@ var shapes = []struct {
 	{"ports", func(r *rand.Rand, i int) string { // a container each
 		return fmt.Sprintf("net in deny --src-mac 02:00:00:00:%02x:%02x --proto tcp --dport %d", i>>8, i&255, 1+r.IntN(65535))
 	}, func(r *rand.Rand) *acl.Query { return tcp("10.0.0.2", "10.0.0.3", 40000, uint16(r.IntN(65536))) }},
+	{"lists", func(r *rand.Rand, i int) string { // of as many ports as a rule takes: segments are full of others' ports
+		ports := make([]string, 64)
+		for j := range ports {
+			ports[j] = strconv.Itoa(r.IntN(65536))
+		}
+		return "net in deny --proto tcp --sport 50000 --dport " + strings.Join(ports, ",")
+	}, func(r *rand.Rand) *acl.Query {
+		return tcp("10.0.0.2", "10.0.0.3", 50000+uint16(r.IntN(3)), uint16(r.IntN(65536)))
+	}},
 	{"overlapping", func(r *rand.Rand, i int) string { // wide prefixes and ranges: nearly all rules share each field, and no rule matches
 		wide := func() netip.Prefix { return netip.PrefixFrom(any4(r, 0), 1+r.IntN(8)).Masked() }
 		return fmt.Sprintf("net in deny --src %s --dst %s --proto tcp --sport 0-%d --dport %d-65535", wide(), wide(), r.IntN(30000), 30000+r.IntN(30000))

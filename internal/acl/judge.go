@@ -143,7 +143,7 @@ func (s *Snapshot) Empty() bool {
 	return len(s.ways[In].rules)+len(s.ways[Out].rules) == 0 && !s.conf.NoICC && !s.conf.Internal
 }
 
-// Has tells whether there are rules or policies of a direction.
+// Has tells whether anything is said of a direction: without, frames to groups, which no replies are, need not be judged.
 func (s *Snapshot) Has(dir Direction) bool {
 	return len(s.ways[dir].rules) > 0 || s.conf.Internal || s.conf.NoICC && dir == In
 }

@@ -38,7 +38,7 @@ func read(r *Rule) (m *match, err error) {
 		func() error { m.dmac, err = readMAC("--dst-mac", r.DstMAC); return err },
 		func() error { m.ether, err = readEtherType(r.EtherType); return err },
 		func() error { return m.readICMP(r) },
-		func() error { return m.consistent(r) },
+		m.consistent,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -75,21 +75,21 @@ func (m *match) readICMP(r *Rule) error {
 }
 
 // consistent refuses rules that no frame can match.
-func (m *match) consistent(r *Rule) error {
+func (m *match) consistent() error {
 	if !m.icmp && len(m.sport)+len(m.dport) > 0 && !hasPorts(m.proto) {
 		return invalid("--sport and --dport need a protocol with ports: add --proto tcp, udp, sctp, dccp or udplite")
 	}
 	if m.ether != 0 && m.ether != packet.EtherTypeIPv4 && m.ether != packet.EtherTypeIPv6 && m.asksIP() {
-		return invalid("--ethertype %s is not IP, and has neither --proto nor --src and --dst: leave either out", r.EtherType)
+		return invalid("--ethertype %s is not IP, and has neither --proto nor --src and --dst: leave either out", etherTypeText(m.ether))
 	}
 	families := []struct {
 		option, value string
 		v4, v6        bool
 	}{
-		{"--ethertype", r.EtherType, m.ether == packet.EtherTypeIPv4, m.ether == packet.EtherTypeIPv6},
-		{"--proto", r.Proto, m.proto == packet.ProtoICMP, m.proto == packet.ProtoICMPv6},
-		{"--src", r.Src, m.src.prefix.Addr().Is4(), m.src.prefix.Addr().Is6()},
-		{"--dst", r.Dst, m.dst.prefix.Addr().Is4(), m.dst.prefix.Addr().Is6()},
+		{"--ethertype", etherTypeText(m.ether), m.ether == packet.EtherTypeIPv4, m.ether == packet.EtherTypeIPv6},
+		{"--proto", protoText(m.proto), m.proto == packet.ProtoICMP, m.proto == packet.ProtoICMPv6},
+		{"--src", m.src.String(), m.src.prefix.Addr().Is4(), m.src.prefix.Addr().Is6()},
+		{"--dst", m.dst.String(), m.dst.prefix.Addr().Is4(), m.dst.prefix.Addr().Is6()},
 	}
 	for i, a := range families {
 		for _, b := range families[i+1:] {

@@ -61,6 +61,15 @@ func twinMatch(r *acl.Rule, q *acl.Query) bool {
 	return twinPorts(r.SrcPorts, q.SrcPort) && twinPorts(r.DstPorts, q.DstPort) && (r.ICMPType == "" || types[r.ICMPType] == kind)
 }
 
+func refuses(r *acl.Rule) bool { return r != nil && r.Action != "allow" }
+
+// twinTracked tells which frames can belong to connections.
+func twinTracked(q *acl.Query) bool {
+	echo := map[uint16]uint16{8: 0x0801, 0: 0x0801, 128: 0x863a, 129: 0x863a}[q.SrcPort>>8] // family and protocol of echoes by type
+	unicast := strings.HasPrefix(twinMAC(q.DstMAC), "02")
+	return unicast && (q.Proto == 6 || q.Proto == 17 || !q.NoPorts && echo != 0 && echo == q.EtherType&0xff00|uint16(q.Proto))
+}
+
 func twinMAC(m [6]byte) string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
@@ -180,6 +189,9 @@ func (d dice) rule(rare int) string {
 
 func (d dice) query() *acl.Query {
 	q := &acl.Query{SrcMAC: [6]byte{2, 5: byte(d.IntN(3))}, DstMAC: [6]byte{2, 5: byte(d.IntN(3))}}
+	if d.IntN(8) == 0 {
+		q.DstMAC[0] = 3
+	}
 	switch d.IntN(12) {
 	case 0:
 		q.EtherType = packet.EtherTypeARP
@@ -241,6 +253,14 @@ func TestAgainstNaiveTwin(t *testing.T) {
 			}
 			if want != nil {
 				matched++
+			}
+			back := q.Reverse()
+			reply := twin(all, 1-dir, port, &back)
+			if needs := twinTracked(q) && (refuses(want) || refuses(reply)); needs != got.NeedsState {
+				t.Fatalf("%d rules, %s %q, %+v: needs state is %v; decided by %v, and a reply by %v", n, dir, port, q, got.NeedsState, want, reply)
+			}
+			if r := s.Judge(1-dir, id, &back, acl.Reply); r.Rule() != got.Rule() || !r.NeedsState {
+				t.Fatalf("%d rules, %s %q, %+v: %v decides, but of the reply %v", n, dir, port, q, got.Rule(), r.Rule())
 			}
 			e := s.Explain(dir, id, q, acl.New)
 			if e.Rule() != got.Rule() || e.Action != got.Action {

@@ -88,8 +88,6 @@ func readPeer(option, s string) (peer, error) {
 // portRange holds ports from first to last.
 type portRange struct{ first, last uint16 }
 
-func (r portRange) has(port uint16) bool { return r.first <= port && port <= r.last }
-
 // maxRanges is how many ports and ranges one option may list.
 const maxRanges = 64
 
@@ -109,7 +107,7 @@ func readRanges(option, s string) (all []portRange, err error) {
 			return nil, invalid("%s %.70q: use ports from 0 to 65535 and ranges of them, such as 80 or 8000-8099 or 80,443", option, s)
 		}
 		if a > b {
-			return nil, invalid("%s %.70q: the range %s ends before it begins", option, s, part)
+			return nil, invalid("%s %.70q: the range %.70s ends before it begins", option, s, part)
 		}
 		all = append(all, portRange{uint16(a), uint16(b)})
 	}
@@ -275,7 +273,7 @@ func readEtherType(s string) (uint16, error) {
 		return 0, invalid("--ethertype %.70q: use arp, ipv4, ipv6, or a number from 0x0600 to 0xffff such as 0x88cc", s)
 	}
 	if n == packet.EtherTypeVLAN || n == packet.EtherTypeQinQ || n == packet.EtherTypeQinQ1 {
-		return 0, invalid("--ethertype %s: rules ask for what is behind the VLAN tags", s)
+		return 0, invalid("--ethertype %.70s: rules ask for what is behind the VLAN tags", s)
 	}
 	return uint16(n), nil
 }

@@ -95,9 +95,7 @@ func (c *classifier) want(i int, port packet.PortID, q *Query) *set {
 	case fieldPort:
 		return c.ports[port]
 	case fieldProto:
-		if q.isIP() {
-			return c.proto[q.Proto]
-		}
+		return c.proto[q.Proto]
 	case fieldEther:
 		return c.ether[q.EtherType]
 	case fieldDstMAC:

@@ -103,6 +103,8 @@ func TestLogLimits(t *testing.T) {
 	if lines != acl.NetworkLogBurst {
 		t.Errorf("%d lines of 20 rules at once, want %d", lines, acl.NetworkLogBurst)
 	}
+	set(t, f, rules(t, texts...)...)
+	s = f.Snapshot()
 	if log, _ := hit(17, 20, 20*second); log {
 		t.Error("a line more of another rule")
 	}

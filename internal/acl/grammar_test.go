@@ -22,6 +22,7 @@ func TestParse(t *testing.T) {
 		{"web in allow --priority 32768", "web in allow"},
 		{"web in allow --priority 00032768", "web in allow"},
 		{"web in allow --proto udp --dport 443,80,81,8000-8099,8050-8200", "web in allow --proto udp --dport 80-81,443,8000-8200"},
+		{"web in allow --proto udp --dport 1-100,5-10", "web in allow --proto udp --dport 1-100"},
 		{"web in allow --proto sctp --sport 0-65535", ""},
 		{"web out deny --src 10.0.0.0/8 --dst 192.168.1.1", ""},
 		{"web out deny --src 10.0.0.1/32 --dst 0.0.0.0/0", "web out deny --src 10.0.0.1 --dst 0.0.0.0/0"},

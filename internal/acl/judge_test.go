@@ -108,6 +108,7 @@ func TestPolicies(t *testing.T) {
 		{acl.Config{Internal: true}, nil, acl.In, on(acl.Routed), acl.Deny, internal},
 		{acl.Config{Internal: true}, nil, acl.Out, on(acl.Routed), acl.Deny, internal},
 		{acl.Config{Internal: true}, []string{open}, acl.In, on(acl.Routed), acl.Deny, internal},
+		{acl.Config{Internal: true}, []string{"db out deny"}, acl.In, on(acl.Routed), acl.Deny, internal},
 		{acl.Config{Internal: true}, nil, acl.In, on(acl.Local), acl.Allow, noRule},
 		{acl.Config{Internal: true}, nil, acl.In, on(acl.Bridged), acl.Allow, noRule},
 	} {
@@ -115,6 +116,9 @@ func TestPolicies(t *testing.T) {
 		r := s.Judge(c.dir, web, c.q, acl.New)
 		if r.Action != c.action || decided(&r) != c.want {
 			t.Errorf("%+v %q, %s path %d: %s by %q, want %s by %q", c.conf, c.rules, c.dir, c.q.Path, r.Action, decided(&r), c.action, c.want)
+		}
+		if needs := c.want == noICC || c.conf.NoICC && c.dir == acl.Out; r.NeedsState != needs {
+			t.Errorf("%+v %q, %s path %d: needs state %v", c.conf, c.rules, c.dir, c.q.Path, r.NeedsState)
 		}
 		if s.Empty() || !s.Has(c.dir) && c.action != acl.Allow {
 			t.Errorf("%+v: Empty is %v, Has(%s) %v", c.conf, s.Empty(), c.dir, s.Has(c.dir))

@@ -137,7 +137,7 @@ type Query struct {
 	SrcMAC, DstMAC   [6]byte
 	EtherType        uint16     // behind all tags; 0 for 802.3 length fields
 	Src, Dst         netip.Addr // invalid unless IP
-	Proto            uint8      // of IP, behind extension headers
+	Proto            uint8      // of IP, behind extension headers; 0 unless IP
 	SrcPort, DstPort uint16     // as in packet.Key: of ICMP type<<8|code, and of an echo its id
 	NoPorts          bool       // ports or ICMP type are not known, as of a fragment; or the protocol has none
 	Path             Path

@@ -278,3 +278,20 @@ func TestAgainstNaiveTwin(t *testing.T) {
 		t.Fatalf("only %d of 24000 frames met a rule, %d looks: this test tests too little", matched, looked)
 	}
 }
+
+// TestManyRules: of more rules and ports than segments, each rule is found by the one frame that is its own, and by no other.
+func TestManyRules(t *testing.T) {
+	texts := make([]string, 10000)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("web in deny --proto udp --dport %d", 1+6*i)
+	}
+	s := compile(t, acl.Config{}, texts...)
+	for i := range texts {
+		for port, want := range map[int]string{6 * i: noRule, 1 + 6*i: fmt.Sprint("r", i), 2 + 6*i: noRule} {
+			r := s.Judge(acl.In, web, query(packet.ProtoUDP, "10.0.0.2", "10.0.0.3", 9, uint16(port)), acl.New)
+			if got := decided(&r); got != want {
+				t.Fatalf("port %d: %s decided, want %s", port, got, want)
+			}
+		}
+	}
+}

@@ -68,7 +68,7 @@ type Filter struct {
 	snap  atomic.Pointer[Snapshot]
 	log   limiter
 
-	mu sync.Mutex
+	mu sync.Mutex // held while rules are compiled and published, so that the last to ask wins
 }
 
 // NewFilter makes a filter without rules. renew raises the generation that decisions lean on: the network's Bridge.Renew.
@@ -82,14 +82,14 @@ func NewFilter(renew func()) *Filter {
 func (f *Filter) Snapshot() *Snapshot { return f.snap.Load() }
 
 // Set replaces all rules, or changes nothing and tells which rule is wrong. A rule that keeps its ID keeps its counters. Call it again
-// when what a name stands for has changed, see Snapshot.Uses.
+// when what a name stands for has changed, see UsesPort and UsesNetwork.
 func (f *Filter) Set(c Config, names Names) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s, err := Compile(c, names)
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	old := make(map[string]*counter)
 	for r := range f.snap.Load().all() {
 		old[r.ID] = r.count

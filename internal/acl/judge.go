@@ -10,8 +10,8 @@ import (
 type State uint8
 
 // New: there is no connection, or nobody has looked. Original: there is one, and the frame goes the way of its first. Reply: the
-// frame goes the other way. An ICMP error about a frame of a connection goes one of its ways too, and is asked about with the
-// connection's query: that of its first frame with Original, the reverse of it with Reply.
+// frame goes the other way. An ICMP error about a connection is asked about with the reverse of what it quotes, since that is the way it
+// goes, and with Original or Reply accordingly.
 const (
 	New State = iota
 	Original

@@ -46,7 +46,6 @@ type Bridge struct {
 type Snapshot struct {
 	ids    []packet.PortID // ascending: searched apart from ports, since it fits a few cache lines
 	ports  []*PortConf     // in the order of ids
-	noICC  bool
 	floods floods
 }
 
@@ -103,7 +102,7 @@ func (b *Bridge) SetPorts(confs []PortConf) {
 		}
 		ports[i] = &c
 	}
-	b.publish(ports, s.noICC)
+	b.publish(ports)
 	for _, c := range confs {
 		b.fdb.forgetVLANs(c.ID, &c.Member)
 	}
@@ -116,22 +115,15 @@ func (b *Bridge) RemovePort(id packet.PortID) {
 	defer b.mu.Unlock()
 	s := b.Snapshot()
 	if i, ok := slices.BinarySearch(s.ids, id); ok {
-		b.publish(slices.Delete(slices.Clone(s.ports), i, i+1), s.noICC)
+		b.publish(slices.Delete(slices.Clone(s.ports), i, i+1))
 	}
 	b.fdb.ForgetPort(id)
 	b.loops.leave(id)
 }
 
-// SetICC says whether the network's ports may reach each other; they may at first.
-func (b *Bridge) SetICC(on bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.publish(b.Snapshot().ports, !on)
-}
-
 // publish makes ports, ascending by id, the configuration. Callers hold mu.
-func (b *Bridge) publish(ports []*PortConf, noICC bool) {
-	s := &Snapshot{ids: make([]packet.PortID, len(ports)), ports: ports, noICC: noICC}
+func (b *Bridge) publish(ports []*PortConf) {
+	s := &Snapshot{ids: make([]packet.PortID, len(ports)), ports: ports}
 	for i, c := range ports {
 		s.ids[i] = c.ID
 	}
@@ -149,9 +141,6 @@ func (s *Snapshot) Port(id packet.PortID) *PortConf {
 
 // Ports returns all ports, ascending by id. The caller doesn't change them.
 func (s *Snapshot) Ports() []*PortConf { return s.ports }
-
-// ICC tells whether the network's ports may reach each other (--icc).
-func (s *Snapshot) ICC() bool { return !s.noICC }
 
 // Isolated tells whether frames from in to out are forbidden because both are isolated.
 func (s *Snapshot) Isolated(in, out packet.PortID) bool {

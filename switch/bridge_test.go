@@ -175,19 +175,6 @@ func TestBridgeSetPortForgetsVLANs(t *testing.T) {
 	}
 }
 
-func TestBridgeICC(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
-	gen := b.Gen().Load()
-	if !b.Snapshot().ICC() {
-		t.Error("ports may not reach each other at first")
-	}
-	b.SetICC(false)
-	b.SetPort(l2switch.PortConf{ID: 1})
-	if b.Snapshot().ICC() || b.Gen().Load() != gen+2 {
-		t.Error("icc was not switched off, or not for long")
-	}
-}
-
 // A thousand ports one by one, half of them trunks of all VLANs, with floods in between.
 func TestBridgeThousandPorts(t *testing.T) {
 	b := l2switch.NewBridge("net", l2switch.Limits{})

@@ -58,5 +58,5 @@ func (b *Bridge) setBlocked(ids []packet.PortID, on bool) {
 			ports[i] = &c
 		}
 	}
-	b.publish(ports, s.noICC)
+	b.publish(ports)
 }

@@ -143,7 +143,7 @@ func TestNoAllocations(t *testing.T) {
 			q := frames[n%len(frames)]
 			for _, state := range []acl.State{acl.New, acl.Reply} {
 				r := snap.Judge(acl.In, web, q, state)
-				r.Hit(int64(n))
+				r.Hit(int64(n), 1)
 			}
 		}); a != 0 {
 			t.Errorf("%s: %v allocations a judgement", s.name, a)

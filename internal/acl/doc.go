@@ -7,8 +7,7 @@
 // A frame is judged twice: when it comes in from a port (direction in, the switch's view) and when it is about to go out to one (out).
 // Each time the rules of that port and of its network are one list: the higher priority comes first; of equals a port's rule before its
 // network's, then the one that was given first. The first rule that matches decides. When none does, the frame is allowed, but for
-// frames between two ports of a network that is --icc=false. Nothing is forwarded from or to a network that is --internal,
-// whatever its rules say.
+// frames between two ports of a network that is --icc=false. Whether a network that is --internal is routed is not asked here.
 //
 // A rule that names nothing matches all frames, of all EtherTypes. One that names an address prefix, protocol or port matches IP only. ARP
 // and IPv6 neighbor and router discovery, without which there is no communication at all, pass rules by, unless a rule

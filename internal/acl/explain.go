@@ -26,9 +26,6 @@ type Look struct {
 // Explain judges as Judge does, rule by rule, and tells how. It is slow, and does not count.
 func (s *Snapshot) Explain(dir Direction, port packet.PortID, q *Query, state State) Explanation {
 	e := Explanation{Result: s.Judge(dir, port, q, state), AsReply: state == Reply}
-	if e.Policy == PolicyInternal {
-		return e
-	}
 	asked := *q
 	if e.AsReply {
 		asked, dir = q.Reverse(), dir.other()

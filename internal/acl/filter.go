@@ -31,10 +31,9 @@ type Port struct {
 
 // Config is what a network's frames are judged by.
 type Config struct {
-	Network  string
-	Rules    []Rule // the network's and its ports', in the order in which they were given
-	NoICC    bool   // --icc=false: what goes from port to port is denied where no rule of direction in decides
-	Internal bool   // nothing is forwarded from or to the network
+	Network string
+	Rules   []Rule // the network's and its ports', in the order in which they were given
+	NoICC   bool   // --icc=false: what goes from port to port is denied where no rule of direction in decides
 }
 
 // rule is a Rule at work.
@@ -53,6 +52,7 @@ type Snapshot struct {
 	ways  [2]*classifier // by Direction
 	deep  bool
 	state bool
+	opens bool // a rule of direction in allows something, in spite of --icc=false: then ports have to find each other
 	uses  map[ref]bool
 	log   *limiter
 }
@@ -111,7 +111,7 @@ func Compile(c Config, names Names) (*Snapshot, error) {
 		return nil, api.Errorf(api.CodeExhausted, "network %s would have %d rules; the limit is %d: one rule takes prefixes and lists of ports",
 			c.Network, len(c.Rules), MaxRules)
 	}
-	s := &Snapshot{conf: c, uses: make(map[ref]bool), state: c.NoICC, deep: c.NoICC, log: &limiter{rate: NetworkLogRate, burst: NetworkLogBurst}}
+	s := &Snapshot{conf: c, uses: make(map[ref]bool), log: &limiter{rate: NetworkLogRate, burst: NetworkLogBurst}}
 	s.conf.Rules = nil
 	var ways [2][]*rule
 	ids := make(map[string]bool, len(c.Rules))
@@ -128,7 +128,10 @@ func Compile(c Config, names Names) (*Snapshot, error) {
 		refuses := r.m.action != Allow && r.m.mayBeIP()
 		s.state = s.state || refuses
 		s.deep = s.deep || refuses || r.m.asksIP()
+		s.opens = s.opens || r.m.dir == In && r.m.action == Allow
 	}
+	s.state = s.state || c.NoICC && s.opens
+	s.deep = s.deep || s.state
 	for d := range ways {
 		slices.SortStableFunc(ways[d], func(a, b *rule) int {
 			return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(place(a), place(b)))

@@ -36,12 +36,12 @@ func TestFilter(t *testing.T) {
 	old := f.Snapshot()
 	for i := range int64(3) {
 		r := old.Judge(acl.In, web, q, acl.New)
-		r.Hit(100 + i)
+		r.Hit(100+i, 1)
 	}
 	set(t, f, all[1], all[0])
 	r := old.Judge(acl.In, web, q, acl.New) // by a worker that is late
-	r.Hit(110)
-	want := []acl.Stats{{Rule: all[1], Hits: 4, Last: 110}, {Rule: all[0]}}
+	r.Hit(110, 3)
+	want := []acl.Stats{{Rule: all[1], Hits: 6, Last: 110}, {Rule: all[0]}}
 	if d := cmp.Diff(want, f.Snapshot().Stats()); d != "" {
 		t.Error(d)
 	}
@@ -70,7 +70,7 @@ func TestLogLimits(t *testing.T) {
 	s := f.Snapshot()
 	hit := func(proto uint8, port uint16, now int64) (bool, uint64) {
 		r := s.Judge(acl.In, web, query(proto, "10.0.0.2", "10.0.0.3", 1, port), acl.New)
-		return r.Hit(now)
+		return r.Hit(now, 1)
 	}
 	const second = int64(1e9)
 	lines, left := 0, uint64(0)
@@ -133,7 +133,7 @@ func TestChangesUnderWorkers(t *testing.T) {
 				if r.Action == acl.Allow || r.Rule().Action != r.Action.String() {
 					t.Errorf("%s by %v", r.Action, r.Rule())
 				}
-				r.Hit(now)
+				r.Hit(now, 1)
 			}
 		})
 	}
@@ -180,14 +180,8 @@ allow: no rule matches`},
 	for i := range 100 {
 		texts = append(texts, fmt.Sprintf("web in deny --dst 10.9.0.%d", i))
 	}
-	e := compile(t, acl.Config{Internal: true, NoICC: true}, texts...).Explain(acl.In, web, tcp("10.0.0.2", "10.0.0.3", 1, 1), acl.New)
+	e := compile(t, acl.Config{NoICC: true}, texts...).Explain(acl.In, web, tcp("10.0.0.2", "10.0.0.3", 1, 1), acl.New)
 	if l := e.Lines(); len(l) != 18 || l[0] != "84 rules before these do not match" || l[17] != "deny: no rule matches, and the network is --icc=false" {
 		t.Errorf("of 100 rules: %d lines, %q ... %q", len(l), l[0], l[len(l)-1])
-	}
-	routed := tcp("10.0.0.2", "10.1.0.3", 1, 1)
-	routed.Path = acl.Routed
-	e = compile(t, acl.Config{Internal: true}, texts...).Explain(acl.In, web, routed, acl.New)
-	if l := e.Lines(); len(l) != 1 || l[0] != "deny: the network is --internal" {
-		t.Errorf("of an internal network: %q", l)
 	}
 }

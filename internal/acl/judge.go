@@ -21,16 +21,14 @@ const (
 // Policy is what decides where no rule does.
 type Policy uint8
 
-// PolicyRule: a rule has decided. PolicyAllow: nothing stands against it. PolicyICC and PolicyInternal: the network is --icc=false
-// or --internal.
+// PolicyRule: a rule has decided. PolicyAllow: nothing stands against it. PolicyICC: the network is --icc=false.
 const (
 	PolicyRule Policy = iota
 	PolicyAllow
 	PolicyICC
-	PolicyInternal
 )
 
-var policies = [...]string{"a rule", "no rule matches", "no rule matches, and the network is --icc=false", "the network is --internal"}
+var policies = [...]string{"a rule", "no rule matches", "no rule matches, and the network is --icc=false"}
 
 // String says it to people.
 func (p Policy) String() string { return policies[p] }
@@ -58,7 +56,7 @@ func (s *Snapshot) Judge(dir Direction, port packet.PortID, q *Query, state Stat
 		return result
 	}
 	result := s.decide(dir, port, q)
-	if s.state && result.Policy != PolicyInternal && q.trackable() {
+	if s.state && q.trackable() {
 		result.NeedsState = result.Action != Allow || s.refusesReply(dir, port, q)
 	}
 	return result
@@ -71,13 +69,10 @@ func (s *Snapshot) refusesReply(dir Direction, port packet.PortID, q *Query) boo
 }
 
 func (s *Snapshot) decide(dir Direction, port packet.PortID, q *Query) Result {
-	if s.conf.Internal && q.Path == Routed {
-		return Result{Action: Deny, Policy: PolicyInternal}
-	}
 	if r := s.ways[dir].first(port, q); r != nil {
 		return Result{Action: r.m.action, rule: r, log: s.log}
 	}
-	if s.conf.NoICC && dir == In && q.Path == Bridged && !q.essential() {
+	if s.conf.NoICC && dir == In && !q.Gateway && !(s.opens && q.essential()) {
 		return Result{Action: Deny, Policy: PolicyICC}
 	}
 	return Result{Policy: PolicyAllow}
@@ -91,14 +86,14 @@ func (r *Result) Rule() *Rule {
 	return &r.rule.Rule
 }
 
-// Hit counts the decision for the rule that made it, at now in nanoseconds. It tells whether to log it, and how many have not been
+// Hit counts the packets of a frame for the rule that decided about it, at now in nanoseconds. It tells whether to log it, and how many have not been
 // logged since the last that was, because there were too many.
-func (r *Result) Hit(now int64) (log bool, missed uint64) {
+func (r *Result) Hit(now int64, packets int) (log bool, missed uint64) {
 	if r.rule == nil {
 		return false, 0
 	}
 	c := r.rule.count
-	c.hits.Add(1)
+	c.hits.Add(uint64(packets))
 	c.last.Store(now)
 	if !r.rule.Log {
 		return false, 0
@@ -140,13 +135,19 @@ func (s *Snapshot) all() iter.Seq[*rule] {
 
 // Empty tells whether all frames are allowed and nothing is counted: nobody has to ask.
 func (s *Snapshot) Empty() bool {
-	return len(s.ways[In].rules)+len(s.ways[Out].rules) == 0 && !s.conf.NoICC && !s.conf.Internal
+	return len(s.ways[In].rules)+len(s.ways[Out].rules) == 0 && !s.conf.NoICC
 }
 
 // Has tells whether anything is said of a direction: without, frames to groups, which no replies are, need not be judged.
 func (s *Snapshot) Has(dir Direction) bool {
-	return len(s.ways[dir].rules) > 0 || s.conf.Internal || s.conf.NoICC && dir == In
+	return len(s.ways[dir].rules) > 0 || s.conf.NoICC && dir == In
 }
+
+// Network returns the network's name.
+func (s *Snapshot) Network() string { return s.conf.Network }
+
+// NoICC tells whether the network is --icc=false.
+func (s *Snapshot) NoICC() bool { return s.conf.NoICC }
 
 // Stateful tells whether any judgement can need state: without, no frame has to be looked up among the connections.
 func (s *Snapshot) Stateful() bool { return s.state }

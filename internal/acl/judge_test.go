@@ -86,11 +86,11 @@ func TestJudge(t *testing.T) {
 }
 
 func TestPolicies(t *testing.T) {
-	q := tcp("10.0.0.2", "10.0.0.3", 40000, 80)
-	on := func(p acl.Path) *acl.Query { r := *q; r.Path = p; return &r }
+	q, other, answer := tcp("10.0.0.2", "10.0.0.3", 40000, 80), tcp("10.0.0.2", "10.0.0.3", 40000, 81), tcp("10.0.0.3", "10.0.0.2", 81, 40000)
+	routed := *q
+	routed.Gateway = true
 	solicit := icmp(packet.ProtoICMPv6, "fd00::2", "fd00::3", 135, 0, 0)
 	const open = "web in allow --proto tcp --dport 80"
-	internal := acl.PolicyInternal.String()
 	for _, c := range []struct {
 		conf   acl.Config
 		rules  []string
@@ -99,26 +99,22 @@ func TestPolicies(t *testing.T) {
 		action acl.Action
 		want   string
 	}{
-		{acl.Config{NoICC: true}, nil, acl.In, on(acl.Bridged), acl.Deny, noICC},
-		{acl.Config{NoICC: true}, nil, acl.In, solicit, acl.Allow, noRule},
-		{acl.Config{NoICC: true}, nil, acl.In, on(acl.Local), acl.Allow, noRule},
-		{acl.Config{NoICC: true}, nil, acl.In, on(acl.Routed), acl.Allow, noRule},
-		{acl.Config{NoICC: true}, nil, acl.Out, on(acl.Bridged), acl.Allow, noRule},
-		{acl.Config{NoICC: true}, []string{open}, acl.In, on(acl.Bridged), acl.Allow, "r0"},
-		{acl.Config{Internal: true}, nil, acl.In, on(acl.Routed), acl.Deny, internal},
-		{acl.Config{Internal: true}, nil, acl.Out, on(acl.Routed), acl.Deny, internal},
-		{acl.Config{Internal: true}, []string{open}, acl.In, on(acl.Routed), acl.Deny, internal},
-		{acl.Config{Internal: true}, []string{"db out deny"}, acl.In, on(acl.Routed), acl.Deny, internal},
-		{acl.Config{Internal: true}, nil, acl.In, on(acl.Local), acl.Allow, noRule},
-		{acl.Config{Internal: true}, nil, acl.In, on(acl.Bridged), acl.Allow, noRule},
+		{acl.Config{NoICC: true}, nil, acl.In, q, acl.Deny, noICC},
+		{acl.Config{NoICC: true}, nil, acl.In, solicit, acl.Deny, noICC},
+		{acl.Config{NoICC: true}, nil, acl.In, &routed, acl.Allow, noRule},
+		{acl.Config{NoICC: true}, nil, acl.Out, q, acl.Allow, noRule},
+		{acl.Config{NoICC: true}, []string{open}, acl.In, q, acl.Allow, "r0"},
+		{acl.Config{NoICC: true}, []string{open}, acl.In, other, acl.Deny, noICC},
+		{acl.Config{NoICC: true}, []string{open}, acl.In, solicit, acl.Allow, noRule},
+		{acl.Config{NoICC: true}, []string{open}, acl.Out, answer, acl.Allow, noRule},
 	} {
 		s := compile(t, c.conf, c.rules...)
 		r := s.Judge(c.dir, web, c.q, acl.New)
 		if r.Action != c.action || decided(&r) != c.want {
-			t.Errorf("%+v %q, %s path %d: %s by %q, want %s by %q", c.conf, c.rules, c.dir, c.q.Path, r.Action, decided(&r), c.action, c.want)
+			t.Errorf("%+v %q, %s %+v: %s by %q, want %s by %q", c.conf, c.rules, c.dir, c.q, r.Action, decided(&r), c.action, c.want)
 		}
-		if needs := c.want == noICC || c.conf.NoICC && c.dir == acl.Out; r.NeedsState != needs {
-			t.Errorf("%+v %q, %s path %d: needs state %v", c.conf, c.rules, c.dir, c.q.Path, r.NeedsState)
+		if needs := len(c.rules) > 0 && (c.q == other || c.q == answer); r.NeedsState != needs {
+			t.Errorf("%+v %q, %s %+v: needs state %v", c.conf, c.rules, c.dir, c.q, r.NeedsState)
 		}
 		if s.Empty() || !s.Has(c.dir) && c.action != acl.Allow {
 			t.Errorf("%+v: Empty is %v, Has(%s) %v", c.conf, s.Empty(), c.dir, s.Has(c.dir))
@@ -182,8 +178,8 @@ func TestNeedsState(t *testing.T) {
 		{acl.Config{}, []string{"web out deny --proto udp"}, true, true, false, false},            // other frames
 		{acl.Config{}, []string{"web in deny --ethertype ipv6"}, true, true, false, false},        // other frames
 		{acl.Config{}, []string{"web out reject --proto tcp --sport 80"}, true, true, true, true}, // the answer would be
-		{acl.Config{NoICC: true}, nil, true, true, true, true},
-		{acl.Config{Internal: true}, nil, false, false, false, false},
+		{acl.Config{NoICC: true}, nil, false, false, false, false},
+		{acl.Config{NoICC: true}, []string{"web in allow --proto tcp --dport 80"}, true, true, false, false},
 	} {
 		s := compile(t, c.conf, c.rules...)
 		in, out := s.Judge(acl.In, web, http, acl.New), s.Judge(acl.Out, web, answer, acl.New)

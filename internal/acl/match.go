@@ -140,27 +140,16 @@ type Query struct {
 	Proto            uint8      // of IP, behind extension headers; 0 unless IP
 	SrcPort, DstPort uint16     // as in packet.Key: of ICMP type<<8|code, and of an echo its id
 	NoPorts          bool       // ports or ICMP type are not known, as of a fragment; or the protocol has none
-	Path             Path
+	Gateway          bool       // it is for, or comes by, the network's gateway: not from port to port
 }
 
-// Path is where a frame goes, as far as the default policies ask.
-type Path uint8
-
-// Bridged: within the network. Local: to or from the switch itself, such as the gateway's address. Routed: forwarded from one
-// network to another.
-const (
-	Bridged Path = iota
-	Local
-	Routed
-)
-
-// FromFrame returns what rules see of a parsed frame. Of a fragment the ports are missing: who knows them fills them in.
+// FromFrame returns what rules see of a parsed frame. Of a fragment without FlagPorts the ports are missing.
 func FromFrame(f *packet.Frame) Query {
 	k := &f.Key
 	q := Query{SrcMAC: k.SrcMAC, DstMAC: k.DstMAC, EtherType: k.EtherType}
 	if q.isIP() {
 		q.Src, q.Dst = k.SrcAddr(), k.DstAddr()
-		q.Proto, q.SrcPort, q.DstPort, q.NoPorts = k.Proto, k.SrcPort, k.DstPort, f.L4 == 0
+		q.Proto, q.SrcPort, q.DstPort, q.NoPorts = k.Proto, k.SrcPort, k.DstPort, f.L4 == 0 && f.Flags&packet.FlagPorts == 0
 	}
 	return q
 }

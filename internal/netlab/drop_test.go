@@ -82,7 +82,12 @@ var dropCases = []dropCase{
 		c1.Set(netlab.Isolated())
 		c2.Set(netlab.Isolated())
 	}},
-	{reason: packet.DropICCOff, frame: udp(), prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { lab.Bridge("n").SetICC(false) }},
+	{reason: packet.DropICCOff, frame: udp(), prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { lab.ICC("n", false) }},
+	{reason: packet.DropRuleDeny, frame: udp(), prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { lab.Rules("n", "c1 in deny --proto udp") }},
+	{reason: packet.DropRuleReject, prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { lab.Rules("n", "c2 out reject --src @c1") },
+		frame: func(c1, c2 *netlab.Port) *packet.Frame { // a reset: nobody is told of those
+			return packettest.TCP(c1.From(1), c2.To(1), packettest.Flags(packet.TCPRst))
+		}},
 	{reason: packet.DropOverMTU, frame: udp(packettest.Size(1473))},
 	{reason: packet.DropOverMTU, frame: udp(packettest.Size(1001)), prepare: func(lab *netlab.Lab, c1, c2 *netlab.Port) { c2.Set(netlab.MTU(1000)) }},
 	{reason: packet.DropOverMTU, frame: udp(packettest.GSO(1473), packettest.Size(10000)), packets: 7},
@@ -243,9 +248,9 @@ func TestEveryLossHasAReason(t *testing.T) {
 				lab.Settle()
 				c3.SetDown(false)
 			case 400:
-				lab.Bridge("n").SetICC(false)
+				lab.ICC("n", false)
 			case 500:
-				lab.Bridge("n").SetICC(true)
+				lab.ICC("n", true)
 			}
 		}
 		lost := 0

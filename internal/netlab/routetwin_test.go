@@ -93,7 +93,7 @@ func (w *routedTwins) change() {
 		w.both(fmt.Sprint("MTU ", mtu, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(netlab.MTU(mtu)) })
 	case 3:
 		on := w.r.IntN(3) > 0
-		w.both(fmt.Sprint("icc ", on), func(l *netlab.Lab) { l.Bridge(n).SetICC(on) })
+		w.both(fmt.Sprint("icc ", on), func(l *netlab.Lab) { l.ICC(n, on) })
 	case 4:
 		o := []netlab.PortOption{netlab.Isolated(), netlab.NotIsolated(), netlab.VLAN(10), netlab.VLAN(0), netlab.VLAN(0)}[w.r.IntN(5)]
 		w.both("isolation or VLAN of "+name, func(l *netlab.Lab) { l.Find(name).Set(o) })

@@ -120,7 +120,7 @@ func (w *twins) change() {
 		w.both(fmt.Sprint("MTU ", mtu, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(netlab.MTU(mtu)) })
 	case what == 5:
 		on := w.r.IntN(3) > 0
-		w.both(fmt.Sprint("icc ", on), func(l *netlab.Lab) { l.Bridge("n").SetICC(on) })
+		w.both(fmt.Sprint("icc ", on), func(l *netlab.Lab) { l.ICC("n", on) })
 	case what == 6:
 		w.both(fmt.Sprintf("static %x in %d at %s", mac, vlan, name), func(l *netlab.Lab) {
 			l.FDB("n").AddStatic(vlan, mac, l.ID(name)) // an error in both, or in none

@@ -77,6 +77,10 @@ const (
 	DropNATFragment
 	DropPublishFrom
 
+	// Rules.
+	DropRuleDeny
+	DropRuleReject
+
 	// Storm meters.
 	DropStormBroadcast
 	DropStormMulticast
@@ -160,6 +164,9 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropNATPorts:    {"nat_ports", "all external ports that masquerading may use are taken towards this destination"},
 	DropNATFragment: {"nat_fragment", "a fragment of an SCTP packet that is to be translated: its checksum is of all fragments together"},
 	DropPublishFrom: {"publish_from", "the published port is not open to this source (--from)"},
+
+	DropRuleDeny:   {"rule_deny", "a rule denies it; 'vsctl list-rules' counts by rule, 'vsctl trace' names the rule for a frame"},
+	DropRuleReject: {"rule_reject", "a rule rejects it, and its sender is told; 'vsctl list-rules' counts by rule"},
 
 	DropStormBroadcast: {"storm_broadcast", "more broadcasts than the port's storm meter allows"},
 	DropStormMulticast: {"storm_multicast", "more multicasts than the port's storm meter allows"},

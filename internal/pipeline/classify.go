@@ -22,6 +22,7 @@ type walk struct {
 
 	leg
 	translation
+	judgement
 	out     *l2switch.PortConf // the one egress; nil when flooded
 	outConf *l2switch.Snapshot // the network's that it leaves by
 	egress  *flow.Cell         // of that network's configuration, when routed
@@ -165,7 +166,7 @@ func (w *walk) track() bool { return w.trackConn() }
 func (w *walk) dnat() bool { return w.dnatPublished() }
 
 // filterIn applies the rules of the ingress.
-func (w *walk) filterIn() bool { return true }
+func (w *walk) filterIn() bool { return w.judgeIn("6 filter-in") }
 
 // local takes what the switch answers itself: ARP and ND, echo requests to its own addresses, services.
 func (w *walk) local() bool { return w.gw == nil || w.localRouter() }
@@ -214,7 +215,7 @@ func (w *walk) decide() bool {
 }
 
 func (w *walk) flood(stage, why string) bool {
-	if !w.conf.ICC() {
+	if w.alone {
 		return w.nobody(stage, packet.DropICCOff)
 	}
 	w.set = w.conf.Flood(w.vlan, w.in.Isolated)
@@ -243,27 +244,22 @@ func (w *walk) reaches(s *flow.FloodSet) bool {
 	return len(s.Members) > 1 || len(s.Members) == 1 && s.Members[0].Port != w.in.ID
 }
 
-// filterOut applies what the egress forbids.
+// filterOut applies what the egress forbids. The flood set has left out who is isolated.
 func (w *walk) filterOut() bool {
 	const stage = "9 filter-out"
-	if w.routed {
-		return w.to != w.net || w.mayHairpin(stage)
-	}
-	if w.out == nil {
-		return true // the flood set has left out who may not hear this
-	}
 	switch {
-	case !w.conf.ICC():
-		return w.drop(stage, packet.DropICCOff)
+	case w.routed:
+		return (w.to != w.net || w.mayHairpin(stage)) && w.judgeOut(stage) && w.fit(stage)
+	case w.out == nil:
 	case w.in.Isolated && w.out.Isolated:
 		return w.drop(stage, packet.DropIsolated)
 	case w.f.L3Size > w.out.MTU:
 		return w.drop(stage, packet.DropOverMTU)
 	}
-	return true
+	return w.judgeOut(stage)
 }
 
-// snat masquerades.
+// snat masquerades, and opens the connection that the answers will belong to.
 func (w *walk) snat() bool { return w.snatRouted() && w.sourceFits() }
 
 // output turns the decision into actions and says whether they may be replayed. A priority tag belongs to no VLAN (IEEE
@@ -294,6 +290,9 @@ func (w *walk) output() bool {
 		}
 		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})
 		v.MaxL3 = int32(min(w.in.MTU, w.out.MTU))
+	}
+	if w.tracked { // its connection has to see them
+		v.Slow |= packet.FlagSYN | packet.FlagFIN | packet.FlagRST
 	}
 	v.L2 = !w.deep
 	v.Cacheable = !w.absent && !w.held && w.trace == nil && w.f.Flags&v.Slow == 0 && !neverCached(w.f) && v.Made == nil

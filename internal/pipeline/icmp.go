@@ -49,24 +49,24 @@ func (w *walk) refuse(stage string, r packet.DropReason, k icmpKind) bool {
 // icmpError tells the sender of the frame that it was not delivered, unless that must not be (RFC 1812 4.3.2.7, RFC 4443 2.4 e):
 // about ICMP errors, later fragments, groups, and too often.
 func (w *walk) icmpError(k icmpKind) {
-	f := w.f
 	if !w.mayTell() {
 		return
 	}
+	from := w.gw.If.Source(w.f.Key.SrcAddr())
+	if from.IsValid() && (w.trace != nil || w.gw.Router.Errors().Take(w.now)) {
+		w.tell(k, w.gw.If.MAC, from, min(w.gw.If.MTU, w.in.MTU))
+	}
+}
+
+// tell sends the sender of the frame an ICMP error of limit bytes at most.
+func (w *walk) tell(k icmpKind, mac [6]byte, from netip.Addr, limit int) {
+	f := w.f
 	to := f.Key.SrcAddr()
-	from := w.gw.If.Source(to)
-	if !from.IsValid() {
-		return
-	}
-	if w.trace == nil && !w.gw.Router.Errors().Take(w.now) {
-		return
-	}
 	w.answer("", "ICMP "+k.name+" from "+from.String(), func() []byte {
 		dgram := f.Bytes()[f.L3:f.L3End]
-		limit := min(w.gw.If.MTU, w.in.MTU)
 		if to.Is4() {
 			n := min(len(dgram), min(limit, maxError4)-28)
-			b := newIPv4(f.Key.SrcMAC, w.gw.If.MAC, from, to, packet.ProtoICMP, 8+n)
+			b := newIPv4(f.Key.SrcMAC, mac, from, to, packet.ProtoICMP, 8+n)
 			b[15] = 0xc0 // RFC 1812 4.3.2.5: internetwork control
 			t := b[34:]
 			t[0], t[1] = k.type4, k.code4
@@ -76,7 +76,7 @@ func (w *walk) icmpError(k icmpKind) {
 			return b
 		}
 		n := min(len(dgram), min(limit, maxError6)-48)
-		b := newIPv6(f.Key.SrcMAC, w.gw.If.MAC, from, to, packet.ProtoICMPv6, 64, 8+n)
+		b := newIPv6(f.Key.SrcMAC, mac, from, to, packet.ProtoICMPv6, 64, 8+n)
 		t := b[54:]
 		t[0], t[1] = k.type6, k.code6
 		binary.BigEndian.PutUint32(t[4:], k.value6)

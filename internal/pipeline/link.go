@@ -44,8 +44,8 @@ func (w *walk) newSource() (netip.Addr, bool) {
 	switch {
 	case w.rewrite != nil && w.rewrite.NewSrc:
 		return w.address(&w.rewrite.Src), true
-	case w.quoted != nil && w.quoted.Outer.NewSrc:
-		return w.address(&w.quoted.Outer.Src), true
+	case w.requote && w.quote.Outer.NewSrc:
+		return w.address(&w.quote.Outer.Src), true
 	}
 	return netip.Addr{}, false
 }
@@ -85,5 +85,5 @@ func (w *walk) leaveByLink(stage string) bool {
 	if w.trace != nil {
 		w.trace.step(stage, "link: by port %s", w.out.Name)
 	}
-	return w.fit(stage)
+	return true
 }

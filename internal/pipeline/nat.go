@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/nat"
@@ -39,6 +40,9 @@ func (n *Network) SetNAT(t *NAT) {
 // translation is what a walk knows of the frame's connection.
 type translation struct {
 	nat       *NAT       // nil: nothing is translated here
+	conns     *nat.Table // where the frame's connection is, or would be; nil: nobody asks for it
+	zone      uint16     // in there
+	owner     uint32     // the number of the network whose connection it would be
 	dst       netip.Addr // where the frame goes: its destination, or what that becomes
 	tuple     nat.Tuple
 	signal    nat.Signal
@@ -47,34 +51,35 @@ type translation struct {
 	published *nat.Publication
 	target    nat.Endpoint    // of the published port
 	rewrite   *packet.Rewrite // what becomes of the frame; nil: it stays as it is
-	quoted    *nat.Quoted     // or, of an ICMP error, this
+	quote     nat.Quoted      // of an ICMP error about a connection: what it quotes
+	requote   bool            // quote is to be translated
 }
 
 // trackConn finds the frame's connection, or that of the datagram which it quotes.
 func (w *walk) trackConn() bool {
 	const stage = "4 track"
-	if w.fib == nil {
-		return true
+	if w.filter = w.net.judges(); w.fib == nil && (w.filter == nil || !w.filter.Deep()) {
+		return true // nobody looks above Ethernet
 	}
 	if !w.reassemble(stage) {
 		return false
 	}
-	w.dst = w.f.Key.DstAddr()
-	if w.nat = w.net.nat.Load(); w.nat == nil {
+	if w.whoTracks(); w.conns == nil {
 		return true
 	}
 	if w.f.Flags&packet.FlagICMPError != 0 {
 		w.trackError(stage)
 		return true
 	}
-	if w.tuple, w.signal, w.tupled = nat.Of(w.f, w.nat.Zone); !w.tupled {
+	if w.tuple, w.signal, w.tupled = nat.Of(w.f, w.zone); !w.tupled {
 		return true
 	}
-	c, ok := w.nat.Conns.Peek(&w.tuple, w.now) // a frame that is not forwarded moves nothing on: see snatRouted
+	c, ok := w.conns.Peek(&w.tuple, w.now) // a frame that is not forwarded moves nothing on: see snatRouted
 	if !ok {
 		return true
 	}
 	w.tracked = true
+	w.belong(c.Reply)
 	w.become(&c)
 	if w.trace != nil {
 		w.trace.step(stage, "connection, %s", c.State)
@@ -82,15 +87,38 @@ func (w *walk) trackConn() bool {
 	return true
 }
 
+// whoTracks finds where the connection of the frame would be: that of what is routed is its router's, others are the network's own, and asked for
+// by its rules alone.
+func (w *walk) whoTracks() {
+	w.dst = w.f.Key.DstAddr()
+	if w.fib != nil {
+		if w.nat = w.net.nat.Load(); w.nat != nil {
+			w.conns, w.zone, w.owner = w.nat.Conns, w.nat.Zone, w.nat.Network
+		}
+		return
+	}
+	if r := w.net.rules.Load(); r != nil && w.filter != nil && w.filter.Stateful() && !w.group() {
+		w.conns, w.zone, w.owner = r.Conns, r.Zone, r.Network
+	}
+}
+
+// belong notes which way of its connection the frame goes.
+func (w *walk) belong(reply bool) {
+	if w.state = acl.Original; reply {
+		w.state = acl.Reply
+	}
+}
+
 // trackError finds the connection that an ICMP error is about.
 func (w *walk) trackError(stage string) {
-	e, drop := w.nat.Conns.Error(w.f, w.nat.Zone, w.now)
+	e, drop := w.conns.Error(w.f, w.zone, w.now)
 	if drop != packet.DropNone {
 		return
 	}
-	w.tracked = true
+	w.tracked, w.quote = true, e
+	w.belong(e.Reply)
 	if e.Translated() {
-		w.quoted = &e
+		w.requote = true
 		w.turn(&e.Outer)
 	}
 	if w.trace != nil {
@@ -153,11 +181,12 @@ func (w *walk) dnatPublished() bool {
 	return true
 }
 
-// snatRouted opens the connection of a frame that is to be translated, or whose answers would be, now that it is known to leave; and
+// snatRouted opens the connection of a frame that is to be translated, or whose answers would be, or refused, now that it is known to leave; and
 // translates ICMP errors.
 func (w *walk) snatRouted() bool {
 	const stage = "10 snat"
-	if !w.routed || w.nat == nil {
+	if w.conns == nil {
+		w.absent = w.absent || w.leans
 		return true
 	}
 	if w.tracked {
@@ -166,7 +195,8 @@ func (w *walk) snatRouted() bool {
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
 	switch {
-	case plain && (!w.tupled || !w.answersMasqueraded()):
+	case plain && (!w.tupled || !w.leans && !w.answersMasqueraded()):
+		w.absent = w.absent || w.leans
 		return true
 	case !w.tupled:
 		return w.drop(stage, packet.DropConnInvalid)
@@ -178,14 +208,15 @@ func (w *walk) snatRouted() bool {
 		return true
 	}
 	r := nat.Request{
-		Tuple: w.tuple, Signal: w.signal, To: w.target, DNAT: w.published != nil, Pool: pool, Network: w.nat.Network, Port: w.in.ID,
+		Tuple: w.tuple, Signal: w.signal, To: w.target, DNAT: w.published != nil, Pool: pool, Network: w.owner, Port: w.in.ID,
 	}
 	if w.out != nil {
 		r.Peer = w.out.ID
 	}
-	c, drop := w.nat.Conns.Open(&r, w.now)
+	c, drop := w.conns.Open(&r, w.now)
 	if plain && drop == packet.DropConnInvalid {
-		return true // it opens nothing that could be answered
+		w.absent = true // it opens nothing that could be answered; what comes next may
+		return true
 	}
 	if drop != packet.DropNone {
 		return w.drop(stage, drop)
@@ -206,12 +237,12 @@ func (w *walk) whole(stage string, translated bool) bool {
 // moveOn lets the connection see its frame, and translates an ICMP error, which is never cached and which no connection sees.
 func (w *walk) moveOn(stage string) bool {
 	if !w.tupled {
-		if e := w.quoted; e != nil {
+		if e := &w.quote; w.requote {
 			w.f.RewriteError(&e.Outer, &e.Quoted, &e.Quote)
 		}
 		return true
 	}
-	c, ok := w.nat.Conns.Track(&w.tuple, w.signal, w.now)
+	c, ok := w.conns.Track(&w.tuple, w.signal, w.now)
 	if !ok { // it ended meanwhile
 		return w.drop(stage, packet.DropConnInvalid)
 	}
@@ -221,8 +252,11 @@ func (w *walk) moveOn(stage string) bool {
 
 // answersMasqueraded tells whether answers to the frame would be taken for connections of their own, and masqueraded.
 func (w *walk) answersMasqueraded() bool {
+	if !w.routed || w.to == w.net {
+		return false
+	}
 	t := w.to.nat.Load()
-	return t != nil && w.to != w.net && t.hides(w.dst, w.gw.If)
+	return t != nil && t.hides(w.dst, w.gw.If)
 }
 
 // hides tells whether a source address in the network is masqueraded towards the interface.
@@ -253,6 +287,9 @@ func (w *walk) foresee(stage string, pool *nat.Pool) {
 // pool returns what the frame's source is masqueraded as, or nil: an address of the network that it leaves by, when the one that it came
 // from wants that, or when it came by a published port from the same network: the answer has to come back here.
 func (w *walk) pool() *nat.Pool {
+	if !w.routed {
+		return nil
+	}
 	hairpin := w.to == w.net
 	if hairpin && w.published == nil || !hairpin && !w.nat.hides(w.f.Key.SrcAddr(), w.exit) {
 		return nil
@@ -267,13 +304,10 @@ func (w *walk) pool() *nat.Pool {
 	return t.Pools[1]
 }
 
-// translate adds the rewriting of a routed frame to its actions, and keeps from the cache what its connection must see.
+// translate adds the rewriting of a routed frame to its actions.
 func (w *walk) translate() {
 	if w.rewrite != nil {
 		w.v.Add(flow.Action{Op: flow.OpRewrite, Rewrite: w.rewrite})
-	}
-	if w.tracked {
-		w.v.Slow |= packet.FlagSYN | packet.FlagFIN | packet.FlagRST
 	}
 }
 

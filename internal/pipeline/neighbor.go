@@ -118,7 +118,7 @@ func (w *walk) answer(stage, what string, frame func() []byte) {
 		w.trace.Answers = append(w.trace.Answers, w.in.Name)
 		return
 	}
-	w.v.Make(&flow.Made{Bytes: frame(), Port: w.in.ID})
+	w.v.Make(&flow.Made{Bytes: w.tagged(frame()), Port: w.in.ID})
 }
 
 // take ends the walk of a frame that was for the router itself.

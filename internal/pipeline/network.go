@@ -16,6 +16,7 @@ type Pipeline struct {
 	woken chan struct{}
 
 	fragments *router.Fragments
+	judged    chan Judged
 }
 
 type binding struct {
@@ -30,11 +31,13 @@ type Network struct {
 
 	gateway atomic.Pointer[Gateway]
 	nat     atomic.Pointer[NAT]
+	rules   atomic.Pointer[Rules]
+	rejects router.Limiter // of what tells senders that a rule rejects
 }
 
 // New makes a pipeline to which no port is bound.
 func New() *Pipeline {
-	return &Pipeline{woken: make(chan struct{}, 1), fragments: router.NewFragments()}
+	return &Pipeline{woken: make(chan struct{}, 1), fragments: router.NewFragments(), judged: make(chan Judged, maxJudged)}
 }
 
 // Woken tells that a decision left something to do with one of the networks: their Bridge.Tend and FDB.TakeFlaps. What it is

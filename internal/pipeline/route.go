@@ -158,14 +158,14 @@ func (w *walk) leave(stage string) bool {
 		if w.trace != nil {
 			w.trace.step(stage, "flood in network %s: nobody knows where %s is", w.to.Name, macText(w.hop.Dst))
 		}
-		return w.fit(stage)
+		return true
 	}
 	w.v.Lean(cell, version, false)
 	w.out, w.outTag, w.mtu = out, flow.Untagged, min(w.mtu, out.MTU)
 	if w.trace != nil {
 		w.trace.step(stage, "bridge: %s is behind port %s", macText(w.hop.Dst), out.Name)
 	}
-	return w.fit(stage)
+	return true
 }
 
 // fit holds the frame against the MTU of its way out. A super-frame is as large as its segments.
@@ -176,9 +176,6 @@ func (w *walk) fit(stage string) bool {
 		return true
 	case f.Key.EtherType == packet.EtherTypeIPv6 || f.IPv4().DontFragment():
 		return w.refuse(stage, packet.DropFragNeeded, tooBig(w.mtu))
-	}
-	if w.to == w.net && !w.mayHairpin(stage) {
-		return false
 	}
 	if !w.snat() { // what leaves here passes no further stage
 		return false
@@ -298,7 +295,7 @@ func (w *walk) egresses() (names []string) {
 // mayHairpin holds a frame that leaves by the network it came from against what its ports may not do there.
 func (w *walk) mayHairpin(stage string) bool {
 	switch {
-	case !w.conf.ICC():
+	case w.unruled && w.filter.NoICC():
 		return w.drop(stage, packet.DropICCOff)
 	case w.in.Isolated && (w.out == nil || w.out.Isolated):
 		return w.drop(stage, packet.DropIsolated)

@@ -8,6 +8,7 @@ import (
 
 	l2switch "vswitch/switch"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/router"
@@ -43,6 +44,16 @@ func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
 
 func (t *Trace) step(stage, format string, args ...any) {
 	t.Steps = append(t.Steps, fmt.Sprintf("%-12s ", stage)+fmt.Sprintf(format, args...))
+}
+
+// judged tells how rules decided at a port. Of a rule that decides, drop and output say what becomes of the frame.
+func (t *Trace) judged(stage string, dir acl.Direction, port string, e *acl.Explanation) {
+	for i, line := range e.Lines() {
+		if i > 0 {
+			stage = ""
+		}
+		t.step(stage, "%s %s: %s", dir, port, line)
+	}
 }
 
 // output describes the actions of a walk that reached the end.

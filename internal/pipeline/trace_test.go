@@ -110,6 +110,25 @@ func uplinks(t *testing.T) *netlab.Lab {
 	return lab
 }
 
+// rules are a network whose ports c1 and c2 have rules, and a connection from c1 to c2.
+func rules(t *testing.T) *netlab.Lab {
+	lab := web(t)
+	lab.Rules("web", "c1 in allow --proto tcp --dport 80 --dst @c2", "web in reject --proto tcp --dport 22", "web in deny --src @c2", "c2 out reject --proto udp --dport 53",
+		"web out deny --proto udp --dport 5353", "c2 out deny --proto udp --dport 5354", "web in deny --ethertype 0x88cc")
+	c1, c2 := lab.Find("c1"), lab.Find("c2")
+	c1.Send(packettest.UDP(c1.From(9), c2.To(7)))
+	lab.Settle()
+	return lab
+}
+
+// rulesRouted are nats with rules on both networks.
+func rulesRouted(t *testing.T) *netlab.Lab {
+	lab := nats(t)
+	lab.Rules("a", "a in deny --proto tcp --dport 81", "a1 out allow --proto tcp --dport 80", "a1 out deny", "a1 in reject --proto icmp --dst 10.1.0.1")
+	lab.Rules("b", "b1 out reject --proto udp --dst @b1 --dport 53 --src 10.1.0.0/24", "b1 out deny --proto udp --dport 53")
+	return lab
+}
+
 var traceCases = []traceCase{
 	{"unicast", func(t *testing.T) *netlab.Lab { return web(t) }, []string{
 		"in_port=c1,tcp,ip_src=10.0.0.1,ip_dst=10.0.0.2,tcp_dst=80",
@@ -208,6 +227,29 @@ var traceCases = []traceCase{
 		"in_port=u1,tcp,ip_src=192.0.2.1,ip_dst=198.51.100.2,tcp_dst=22",
 		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=198.51.100.2,tcp_dst=8080",
 	}},
+	{"rules", rules, []string{
+		"in_port=c1,tcp,ip_src=10.0.0.1,ip_dst=10.0.0.2,tcp_dst=80",
+		"in_port=c1,tcp,ip_src=10.0.0.1,ip_dst=10.0.0.2,tcp_dst=22",
+		"in_port=c1,tcp6,ipv6_src=fd00::1,ipv6_dst=fd00::2,tcp_dst=22",
+		"in_port=c1,udp,ip_src=10.0.0.1,ip_dst=10.0.0.2,udp_dst=53",
+		"in_port=c1,udp6,ipv6_src=fd00::1,ipv6_dst=fd00::2,udp_dst=53",
+		"in_port=c1,arp,arp_spa=10.0.0.1,arp_tpa=10.0.0.2",
+		"in_port=c1,udp,ip_src=10.0.0.1,ip_dst=224.0.0.251,udp_dst=5353",
+		"in_port=c1,udp,ip_src=10.0.0.1,ip_dst=224.0.0.251,udp_dst=5354",
+		"in_port=c1,udp,ip_src=10.0.0.1,udp_src=9,ip_dst=10.0.0.2,udp_dst=7",
+		"in_port=c2,udp,ip_src=10.0.0.2,udp_src=7,ip_dst=10.0.0.1,udp_dst=9",
+		"in_port=c2,udp,ip_src=10.0.0.2,udp_src=7,ip_dst=10.0.0.1,udp_dst=8",
+		"in_port=c1,eth_dst=02:00:00:00:00:02,eth_type=0x88cc",
+	}},
+	{"rulesrouted", rulesRouted, []string{
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.2.0.2,tcp_dst=80",
+		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.2.0.2,tcp_dst=81",
+		"in_port=a1,udp,ip_src=10.1.0.2,ip_dst=10.2.0.2,udp_dst=53",
+		"in_port=a1,udp6,ipv6_src=fd01::2,ipv6_dst=fd02::2,udp_dst=53",
+		"in_port=a1,icmp,ip_src=10.1.0.2,ip_dst=10.1.0.1",
+		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.2.0.1,tcp_dst=8080",
+		"in_port=b1,udp,ip_src=10.2.0.2,udp_src=53,ip_dst=10.2.0.1,udp_dst=61007",
+	}},
 	{"storm", func(t *testing.T) *netlab.Lab {
 		lab := web(t)
 		for kind := range flow.StormKinds {
@@ -255,7 +297,7 @@ var traceCases = []traceCase{
 		lab.Port("alone", "c6")
 		shut := lab.Port("shut", "c7")
 		lab.Port("shut", "c8")
-		lab.Bridge("shut").SetICC(false)
+		lab.ICC("shut", false)
 		_ = shut
 		gone := lab.Port("alone", "c9")
 		lab.Bridge("alone").RemovePort(gone.ID())

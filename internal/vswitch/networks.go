@@ -12,6 +12,7 @@ import (
 
 	l2switch "vswitch/switch"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
@@ -26,7 +27,10 @@ type network struct {
 	api.Network
 	pools ipam.Pools
 	line  *pipeline.Network
-	count int // ports
+
+	filter *acl.Filter // of the live one
+	zone   uint16      // of its own connections, 0 until it has rules; changed with verb held
+	count  int         // ports
 
 	number   uint32                   // in tables of connections; 0: it has none yet
 	external map[netip.Addr]*nat.Pool // its gateway's addresses, for masquerading; changed with verb held
@@ -162,8 +166,8 @@ func newNetwork(conf *api.Network) (*network, error) {
 		return nil, err
 	}
 	bridge := l2switch.NewBridge(conf.Name, limitsOf(conf))
-	bridge.SetICC(!conf.NoICC)
-	return &network{Network: *conf, pools: pools, line: &pipeline.Network{Name: conf.Name, Bridge: bridge}}, nil
+	line := &pipeline.Network{Name: conf.Name, Bridge: bridge}
+	return &network{Network: *conf, pools: pools, line: line, filter: acl.NewFilter(bridge.Renew)}, nil
 }
 
 func limitsOf(conf *api.Network) l2switch.Limits {

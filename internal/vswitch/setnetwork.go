@@ -63,9 +63,6 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 // heed makes the bridge do what is new of the network, and tells of it.
 func (s *Switch) heed(n *network, was *api.Network) {
 	n.line.Bridge.FDB().SetLimits(limitsOf(&n.Network))
-	if was.NoICC != n.NoICC {
-		n.line.Bridge.SetICC(!n.NoICC)
-	}
 	s.wire(n)
 	s.events.Publish("network.changed", n.Name, changesText(was, &n.Network))
 }

@@ -133,7 +133,7 @@ func TestNoAllocations(t *testing.T) {
 	for i, s := range shapes {
 		c, frames := shape(t, i, 500)
 		f := acl.NewFilter(func() {})
-		if err := f.Set(c, world{}); err != nil {
+		if err := f.Set(c, world{}, 0); err != nil {
 			t.Fatal(err)
 		}
 		n := 0

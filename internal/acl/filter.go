@@ -52,7 +52,8 @@ type Snapshot struct {
 	ways  [2]*classifier // by Direction
 	deep  bool
 	state bool
-	opens bool // a rule of direction in allows something, in spite of --icc=false: then ports have to find each other
+	since int64 // when it became so, nanoseconds; 0: it always was
+	opens bool  // a rule of direction in allows something, in spite of --icc=false: then ports have to find each other
 	uses  map[ref]bool
 	log   *limiter
 }
@@ -81,17 +82,22 @@ func NewFilter(renew func()) *Filter {
 // Snapshot returns the rules of now. Load the generation before it.
 func (f *Filter) Snapshot() *Snapshot { return f.snap.Load() }
 
-// Set replaces all rules, or changes nothing and tells which rule is wrong. A rule that keeps its ID keeps its counters. Call it again
-// when what a name stands for has changed, see UsesPort and UsesNetwork.
-func (f *Filter) Set(c Config, names Names) error {
+// Set replaces all rules at now, in nanoseconds, or changes nothing and tells which rule is wrong. A rule that keeps its ID keeps its
+// counters. Call it again when what a name stands for has changed, see UsesPort and UsesNetwork. now is 0 when no connection can be older than
+// the rules, or none is known, as after a start.
+func (f *Filter) Set(c Config, names Names, now int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, err := Compile(c, names)
 	if err != nil {
 		return err
 	}
+	was := f.snap.Load()
+	if s.since = now; was.state {
+		s.since = was.since
+	}
 	old := make(map[string]*counter)
-	for r := range f.snap.Load().all() {
+	for r := range was.all() {
 		old[r.ID] = r.count
 	}
 	for r := range s.all() {

@@ -14,7 +14,7 @@ import (
 
 func set(t *testing.T, f *acl.Filter, all ...acl.Rule) {
 	t.Helper()
-	if err := f.Set(acl.Config{Network: "net", Rules: all}, world{}); err != nil {
+	if err := f.Set(acl.Config{Network: "net", Rules: all}, world{}, 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -45,7 +45,7 @@ func TestFilter(t *testing.T) {
 	if d := cmp.Diff(want, f.Snapshot().Stats()); d != "" {
 		t.Error(d)
 	}
-	if err := f.Set(acl.Config{Network: "net", Rules: rules(t, "gone in deny")}, world{}); err == nil || len(f.Snapshot().Stats()) != 2 {
+	if err := f.Set(acl.Config{Network: "net", Rules: rules(t, "gone in deny")}, world{}, 0); err == nil || len(f.Snapshot().Stats()) != 2 {
 		t.Errorf("a rule at fault: %v, rules now %v", err, f.Snapshot().Stats())
 	}
 	if !slices.Equal(seen, []int{3, 2}) {

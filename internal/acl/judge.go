@@ -149,8 +149,12 @@ func (s *Snapshot) Network() string { return s.conf.Network }
 // NoICC tells whether the network is --icc=false.
 func (s *Snapshot) NoICC() bool { return s.conf.NoICC }
 
-// Stateful tells whether any judgement can need state: without, no frame has to be looked up among the connections.
+// Stateful tells whether any judgement can need state: without, no frame has to be looked up among the connections. With it all connections are
+// worth knowing, so that a rule that is new meets them as what they are.
 func (s *Snapshot) Stateful() bool { return s.state }
+
+// StatefulSince returns when that became so, nanoseconds: of connections that are older nobody knows who began them. 0: there are none.
+func (s *Snapshot) StatefulSince() int64 { return s.since }
 
 // Deep tells whether judgements lean on more of a frame than Key.L2.
 func (s *Snapshot) Deep() bool { return s.deep }

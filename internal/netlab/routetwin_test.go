@@ -19,13 +19,12 @@ import (
 // routedTwins are twins whose networks n, m and o are on one router, two ports each, and a shared uplink u.
 type routedTwins struct {
 	twins
-	r source
 }
 
 var routedNets = []string{"n", "m", "o"}
 
 func newRoutedTwins(t netlab.TB, r source) *routedTwins {
-	w := &routedTwins{r: r, twins: twins{t: t, labs: [2]*netlab.Lab{
+	w := &routedTwins{twins{t: t, r: r, labs: [2]*netlab.Lab{
 		netlab.Open(t, netlab.Stepped(), netlab.NoCoalesce()),
 		netlab.Open(t, netlab.Stepped(), netlab.NoCoalesce(), netlab.NoCache()),
 	}}}
@@ -79,7 +78,7 @@ func (w *routedTwins) change() {
 	n := routedNets[i]
 	name := w.pick()
 	same := fmt.Sprint(name[:1], w.r.IntN(2))
-	switch w.r.IntN(13) {
+	switch w.r.IntN(15) {
 	case 0:
 		w.gateway(i, []int{600, 1400, 1500}[w.r.IntN(3)], w.r.IntN(5) == 0)
 	case 1:
@@ -116,6 +115,8 @@ func (w *routedTwins) change() {
 		})
 	case 10:
 		w.publish(name)
+	case 13, 14:
+		w.rule(n, n+"0", n+"1", name)
 	case 11:
 		w.both("connections of "+name, func(l *netlab.Lab) { l.Connections().RemovePort(l.ID(name)) })
 	default:

@@ -54,7 +54,7 @@ func (l *Lab) rulesOf(network string) *rules {
 
 func (l *Lab) setRules(r *rules) {
 	l.t.Helper()
-	if err := r.filter.Set(r.Config, names{l}); err != nil {
+	if err := r.filter.Set(r.Config, names{l}, l.Now()); err != nil {
 		l.t.Fatalf("%v", err)
 	}
 }
@@ -86,12 +86,12 @@ func (l *Lab) Judged() (all []pipeline.Judged) {
 type names struct{ lab *Lab }
 
 func (n names) Port(name string) (acl.Port, bool) {
-	for _, p := range n.lab.Ports() {
-		if p.Name == name {
+	for _, p := range n.lab.ports {
+		if p.Name == name && !p.gone {
 			return acl.Port{ID: p.id, Addrs: []netip.Addr{p.IP4, p.IP6}}, true
 		}
 	}
-	return acl.Port{}, false
+	return acl.Port{}, slices.ContainsFunc(n.lab.ports, func(p *Port) bool { return p.Name == name })
 }
 
 func (n names) Network(name string) (subnets []netip.Prefix, ok bool) {

@@ -100,7 +100,7 @@ func (w *twins) membership() []netlab.PortOption {
 // change changes the configuration.
 func (w *twins) change() {
 	n := len(w.labs[0].Ports())
-	what := w.r.IntN(14)
+	what := w.r.IntN(15)
 	mac := [6]byte{2, 0, 0, 0, 1, byte(w.r.IntN(8))}
 	vlan := []uint16{0, 10, 11}[w.r.IntN(3)]
 	name := w.pick()
@@ -136,6 +136,8 @@ func (w *twins) change() {
 		on := w.r.IntN(3) > 0
 		o := map[bool]netlab.PortOption{true: netlab.Guard(), false: netlab.NoGuard()}[on]
 		w.both(fmt.Sprint("guard ", on, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(o) })
+	case what > 13:
+		w.rule("n", "p1", "p2", name)
 	case what == 11:
 		kind, rate := flow.StormKind(w.r.IntN(3)), []int{0, 1, 2, 3}[w.r.IntN(4)]
 		w.both(fmt.Sprint("storm ", kind, rate, " of "+name), func(l *netlab.Lab) { l.Find(name).Set(netlab.Storm(kind, rate)) })
@@ -158,7 +160,7 @@ func (w *twins) send() sending {
 	if p := w.labs[0].Find(name); p.Guarded() && w.r.IntN(8) > 0 {
 		s.f = w.guardedFrame(p)
 	}
-	if w.recent = append(w.recent, s); len(w.recent) > 5 {
+	if w.recent = append(w.recent, s); len(w.recent) > 4 {
 		w.recent = w.recent[1:]
 	}
 	return s
@@ -192,7 +194,8 @@ func (w *twins) frame(name string) *packet.Frame {
 	case 2:
 		to = []string{"01:80:c2:00:00:01", "00:00:00:00:00:00"}[w.r.IntN(2)]
 	}
-	o := []packettest.Option{packettest.From(from, "10.0.0.1", 7), packettest.To(to, "10.0.0.2", 7)}
+	src, dst := w.endpoints()
+	o := []packettest.Option{packettest.From(from, src.addr, src.port), packettest.To(to, dst.addr, dst.port)}
 	if w.r.IntN(4) == 0 {
 		o = append(o, packettest.VLAN([]uint16{0xa000, 0x200a, 11, 13}[w.r.IntN(4)]))
 	}
@@ -200,13 +203,17 @@ func (w *twins) frame(name string) *packet.Frame {
 		o = append(o, packettest.ServiceVLAN(10))
 	}
 	o = append(o, packettest.Size([]int{10, 10, 10, 500, 1200, 1473}[w.r.IntN(6)]))
-	switch w.r.IntN(8) {
+	switch w.r.IntN(12) {
 	case 0:
 		return packettest.ARPReply(o...)
 	case 1:
 		return packettest.TCP(append(o, packettest.GSO([]int{200, 1400}[w.r.IntN(2)]), packettest.Size(4000))...)
 	case 2:
 		return packettest.ICMPEcho(o...)
+	case 3:
+		return packettest.TCP(append(o, packettest.Flags([]uint8{packet.TCPSyn, packet.TCPSyn | packet.TCPAck, packet.TCPAck, packet.TCPRst}[w.r.IntN(4)]))...)
+	case 4:
+		return packettest.UDP(append(o, packettest.Fragment(0, true))...)
 	}
 	return packettest.UDP(o...)
 }

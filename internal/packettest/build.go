@@ -43,7 +43,9 @@ func TCP(options ...Option) *packet.Frame {
 	b = binary.BigEndian.AppendUint16(b, s.dstPort)
 	b = binary.BigEndian.AppendUint32(b, s.seq)
 	b = binary.BigEndian.AppendUint32(b, s.ack)
-	b = append(b, byte(5+len(s.tcpOptions)/4)<<4, s.flags, 0xff, 0xff, 0, 0)
+	b = append(b, byte(5+len(s.tcpOptions)/4)<<4, s.flags)
+	b = binary.BigEndian.AppendUint16(b, s.window)
+	b = append(b, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, s.urgent)
 	return s.transport(protoTCP, append(b, s.tcpOptions...))
 }

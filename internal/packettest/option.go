@@ -23,7 +23,7 @@ type spec struct {
 	extensions         []extension
 	seq, ack           uint32
 	flags              uint8
-	urgent             uint16
+	window, urgent     uint16
 	tcpOptions         []byte
 	icmpID, icmpSeq    uint16
 	senderMAC          net.HardwareAddr // nil: srcMAC
@@ -42,7 +42,7 @@ type extension struct {
 }
 
 func newSpec(options []Option) *spec {
-	s := &spec{ttl: 64, dontFragment: true, flags: flagACK, seq: 1, ack: 1}
+	s := &spec{ttl: 64, dontFragment: true, flags: flagACK, seq: 1, ack: 1, window: 0xffff}
 	From("02:00:00:00:00:01", "10.0.0.1", 1000)(s)
 	To("02:00:00:00:00:02", "10.0.0.2", 2000)(s)
 	for _, o := range options {
@@ -124,6 +124,9 @@ func Ack(n uint32) Option { return func(s *spec) { s.ack = n } }
 
 // Flags sets TCP's flags; ACK alone unless set.
 func Flags(f uint8) Option { return func(s *spec) { s.flags = f } }
+
+// Window sets TCP's window.
+func Window(n uint16) Option { return func(s *spec) { s.window = n } }
 
 // Urgent sets TCP's urgent pointer, and not the flag.
 func Urgent(n uint16) Option { return func(s *spec) { s.urgent = n } }

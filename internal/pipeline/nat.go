@@ -186,7 +186,7 @@ func (w *walk) dnatPublished() bool {
 func (w *walk) snatRouted() bool {
 	const stage = "10 snat"
 	if w.conns == nil {
-		w.absent = w.absent || w.leans
+		w.absent = w.absent || w.follows
 		return true
 	}
 	if w.tracked {
@@ -195,8 +195,8 @@ func (w *walk) snatRouted() bool {
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
 	switch {
-	case plain && (!w.tupled || !w.leans && !w.answersMasqueraded()):
-		w.absent = w.absent || w.leans
+	case plain && (!w.tupled || !(w.follows && w.begins()) && !w.answersMasqueraded()):
+		w.absent = w.absent || w.follows
 		return true
 	case !w.tupled:
 		return w.drop(stage, packet.DropConnInvalid)
@@ -214,8 +214,8 @@ func (w *walk) snatRouted() bool {
 		r.Peer = w.out.ID
 	}
 	c, drop := w.conns.Open(&r, w.now)
-	if plain && drop == packet.DropConnInvalid {
-		w.absent = true // it opens nothing that could be answered; what comes next may
+	if plain && (drop == packet.DropConnInvalid || drop == packet.DropConnFull && !w.leans && !w.answersMasqueraded()) {
+		w.absent = true // it opens nothing that could be answered, or nobody needs to know; what comes next may
 		return true
 	}
 	if drop != packet.DropNone {

@@ -58,6 +58,8 @@ type judgement struct {
 	asked   bool
 	state   acl.State // Original or Reply: the frame's connection is known
 	leans   bool      // state decides, about the frame or its reply: its connection has to be there
+	follows bool      // a network on its way wants to know of connections
+	since   int64     // from when on it does
 	unruled bool      // no rule decided at the ingress
 	alone   bool      // a group frame that --icc=false keeps from everybody but the gateway
 }
@@ -192,10 +194,28 @@ func (w *walk) judgeFlood(stage string, s *acl.Snapshot, q *acl.Query) bool {
 
 // look notes what decisions lean on that ask rules. Of a fragment rules know less than of other frames with its key.
 func (w *walk) look(s *acl.Snapshot) {
+	if s.Stateful() && !w.group() {
+		w.follows, w.since = true, max(w.since, s.StatefulSince())
+	}
 	if s.Deep() {
 		w.deep = true
 		w.v.Slow |= packet.FlagFragment
 	}
+}
+
+// begins tells whether a frame of no known connection is taken for the first of one. TCP and SCTP say so. Of others, and of a connection that is met
+// midway, it is not known, while connections may be older than the rules that ask for them: then who has the higher port is taken for
+// the one who began. Else the answers to what a new rule denies would let it pass, as their reply.
+func (w *walk) begins() bool {
+	known := w.tuple.Proto == packet.ProtoTCP || w.tuple.Proto == packet.ProtoSCTP
+	age := w.now - w.since
+	switch {
+	case w.since == 0 || w.signal == nat.Open:
+		return true
+	case known && age > int64(nat.DefaultTCPEstablished) || !known && age > int64(nat.DefaultUDP):
+		return true // it would be known, if it had been used
+	}
+	return w.tuple.SrcPort >= w.tuple.DstPort
 }
 
 // judge asks the rules about a frame at a port, counts and tells.

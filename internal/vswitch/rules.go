@@ -13,7 +13,7 @@ func (s *Switch) judge(n *network) {
 		n.zone = s.ownZone()
 		n.line.SetRules(&pipeline.Rules{Filter: n.filter, Zone: n.zone, Network: s.numberOf(n), Conns: s.conns})
 	}
-	if err := n.filter.Set(acl.Config{Network: n.Name, NoICC: n.NoICC}, known{s}); err != nil {
+	if err := n.filter.Set(acl.Config{Network: n.Name, NoICC: n.NoICC}, known{s}, s.path.Now()); err != nil {
 		s.log.Error("set rules", "network", n.Name, "err", err) // they were tried out before
 	}
 }

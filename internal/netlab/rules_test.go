@@ -1,0 +1,348 @@
+package netlab_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"vswitch/internal/netlab"
+	"vswitch/internal/packet"
+	. "vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
+	"vswitch/nat"
+)
+
+// ruled is a network of three ports that know each other.
+func ruled(lab *netlab.Lab) (c1, c2, c3 *netlab.Port) {
+	c1, c2, c3 = lab.Port("n", "c1"), lab.Port("n", "c2"), lab.Port("n", "c3")
+	hello(lab, c1, c2, c3)
+	return c1, c2, c3
+}
+
+// families runs the test by IPv4 and by IPv6, with the cache and without it.
+func families(t *testing.T, test func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option)) {
+	t.Run("IPv4", func(t *testing.T) {
+		modes(t, func(t *testing.T, lab *netlab.Lab) { test(t, lab, (*netlab.Port).From, (*netlab.Port).To) })
+	})
+	t.Run("IPv6", func(t *testing.T) {
+		modes(t, func(t *testing.T, lab *netlab.Lab) { test(t, lab, (*netlab.Port).From6, (*netlab.Port).To6) })
+	})
+}
+
+// Answers to what was allowed pass, and nothing else that rules deny.
+func TestRulesLetAnswersPass(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, c3 := ruled(lab)
+		lab.Rules("n", "c1 out deny", "c2 in deny")
+		for _, build := range []func(...Option) *packet.Frame{UDP, TCP} {
+			ask, answer := build(from(c1, 1000), to(c2, 53), Flags(packet.TCPSyn)), build(from(c2, 53), to(c1, 1000), Flags(packet.TCPSyn|packet.TCPAck))
+			stray := build(from(c2, 53), to(c1, 1001), Flags(packet.TCPAck))
+			c2.Send(answer, stray) // nobody has asked yet
+			lab.Settle()
+			c1.Send(ask)
+			c2.Expect(t, ask)
+			lab.Settle()
+			c2.Send(answer, stray)
+			c1.Expect(t, answer)
+			ack := build(from(c1, 1000), to(c2, 53), Flags(packet.TCPAck))
+			for range 3 {
+				c1.Send(ack)
+				c2.Expect(t, ack)
+				lab.Settle()
+				c2.Send(answer)
+				c1.Expect(t, answer)
+			}
+		}
+		c1.Send(ICMPEcho(from(c1, 0), to(c2, 0), Echo(7, 1)))
+		c2.Take()
+		reply := ICMPEchoReply(from(c2, 0), to(c1, 0), Echo(7, 1))
+		c2.Send(reply, ICMPEchoReply(from(c2, 0), to(c1, 0), Echo(8, 1)), ICMPEcho(from(c2, 0), to(c1, 0), Echo(7, 1)))
+		c1.Expect(t, reply)
+		c3.Send(UDP(from(c3, 53), to(c1, 1000)))
+		lab.ExpectNothing(t)
+		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 9})
+	})
+}
+
+// A new rule ends a connection at once, in both directions, also by reset; and where it goes again, so does the connection.
+func TestNewRuleEndsConnection(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, _ := ruled(lab)
+		syn, ack := TCP(from(c1, 1000), to(c2, 80), Flags(packet.TCPSyn)), TCP(from(c2, 80), to(c1, 1000), Flags(packet.TCPSyn|packet.TCPAck))
+		data, answer := TCP(from(c1, 1000), to(c2, 80), Size(9)), TCP(from(c2, 80), to(c1, 1000), Size(9))
+		goes := func() {
+			t.Helper()
+			for range 2 {
+				c1.Send(data)
+				c2.Expect(t, data)
+				c2.Send(answer)
+				c1.Expect(t, answer)
+			}
+		}
+		before := []string{"c2 in deny --proto tcp --sport 1-79", "c1 out deny --proto udp"}
+		lab.Rules("n", before...)
+		c1.Send(syn)
+		c2.Expect(t, syn)
+		c2.Send(ack)
+		c1.Expect(t, ack)
+		goes()
+		for i, rule := range []string{"n in deny --proto tcp --dport 80", "c1 in deny --dst @c2", "c2 out deny --src @c1"} {
+			lab.Rules("n", append(before, rule)...)
+			c1.Send(data, data)
+			c2.Send(answer)
+			lab.ExpectNothing(t)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 3 * (i + 1)})
+			if hits := lab.RuleHits("n")["r3"]; hits != 3 && i == 0 {
+				t.Errorf("rule %s was hit by %d packets, want 3", rule, hits)
+			}
+			lab.Rules("n", before...)
+			if i == 1 {
+				goes()
+			}
+		}
+	})
+}
+
+// Connections that were there before the network had rules are met as what they most likely are: the higher port's.
+func TestRulesMeetOldConnections(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, _ := ruled(lab)
+		lab.Advance(time.Minute)
+		for i, build := range []func(...Option) *packet.Frame{UDP, TCP} {
+			ask, answer := build(from(c1, 1000), to(c2, 53)), build(from(c2, 53), to(c1, 1000))
+			lab.Rules("n")
+			c1.Send(ask)
+			c2.Expect(t, ask)
+			lab.Rules("n", "c1 in deny --dst @c2") // the answers that come yet don't open the way again
+			c2.Send(answer)
+			c1.Expect(t, answer)
+			c1.Send(ask)
+			lab.ExpectNothing(t)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2*i + 1})
+			lab.Rules("n")
+			lab.Rules("n", "c1 out deny") // but what c1 began goes on
+			c2.Send(answer)
+			lab.ExpectNothing(t)
+			c1.Send(ask)
+			c2.Expect(t, ask)
+			c2.Send(answer)
+			c1.Expect(t, answer)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2*i + 2})
+			lab.Connections().Remove(&nat.Filter{})
+		}
+		lab.Rules("n")
+		lab.Rules("n", "c1 in deny --dst @c2")
+		lab.Advance(3 * time.Hour) // now there is none left
+		c2.Send(UDP(from(c2, 53), to(c1, 1000)))
+		c1.Take()
+		c1.Send(UDP(from(c1, 1000), to(c2, 53)))
+		if len(c2.Take()) != 1 {
+			t.Error("a reply was denied")
+		}
+	})
+}
+
+// What is rejected is answered as by a closed port: a RST in the sender's window (RFC 9293 3.5.2), or ICMP that quotes what was sent.
+func TestReject(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, _ := ruled(lab)
+		for _, rule := range []string{"c1 in reject", "c2 out reject", "n in reject --dst @c2"} {
+			lab.Rules("n", rule)
+			for _, c := range []struct {
+				name     string
+				sent     []Option
+				seq, ack uint32
+				flags    uint8
+			}{
+				{"SYN", []Option{Flags(packet.TCPSyn), Seq(7)}, 0, 8, packet.TCPRst | packet.TCPAck},
+				{"FIN and data", []Option{Flags(packet.TCPFin), Seq(7), Size(10)}, 0, 18, packet.TCPRst | packet.TCPAck},
+				{"ACK", []Option{Flags(packet.TCPAck), Seq(7), Ack(99), Size(10)}, 99, 0, packet.TCPRst},
+				{"super-frame", []Option{Flags(packet.TCPAck), Seq(7), Ack(99), GSO(100), Size(450)}, 99, 0, packet.TCPRst},
+			} {
+				c1.Send(TCP(append(c.sent, from(c1, 1000), to(c2, 80))...))
+				want := TCP(from(c2, 80), to(c1, 1000), Flags(c.flags), Seq(c.seq), Ack(c.ack), Window(0), ID(0, true))
+				t.Log(rule, c.name)
+				c1.Expect(t, want)
+			}
+			for _, f := range []*packet.Frame{UDP(from(c1, 1000), to(c2, 53), Size(100)), IP(47, from(c1, 0), to(c2, 0), Size(30)), ICMPEcho(from(c1, 0), to(c2, 0), Echo(1, 1), Size(30))} {
+				c1.Send(f)
+				expectProhibited(t, c1, f)
+			}
+		}
+		lab.ExpectNothing(t)
+	})
+}
+
+// expectProhibited expects ICMP of type 3 and code 13, or of type 1 and code 1 by IPv6, about a frame of the port, from whom it was sent to.
+func expectProhibited(t *testing.T, p *netlab.Port, about *packet.Frame) {
+	t.Helper()
+	got := p.Take()
+	if len(got) != 1 {
+		t.Fatalf("%s got %d frames, want an ICMP error", p.Name, len(got))
+	}
+	f, sent := packet.NewFrame(make([]byte, packet.BufSize)), about.Clone()
+	f.Load(nil, got[0])
+	if r := f.Parse(); r != packet.DropNone || sent.Parse() != packet.DropNone {
+		t.Fatalf("it is broken: %s", r)
+	}
+	k, kind := &f.Key, uint16(3<<8|13)
+	if sent.Key.EtherType == packet.EtherTypeIPv6 {
+		kind = 1<<8 | 1
+	}
+	if k.SrcPort != kind || k.SrcMAC != sent.Key.DstMAC || k.Src != sent.Key.Dst || k.Dst != sent.Key.Src || !f.VerifyTransport() {
+		t.Errorf("got %x", got[0])
+	}
+	quoted := f.Transport()[8:]
+	if want := sent.Bytes()[sent.L3:sent.L3End]; string(quoted) != string(want) {
+		t.Errorf("it quotes %x, want %x", quoted, want)
+	}
+}
+
+// Nobody is told about resets, ICMP errors, fragments, groups, broken checksums, addresses that nobody has, or too often.
+func TestRejectInSilence(t *testing.T) {
+	modes(t, func(t *testing.T, lab *netlab.Lab) {
+		c1, c2, _ := ruled(lab)
+		lab.Rules("n", "c1 in reject")
+		broken := TCP(c1.From(1), c2.To(1), Flags(packet.TCPSyn), Complete())
+		binary.BigEndian.PutUint16(broken.Bytes()[14+20+16:], 0x1234)
+		quiet := []*packet.Frame{
+			TCP(c1.From(1), c2.To(1), Flags(packet.TCPRst)), ICMP(3, c1.From(0), c2.To(0), Size(28)), UDP(c1.From(1), c2.To(1), Fragment(0, true), Size(16)),
+			UDP(c1.From(1), c2.To(1), Fragment(100, false), Size(16)), UDP(c1.From(1), To("01:00:5e:00:00:07", "224.0.0.7", 9)),
+			UDP(c1.From(1), To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 9)), broken, UDP(From(macOf(c1.MAC), "127.0.0.1", 1), c2.To(1)),
+			UDP(From(macOf(c1.MAC), "0.0.0.0", 1), c2.To(1)), Raw(0x88cc, c1.From(0), c2.To(0)), UDP(c1.From(1), To(macOf(c2.MAC), "224.0.0.1", 1)),
+		}
+		c1.Send(quiet...)
+		lab.ExpectNothing(t)
+		lab.ExpectDrops(t, drops{packet.DropRuleReject: len(quiet)})
+		for range 200 {
+			c1.Send(UDP(c1.From(1), c2.To(1)))
+		}
+		if n := len(c1.Take()); n != 50 {
+			t.Errorf("%d of 200 frames at once were answered, want 50", n)
+		}
+	})
+}
+
+// The answer to a frame with a VLAN's tag has it too.
+func TestRejectInVLAN(t *testing.T) {
+	modes(t, func(t *testing.T, lab *netlab.Lab) {
+		a, b := lab.Port("n", "a", netlab.Trunk(10, 10)), lab.Port("n", "b", netlab.VLAN(10))
+		lab.Rules("n", "n in reject")
+		a.Send(TCP(a.From(1000), b.To(80), Flags(packet.TCPAck), Ack(7), VLAN(10|5<<13)))
+		a.Expect(t, TCP(b.From(80), a.To(1000), Flags(packet.TCPRst), Seq(7), Ack(0), Window(0), ID(0, true), VLAN(10)))
+		b.Send(TCP(b.From(1000), a.To(80), Flags(packet.TCPAck), Ack(7)))
+		b.Expect(t, TCP(a.From(80), b.To(1000), Flags(packet.TCPRst), Seq(7), Ack(0), Window(0), ID(0, true)))
+		lab.ExpectNothing(t)
+	})
+}
+
+// A flood reaches those ports whose rules don't refuse it.
+func TestRulesAndFloods(t *testing.T) {
+	modes(t, func(t *testing.T, lab *netlab.Lab) {
+		c1, c2, c3 := ruled(lab)
+		lab.Rules("n", "c2 out deny --proto udp --dport 9", "c3 out deny --proto udp --dport 10", "n out deny --proto udp --dport 11", "c1 in deny --proto udp --dport 12")
+		group := func(port uint16) *packet.Frame { return UDP(c1.From(1), To("01:00:5e:00:00:07", "224.0.0.7", port)) }
+		unknown := func(port uint16) *packet.Frame { return UDP(c1.From(1), To("02:99:00:00:00:07", "10.0.0.99", port)) }
+		for _, f := range []func(uint16) *packet.Frame{group, group, unknown} {
+			c1.Send(f(8), f(9), f(10), f(11), f(12))
+			c2.Expect(t, f(8), f(10))
+			c3.Expect(t, f(8), f(9))
+		}
+		lab.ExpectNothing(t)
+		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 6})
+	})
+}
+
+// On a network that is --icc=false a rule opens what its ports may ask of each other; then they find each other, and answers pass.
+func TestRuleOpensICC(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, _ := ruled(lab)
+		lab.ICC("n", false)
+		lab.Rules("n", "c1 in allow --proto tcp --dport 80 --dst @c2")
+		arp := ARPReply(c1.From(0), c2.To(0))
+		syn, ack := TCP(from(c1, 1000), to(c2, 80), Flags(packet.TCPSyn)), TCP(from(c2, 80), to(c1, 1000), Flags(packet.TCPSyn|packet.TCPAck))
+		c1.Send(arp, syn)
+		c2.Expect(t, arp, syn)
+		c2.Send(ack, TCP(from(c2, 1000), to(c1, 80), Flags(packet.TCPSyn)))
+		c1.Expect(t, ack)
+		c1.Send(TCP(from(c1, 1000), to(c2, 81), Flags(packet.TCPSyn)))
+		lab.ExpectNothing(t)
+		lab.ExpectDrops(t, drops{packet.DropICCOff: 2})
+	})
+}
+
+// Rules of both networks judge what is routed, by the addresses that each side sees: before masquerading, and behind a published port.
+func TestRulesOfRouted(t *testing.T) {
+	for name, o := range map[string][]netlab.Option{"cache": nil, "no cache": {netlab.NoCache()}} {
+		t.Run(name, func(t *testing.T) {
+			lab, a1, a2, b1 := translated(t, o...)
+			lab.Rules("a", "a out allow --proto tcp --dport 80 --dst @a1 --src @b1", "a out deny", "a2 in reject --dst @b1")
+			lab.Rules("b", "b1 out allow --src @a", "b1 out deny", "b1 in deny --proto udp --sport 53")
+			for _, way := range natWays(a1, b1) {
+				for range 3 {
+					way[0].check(t, UDP)
+					way[1].check(t, UDP) // an answer: a out deny is not asked
+				}
+			}
+			mac := macOf(b1.Net().Gateway().If.MAC)
+			open := TCP(b1.From(999), To(mac, "10.2.0.1", 8080), Flags(packet.TCPSyn))
+			b1.Send(open) // published, at its real port
+			a1.Expect(t, TCP(From(macOf(a1.Net().Gateway().If.MAC), b1.IP4.String(), 999), a1.To(80), Flags(packet.TCPSyn), TTL(63)))
+			b1.Send(UDP(b1.From(999), b1.Via(a1.IP4, 80)), UDP(b1.From(53), b1.Via(a1.IP4, 80)))
+			lab.ExpectNothing(t)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2})
+			f := UDP(a2.From(5), a2.Via(b1.IP4, 5))
+			a2.Send(f)
+			got := a2.Take()
+			if len(got) != 1 || fmt.Sprintf("%x", got[0][26:30]) != "0a010001" || got[0][34] != 3 || got[0][35] != 13 {
+				t.Errorf("a2 got %x, want an ICMP error from its gateway", got)
+			}
+		})
+	}
+}
+
+// ICMP errors about a connection pass where its datagrams do, and others where rules let ICMP pass.
+func TestRulesAndErrors(t *testing.T) {
+	modes(t, func(t *testing.T, lab *netlab.Lab) {
+		c1, c2, _ := ruled(lab)
+		lab.Rules("n", "c1 out deny", "c2 in deny")
+		ask := UDP(c1.From(1000), c2.To(53))
+		c1.Send(ask)
+		c2.Expect(t, ask)
+		quote := ask.Bytes()[14:]
+		about := ICMP(3, c2.From(0), c1.To(0), Payload(quote))
+		c2.Send(about)
+		c1.Expect(t, about)
+		other := append([]byte(nil), quote...)
+		other[21]++ // of another source port
+		c2.Send(ICMP(3, c2.From(0), c1.To(0), Payload(other)))
+		lab.Settle()
+		lab.Rules("n", "c1 in deny --proto udp")
+		c2.Send(about)
+		lab.ExpectNothing(t)
+		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2})
+	})
+}
+
+// Judgements by rules with --log are told, but not too many.
+func TestRulesTell(t *testing.T) {
+	lab := netlab.New(t)
+	c1, c2, _ := ruled(lab)
+	lab.Rules("n", "c1 in deny --proto udp --log", "c2 out allow --log")
+	c1.Send(UDP(c1.From(1), c2.To(1)), TCP(c1.From(1), c2.To(1)))
+	all := lab.Judged()
+	name := func(j pipeline.Judged) string { return fmt.Sprint(j.Network, j.Port, j.Direction, j.Rule.ID, j.Missed) }
+	if len(all) != 2 || name(all[0]) != "nc1inr10" || name(all[1]) != "nc2outr20" {
+		t.Fatalf("told: %+v", all)
+	}
+	for range 100 {
+		c1.Send(UDP(c1.From(1), c2.To(1)))
+	}
+	if n := len(lab.Judged()); n != 9 {
+		t.Errorf("%d of 100 are told, want 9: there was one before", n)
+	}
+	if hits := lab.RuleHits("n"); hits["r1"] != 101 || hits["r2"] != 1 {
+		t.Errorf("hits: %v", hits)
+	}
+}

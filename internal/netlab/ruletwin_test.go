@@ -1,0 +1,64 @@
+package netlab_test
+
+import (
+	"fmt"
+	"strings"
+
+	"vswitch/internal/netlab"
+)
+
+// rule gives a network of both labs other rules, about a port that may be another network's too.
+func (w *twins) rule(network, port, other, any string) {
+	one := func(words ...string) string { return words[w.r.IntN(len(words))] }
+	src, dst := []string{"@" + any, "10.0.0.1", "10.0.0.0/8"}, []string{"@" + any, "10.0.0.1", "10.0.0.2", "10.0.0.0/8"}
+	if w.r.IntN(4) == 0 {
+		src, dst = []string{"@" + any, "fd00::/8", "fd01::/64"}, []string{"@" + any, "fd02::2"}
+	}
+	owners := []string{network}
+	for _, p := range []string{port, other} {
+		if w.has(p) && w.labs[0].Find(p).Net().Name == network {
+			owners = append(owners, p)
+		}
+	}
+	texts := make([]string, w.r.IntN(5)*w.r.IntN(2))
+	for i := range texts {
+		words := []string{one(owners...), one("in", "out"), one("allow", "deny", "reject", "deny", "reject")}
+		if w.r.IntN(8) == 0 {
+			texts[i] = strings.Join(append(words, "--ethertype", one("arp", "ipv4", "0x88cc")), " ")
+			continue
+		}
+		if w.r.IntN(3) == 0 {
+			words = append(words, "--src", one(src...))
+		}
+		if w.r.IntN(3) == 0 {
+			words = append(words, "--dst", one(dst...))
+		}
+		switch w.r.IntN(5) {
+		case 0:
+			words = append(words, "--proto", one("udp", "tcp"), one("--sport", "--dport"), one("7", "8", "9", "61001"))
+		case 1:
+			words = append(words, "--proto", one("udp", "tcp", "gre"))
+		case 2:
+			if len(words) == 3 {
+				words = append(words, "--proto", one("icmp", "icmp6"), "--icmp-type", one("echo-request", "echo-reply"))
+			}
+		}
+		texts[i] = strings.Join(words, " ")
+	}
+	w.both(fmt.Sprintf("rules of %s: %q", network, texts), func(l *netlab.Lab) { l.Rules(network, texts...) })
+}
+
+// endpoint is one side of a datagram.
+type endpoint struct {
+	addr string
+	port uint16
+}
+
+// endpoints draws two sides, of few, so that frames are often replies.
+func (w *twins) endpoints() (src, dst endpoint) {
+	src, dst = endpoint{"10.0.0.1", 7}, endpoint{"10.0.0.2", uint16(7 + w.r.IntN(2))}
+	if w.r.IntN(2) == 0 {
+		return dst, src
+	}
+	return src, dst
+}

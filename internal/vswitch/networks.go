@@ -29,7 +29,7 @@ type network struct {
 	line  *pipeline.Network
 
 	filter *acl.Filter // of the live one
-	zone   uint16      // of its own connections, 0 until it has rules; changed with verb held
+	zone   uint16      // of its own connections, see nat.Tuple; 0 until it has rules
 	count  int         // ports
 
 	number   uint32                   // in tables of connections; 0: it has none yet

@@ -9,10 +9,7 @@ import (
 
 // judge gives the network the rules that its frames are judged by. Callers hold verb.
 func (s *Switch) judge(n *network) {
-	if n.zone == 0 && n.NoICC {
-		n.zone = s.ownZone()
-		n.line.SetRules(&pipeline.Rules{Filter: n.filter, Zone: n.zone, Network: s.numberOf(n), Conns: s.conns})
-	}
+	n.line.SetRules(&pipeline.Rules{Filter: n.filter, Zone: n.zone, Network: s.numberOf(n), Conns: s.conns})
 	if err := n.filter.Set(acl.Config{Network: n.Name, NoICC: n.NoICC}, known{s}, s.path.Now()); err != nil {
 		s.log.Error("set rules", "network", n.Name, "err", err) // they were tried out before
 	}
@@ -21,21 +18,7 @@ func (s *Switch) judge(n *network) {
 // unjudge gives back what judge took, when the network is deleted.
 func (s *Switch) unjudge(n *network) {
 	n.line.SetRules(nil)
-	delete(s.ownZones, n.zone)
-	n.zone = 0
 }
-
-// ownZone returns a zone that neither a router nor another network has.
-func (s *Switch) ownZone() uint16 {
-	zone := uint16(maxZone)
-	for s.ownZones[zone] {
-		zone--
-	}
-	s.ownZones[zone] = true
-	return zone
-}
-
-const maxZone = 65535
 
 // known are the names of ports and networks at work, as rules ask for them.
 type known struct{ *Switch }

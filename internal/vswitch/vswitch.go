@@ -80,8 +80,7 @@ type Switch struct {
 	verb   sync.RWMutex
 	claims claims
 
-	lastNumber uint32          // of networks, in tables of connections; changes with verb held
-	ownZones   map[uint16]bool // of networks that have rules, in tables of connections; changes with verb held
+	lastNumber uint32 // of networks, in tables of connections; changes with verb held
 
 	mu      sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
 	state                // changes only with verb held too
@@ -129,7 +128,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
 		},
-		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), ownZones: make(map[uint16]bool), places: make(map[place]*endpoint),
+		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
 

@@ -261,8 +261,10 @@ func (p stationPort) Read(f *packet.Frame) error  { return stays(p.Veth.Read(f))
 func (p stationPort) Write(f *packet.Frame) error { return stays(p.Veth.Write(f)) }
 
 func stays(err error) error {
-	if err == port.ErrGone {
+	switch err {
+	case port.ErrGone:
 		return port.ErrDown
+	default:
+		return err
 	}
-	return err
 }

@@ -261,10 +261,8 @@ func (p stationPort) Read(f *packet.Frame) error  { return stays(p.Veth.Read(f))
 func (p stationPort) Write(f *packet.Frame) error { return stays(p.Veth.Write(f)) }
 
 func stays(err error) error {
-	switch err {
-	case port.ErrGone:
+	if errors.Is(err, port.ErrGone) {
 		return port.ErrDown
-	default:
-		return err
 	}
+	return err
 }

@@ -28,6 +28,11 @@ func content(seed uint64, n int) []byte {
 
 // Stream sends n bytes each way at once over one TCP connection to the address of to, and compares their hashes.
 func Stream(from, to *Container, addr string, n int) error {
+	return StreamAfter(from, to, addr, n, func() {})
+}
+
+// StreamAfter is Stream, with something that is done once they are connected, before from sends.
+func StreamAfter(from, to *Container, addr string, n int, connected func()) error {
 	l := to.ListenTCP(net.JoinHostPort(addr, "0"))
 	defer l.Close()
 	var g errgroup.Group
@@ -43,6 +48,7 @@ func Stream(from, to *Container, addr string, n int) error {
 	})
 	conn, err := from.DialTCP(l.Addr().String())
 	if err == nil {
+		connected()
 		err = exchange(conn, 2, 1, n)
 	}
 	if err != nil {

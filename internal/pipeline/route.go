@@ -310,6 +310,7 @@ func (w *walk) outputRouted() {
 		v.Add(flow.Action{Op: flow.OpPopVLAN})
 	}
 	w.translate()
+	w.clamp()
 	v.Add(flow.Action{Op: flow.OpRoute, Hop: w.hop})
 	if w.out != nil {
 		v.Add(flow.Action{Op: flow.OpOutput, Port: w.out.ID})

@@ -97,16 +97,15 @@ func TestPathMTU(t *testing.T) {
 	}
 }
 
-// TestPathMTUOfTCP: bulk TCP, sent as super-frames of segments that are too large since the receiver announced so, finds the MTU of the
-// path, and no byte is lost.
+// TestPathMTUOfTCP: bulk TCP, sent as super-frames of segments that are too large since the way became smaller after both sides had agreed on
+// their size, finds the MTU of the path, and no byte is lost.
 func TestPathMTUOfTCP(t *testing.T) {
 	t.Parallel()
 	_, d, a, b := twoNetworks(t)
-	b.IP("route replace 10.11.0.0/24 via 10.12.0.1 advmss 1460")
-	b.IP("-6 route replace fd11::/64 via fd12::1 advmss 1440")
 	before := uint64(0)
 	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
-		if err := netnstest.Stream(a, b, addr, 8<<20); err != nil {
+		d.Must("set-network", "netb", "--mtu", "1500", "--", "set-port", "b", "--mtu", "1500")
+		if err := netnstest.StreamAfter(a, b, addr, 8<<20, func() { d.Must("set-port", "b", "--mtu", "1400") }); err != nil {
 			t.Errorf("TCP to %s: %v", addr, err)
 		}
 		n := dropped(d, "a", "frag_needed")
@@ -114,6 +113,30 @@ func TestPathMTUOfTCP(t *testing.T) {
 			t.Errorf("no segment to %s was too large", addr)
 		}
 		before = n
+	}
+	netnstest.ExpectNoErrors(a, b)
+}
+
+// TestBlackHole: bulk TCP passes a way that is smaller than what both ends believe, where nobody ever hears an ICMP error about it: b has
+// a larger MTU than its network, which drops its larger frames in silence.
+func TestBlackHole(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := twoNetworks(t)
+	b.IP("link set eth0 mtu 1500")
+	a.IP("route replace 10.12.0.0/24 via 10.11.0.1 advmss 1460 mtu lock 1500")
+	a.IP("-6 route replace fd12::/64 via fd11::1 advmss 1440 mtu lock 1500")
+	for _, masquerade := range []string{"off", "on"} {
+		d.Must("set-network", "neta", "--masquerade", masquerade)
+		for _, addr := range []string{"10.12.0.2", "fd12::2"} {
+			if err := netnstest.Stream(a, b, addr, 8<<20); err != nil {
+				t.Errorf("TCP between %s and a: %v", addr, err)
+			}
+		}
+	}
+	for _, reason := range []string{"over_mtu", "frag_needed"} {
+		if n := dropped(d, "a", reason) + dropped(d, "b", reason); n != 0 {
+			t.Errorf("%d frames were too large: %s", n, reason)
+		}
 	}
 	netnstest.ExpectNoErrors(a, b)
 }

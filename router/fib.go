@@ -143,11 +143,11 @@ func (s *Snapshot) External(a netip.Addr) *Interface { return s.external[a] }
 // Broadcast tells whether the address is a directed broadcast to a connected subnet, or the subnet's own address.
 func (s *Snapshot) Broadcast(a netip.Addr) bool { return s.broadcasts[a] }
 
-// Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2). Behind a
-// point-to-point one there is whatever is in no subnet of another (2.4, loose): who is there knows routes that the router doesn't.
+// Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2). Behind an
+// uplink that is a link there is whatever is in no subnet of another (2.4, loose): who is there knows routes that the router doesn't.
 func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
 	r := s.Lookup(addr)
-	if i.PointToPoint() && (r == nil || r.Static) {
+	if i.Uplink && i.PointToPoint() && (r == nil || r.Static) {
 		return true
 	}
 	return r != nil && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.id == i.id })

@@ -81,6 +81,9 @@ func (a *app) showAll(s api.Show) {
 	a.field("    ", "Workers", number(d.Workers))
 	a.field("    ", "Features", pairs(d.Features))
 	a.field("    ", "Options", pairs(d.Options))
+	if d.HostPort != nil {
+		a.showHostPort(d.HostPort)
+	}
 	for _, n := range s.Networks {
 		a.showNetwork(n, s.Ports)
 	}
@@ -89,6 +92,29 @@ func (a *app) showAll(s api.Show) {
 			a.showPort("", p)
 		}
 	}
+}
+
+// showHostPort prints by what the host and the containers reach each other.
+func (a *app) showHostPort(h *api.HostPort) {
+	a.line("Host port %s", h.Interface)
+	a.field("    ", "State", h.State)
+	a.field("    ", "host.vswitch.internal", joined(h.Addresses))
+	a.field("    ", "Host's addresses", joined(h.HostAddresses))
+	a.field("    ", "Networks", joined(h.Routes))
+	for _, u := range h.Unrouted {
+		a.field("    ", "Not reached", fmt.Sprintf("%s: %s", u.Subnet, u.Reason))
+	}
+	for _, p := range h.Problems {
+		a.field("    ", "Problem", p)
+	}
+}
+
+func joined[T fmt.Stringer](list []T) string {
+	var text []string
+	for _, x := range list {
+		text = append(text, x.String())
+	}
+	return strings.Join(text, ", ")
 }
 
 // files tells how many ports the limit of open files allows.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vswitch/ctl/server"
+	"vswitch/internal/api"
 	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
 	"vswitch/internal/logsink"
@@ -67,6 +69,8 @@ type options struct {
 	spin                      time.Duration
 	logLevel, logFormat       string
 	teardown                  bool
+	hostPort                  string
+	hostIPs                   []net.IP
 
 	log *logsink.Sink // where the log goes
 }
@@ -102,6 +106,8 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	f.StringVar(&o.keepAwake, "keep-awake", "auto", "let no idle core halt while polling pays: on, off, or auto (in a virtual machine)")
 	f.Var(&o.coalesce, "coalesce", "merge frames of a flow before they leave: on or off")
 	f.IntVar(&o.queue, "txqueuelen", 0, "frames that wait in the kernel for us, of each TAP (0: 8192)")
+	f.StringVar(&o.hostPort, "host-port", "vsw0", "the host's interface to the networks of router main, or off")
+	f.IPSliceVar(&o.hostIPs, "host-ip", nil, "the host's address on it, one for IPv4 and one for IPv6 (192.0.0.6, fd83:585c:c419::6)")
 	f.StringVar(&o.fdstore, "fdstore", "auto", "who keeps our devices open over a restart: auto, systemd, keeper or none")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -146,6 +152,9 @@ func run(ctx context.Context, o *options) error {
 		Workers: o.workers, MaxFlows: o.maxFlows, MaxSpin: o.spin, TxQueueLen: o.queue,
 		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce), LogLost: o.log.Lost,
 	}
+	if err := hostPort(o, &cfg); err != nil {
+		return usageError{err}
+	}
 	switch o.keepAwake {
 	case "on":
 		cfg.KeepAwake = true
@@ -162,6 +171,25 @@ func run(ctx context.Context, o *options) error {
 		return vswitch.Teardown(ctx, cfg, log)
 	}
 	return serve(ctx, cfg, o, log)
+}
+
+// hostPort takes over what is asked of the host port.
+func hostPort(o *options, cfg *vswitch.Config) error {
+	if o.hostPort == "off" {
+		return nil
+	}
+	if err := api.CheckIfName(o.hostPort); err != nil {
+		return fmt.Errorf("--host-port: %w", err)
+	}
+	var ips []netip.Addr
+	for _, ip := range o.hostIPs {
+		a, _ := netip.AddrFromSlice(ip)
+		ips = append(ips, a.Unmap())
+	}
+	var err error
+	cfg.HostPort = o.hostPort
+	cfg.HostIPs, err = vswitch.CheckHostIPs(ips)
+	return err
 }
 
 func serve(ctx context.Context, cfg vswitch.Config, o *options, log *slog.Logger) error {

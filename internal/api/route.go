@@ -94,6 +94,7 @@ type RouteRequest struct {
 const (
 	RouteConnected = "connected" // the subnet of a network
 	RouteStatic    = "static"
+	RouteHost      = "host" // an address of the host
 )
 
 // RouteEntry is a row of a router's table.

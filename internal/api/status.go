@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // FDBEntry is one row of a network's MAC table.
 type FDBEntry struct {
@@ -10,6 +13,23 @@ type FDBEntry struct {
 	Port    string `json:"port"`
 	Origin  string `json:"origin"` // learned, static
 	Age     int    `json:"age"`    // seconds since last seen; 0 for static ones
+}
+
+// HostPort is the interface by which the host and the networks of router main reach each other.
+type HostPort struct {
+	Interface     string         `json:"interface"`                // its name in the host's namespace
+	State         string         `json:"state"`                    // up, down, error
+	Addresses     []netip.Addr   `json:"addresses,omitempty"`      // of host.vswitch.internal: the host's, the same on every host unless set
+	HostAddresses []netip.Addr   `json:"host_addresses,omitempty"` // the others by which containers reach the host
+	Routes        []netip.Prefix `json:"routes,omitempty"`         // subnets that the host reaches by it
+	Unrouted      []Unrouted     `json:"unrouted,omitempty"`       // and those that it doesn't
+	Problems      []string       `json:"problems,omitempty"`       // what is to be done so that it works as wanted
+}
+
+// Unrouted is a subnet that the host doesn't reach by the host port.
+type Unrouted struct {
+	Subnet netip.Prefix `json:"subnet"`
+	Reason string       `json:"reason"`
 }
 
 // FDBRequest adds a static entry or names one to delete.
@@ -154,6 +174,7 @@ type Daemon struct {
 	FDStore    string            `json:"fdstore"`  // systemd, keeper, none
 	Features   map[string]string `json:"features"` // e.g. "uso": "yes", "veth-drop": "tcx"
 	Options    map[string]string `json:"options"`  // flow-cache, coalesce, spin
+	HostPort   *HostPort         `json:"host_port,omitempty"`
 }
 
 // Show is the answer of `show`: everything at a glance.

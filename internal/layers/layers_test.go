@@ -15,7 +15,7 @@ var layer = map[string]int{
 	"internal/packet": 1,
 
 	"internal/flow": 2, "internal/port": 2, "internal/link": 2, "internal/bpf": 2, "internal/fdstore": 2, "internal/api": 2, "ctl": 2,
-	"internal/logsink": 2, "internal/machine": 2, "internal/uplink": 2,
+	"internal/logsink": 2, "internal/machine": 2, "internal/uplink": 2, "internal/hostport": 2,
 
 	"switch": 3, "router": 3, "nat": 3, "encap": 3, "dnsresolver": 3, "internal/acl": 3, "internal/ipam": 3, "internal/store": 3,
 	"internal/localstack": 3, "internal/config": 3,
@@ -29,10 +29,11 @@ var layer = map[string]int{
 
 // beside lists imports within a floor that are allowed.
 var beside = map[string][]string{
-	"internal/link":   {"internal/api", "internal/bpf", "internal/port"}, // returns what a port needs, and errors for users
-	"internal/port":   {"internal/flow"},
-	"internal/uplink": {"internal/api", "internal/bpf", "internal/link", "internal/port"},
-	"ctl":             {"internal/api"},
+	"internal/link":     {"internal/api", "internal/bpf", "internal/port"}, // returns what a port needs, and errors for users
+	"internal/port":     {"internal/flow"},
+	"internal/uplink":   {"internal/api", "internal/bpf", "internal/link", "internal/port"},
+	"internal/hostport": {"internal/api", "internal/link", "internal/port"},
+	"ctl":               {"internal/api"},
 }
 
 // outside are packages that anything of the house must not import, and that may import anything.

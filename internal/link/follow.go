@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,18 @@ type Follower struct {
 	file *os.File // so that waiting takes no thread
 	fd   int      // of file, whose Fd would make it blocking
 	buf  []byte
+	all  bool // the end of any route is news
+
+	woken atomic.Bool
+}
+
+// FollowAll is Follow that also hears when other routes are deleted.
+func FollowAll(ns *Namespace) (*Follower, error) {
+	f, err := Follow(ns)
+	if err == nil {
+		f.all = true
+	}
+	return f, err
 }
 
 // Follow begins to listen.
@@ -53,6 +66,9 @@ func openFollow() (int, error) {
 // is called from one goroutine.
 func (f *Follower) Wait(ctx context.Context) error {
 	_ = f.file.SetReadDeadline(time.Time{})
+	if f.woken.Swap(false) { // asked behind the deadline, so that a Wake ends either this Wait or the next
+		return nil
+	}
 	defer context.AfterFunc(ctx, func() { _ = f.file.SetReadDeadline(time.Unix(1, 0)) })()
 	conn, err := f.file.SyscallConn()
 	if err != nil {
@@ -66,11 +82,18 @@ func (f *Follower) Wait(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ctx.Err() // nil when it was an earlier ctx that ended late
+		f.woken.Store(false)
+		return ctx.Err() // nil when it was an earlier ctx that ended late, or Wake
 	case err != nil || failed != nil:
 		return fmt.Errorf("follow interfaces: %w", errors.Join(err, failed))
 	}
 	return nil
+}
+
+// Wake makes Wait return nil, the one under way or the next. It never blocks.
+func (f *Follower) Wake() {
+	f.woken.Store(true)
+	_ = f.file.SetReadDeadline(time.Unix(1, 0))
 }
 
 // drain reads all that waits, and tells whether any of it is news.
@@ -86,20 +109,20 @@ func (f *Follower) drain() (news bool, err error) {
 		case err != nil:
 			return news, err
 		default:
-			news = news || isNews(f.buf[:n])
+			news = news || f.isNews(f.buf[:n])
 		}
 	}
 }
 
 // isNews tells whether messages say anything that matters. A router's kernel may have much to say of routes; only default routes do.
-func isNews(b []byte) bool {
+func (f *Follower) isNews(b []byte) bool {
 	messages, err := syscall.ParseNetlinkMessage(b)
 	if err != nil {
 		return true
 	}
 	for _, m := range messages {
 		route := m.Header.Type == unix.RTM_NEWROUTE || m.Header.Type == unix.RTM_DELROUTE
-		if !route || len(m.Data) < unix.SizeofRtMsg || m.Data[1] == 0 { // rtm_dst_len
+		if !route || f.all && m.Header.Type == unix.RTM_DELROUTE || len(m.Data) < unix.SizeofRtMsg || m.Data[1] == 0 { // rtm_dst_len
 			return true
 		}
 	}

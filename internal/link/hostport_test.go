@@ -197,8 +197,12 @@ func TestLocalAddrs(t *testing.T) {
 	ns := host(t)
 	dev := hostPort(t, ns)
 	in(t, ns, "ip", "addr", "add", "198.51.100.9/32", "dev", "lo")
-	got, err := link.LocalAddrs(ns, dev.Index)
-	want := []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8::2")}
+	out, _ := link.Lookup(ns, "out0")
+	got, err := link.LocalAddrs(ns)
+	want := []link.LocalAddr{
+		{netip.MustParseAddr("198.51.100.9"), 1}, {netip.MustParseAddr("192.0.2.2"), out.Index}, {pair[0].Addr(), dev.Index},
+		{netip.MustParseAddr("2001:db8::2"), out.Index}, {pair[1].Addr(), dev.Index},
+	}
 	if diff := cmp.Diff(want, got, addrs); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}

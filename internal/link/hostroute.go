@@ -162,9 +162,15 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(ip.Unmap(), ones).Masked()
 }
 
-// LocalAddrs lists the addresses by which others can reach the host: those of all interfaces but the one of that index, without
-// loopback, link-local ones, groups, and those that are not in use yet; in order, each once.
-func LocalAddrs(host *Namespace, without int) ([]netip.Addr, error) {
+// LocalAddr is an address of the host's and the index of its interface.
+type LocalAddr struct {
+	Addr  netip.Addr
+	Index int
+}
+
+// LocalAddrs lists the addresses by which others can reach the host: those of all interfaces, without loopback, link-local ones, groups,
+// and those that are not in use yet.
+func LocalAddrs(host *Namespace) ([]LocalAddr, error) {
 	h, err := host.netlink()
 	if err != nil {
 		return nil, err
@@ -173,14 +179,13 @@ func LocalAddrs(host *Namespace, without int) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of network namespace %s: %w", host, err)
 	}
-	var list []netip.Addr
+	var list []LocalAddr
 	for _, a := range all {
 		addr, ok := netip.AddrFromSlice(a.IP)
 		addr = addr.Unmap()
-		if ok && a.LinkIndex != without && addr.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
-			list = append(list, addr)
+		if ok && addr.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			list = append(list, LocalAddr{addr, a.LinkIndex})
 		}
 	}
-	slices.SortFunc(list, netip.Addr.Compare)
-	return slices.Compact(list), nil
+	return list, nil
 }

@@ -37,7 +37,8 @@ type Daemon struct {
 	allowed []string
 }
 
-// Daemon makes and starts a daemon with these flags.
+// Daemon makes and starts a daemon with these flags. It has no host port unless they say so: most tests count what there is in the
+// host's namespace.
 func (l *Lab) Daemon(flags ...string) *Daemon {
 	l.t.Helper()
 	d := l.NewDaemon(flags...)
@@ -101,7 +102,7 @@ func (d *Daemon) launch(flags []string) error {
 		return err
 	}
 	defer log.Close()
-	args := append(slices.Clone(d.Before), filepath.Join(d.bin, "vswitchd"), "--state-dir", d.State, "--socket", d.Socket)
+	args := append(slices.Clone(d.Before), filepath.Join(d.bin, "vswitchd"), "--state-dir", d.State, "--socket", d.Socket, "--host-port=off")
 	args = append(append(args, d.flags...), flags...)
 	cmd := exec.Command(args[0], args[1:]...)
 	if len(d.Files) > 0 {

@@ -111,6 +111,7 @@ func (c *carry) show() {
 	}
 	s.repostAll(c.d)
 	s.setRoutes(slices.Concat(newRoutes, goneRoutes))
+	s.reachHost()
 	for _, e := range c.joined {
 		s.enter(e)
 	}

@@ -84,6 +84,9 @@ func (s *Switch) connectionsNamed() func(*nat.Entry) api.Connection {
 	for name, n := range s.networks {
 		networks[n.number] = name
 	}
+	for _, l := range s.legs {
+		networks[l.number] = l.name
+	}
 	for name, zone := range s.zones {
 		routers[zone] = name
 	}

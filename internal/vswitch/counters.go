@@ -3,7 +3,9 @@ package vswitch
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
+	"strings"
 
 	"vswitch/internal/api"
 	"vswitch/internal/datapath"
@@ -29,6 +31,11 @@ func (s *Switch) counters() (ports []counted, deleted counted) {
 		c := counted{name: e.port.Name, network: e.port.Network, state: s.path.PortState(e.id), Counters: all[e.id]}
 		s.addKernelDrops(&e, &c.Counters)
 		ports = append(ports, c)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, l := range slices.SortedFunc(maps.Values(s.legs), func(a, b *leg) int { return strings.Compare(a.name, b.name) }) {
+		ports = append(ports, counted{name: l.name, state: s.path.PortState(l.id), Counters: all[l.id]})
 	}
 	return ports, deleted
 }

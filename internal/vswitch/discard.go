@@ -73,6 +73,9 @@ func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := s.takeHeld(); err != nil {
 		return err
 	}
+	if err := s.openHost(); err != nil {
+		return err
+	}
 	records, err := s.store.Ports()
 	if err != nil {
 		return err
@@ -94,6 +97,9 @@ func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return nil
 	})
 	s.held = nil
+	if err := s.removeHostPort(); err != nil {
+		return err
+	}
 	nets, err := s.store.Networks()
 	if err != nil {
 		return err

@@ -60,6 +60,9 @@ func (s *Switch) nameOf() func(packet.PortID) string {
 	for id, e := range s.byID {
 		names[id] = e.port.Name
 	}
+	for id, l := range s.legs {
+		names[id] = l.name
+	}
 	return func(id packet.PortID) string {
 		if n, ok := names[id]; ok {
 			return n
@@ -105,8 +108,8 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 		LogLost: lost, SetAside: s.setAside(), MaxFiles: limit, MorePorts: left,
 		Version: Version, APIVersion: api.Version, Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]),
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
-		Features: s.features(),
-		Options:  map[string]string{"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake)},
+		Features: s.features(), HostPort: s.describeHost(),
+		Options: map[string]string{"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake)},
 	}, nil
 }
 

@@ -23,7 +23,8 @@ var masquerades = map[string]pipeline.Masquerade{"auto": pipeline.MasqueradeAuto
 // of the router gets those. Connections masqueraded as an address that is the gateway's no longer end. Callers hold verb.
 func (s *Switch) translate(n *network) {
 	prefixes := gatewayPrefixes(&n.Network)
-	t := &pipeline.NAT{Zone: s.zone(n.Router), Network: s.numberOf(n), Conns: s.conns, Published: s.heard, Masquerade: masquerades[n.Masquerade]}
+	t := s.translation(n.Router, s.numberOf(n))
+	t.Masquerade = masquerades[n.Masquerade]
 	keep := map[netip.Addr]*nat.Pool{}
 	for _, p := range prefixes {
 		i := 0
@@ -68,11 +69,11 @@ func (s *Switch) untranslate(n *network) {
 
 // numberOf returns the network's number in tables of connections, given when it is first asked for. Callers hold verb.
 func (s *Switch) numberOf(n *network) uint32 {
-	s.mu.Lock() // for those who look
-	defer s.mu.Unlock()
 	if n.number == 0 {
-		s.lastNumber++
-		n.number = s.lastNumber
+		number := s.nextNumber()
+		s.mu.Lock() // for those who look
+		n.number = number
+		s.mu.Unlock()
 	}
 	return n.number
 }

@@ -101,6 +101,7 @@ func (s *Switch) AddNetwork(_ context.Context, r api.NetworkRequest) (api.Networ
 	s.networks[n.Name] = n
 	s.mu.Unlock()
 	s.wire(n)
+	s.reachHost()
 	s.events.Publish("network.added", n.Name, subnetsText(n.Subnets))
 	return s.describeNetwork(n), nil
 }
@@ -206,6 +207,7 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	delete(s.networks, name)
 	s.mu.Unlock()
 	s.unwire(n)
+	s.reachHost()
 	s.events.Publish("network.deleted", name, "")
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/api"
+	"vswitch/internal/hostport"
 	"vswitch/internal/link"
 	"vswitch/internal/port"
 	"vswitch/internal/reconcile"
@@ -60,6 +61,7 @@ func (s *Switch) Restore(ctx context.Context) error {
 	}
 	s.held = nil
 	s.startAll()
+	s.reachHost()
 	if len(records) > 0 {
 		s.log.Info("ports restored", "ports", len(s.endpoints()), "of", len(records), "took", time.Since(start).Round(time.Millisecond))
 	}
@@ -111,6 +113,10 @@ func (s *Switch) takeHeld() error {
 				s.log.Warn("the kept namespace is unusable; a new one is made", "err", err)
 				s.private = nil
 			}
+			continue
+		}
+		if name == hostport.FDName {
+			s.heldHost = fd
 			continue
 		}
 		id, what, ok := splitFDName(name)

@@ -140,20 +140,34 @@ func otherRoutes(a, b map[api.RouteKey]api.StaticRoute, hops bool) (list []api.S
 
 // setRoutes gives the routers of the changed routes those that they have now. Callers hold verb.
 func (s *Switch) setRoutes(changed []api.StaticRoute) {
+	s.routing.Lock()
+	defer s.routing.Unlock()
 	done := make(map[string]bool)
 	for _, c := range changed {
-		if done[c.Router] {
-			continue
+		if !done[c.Router] {
+			done[c.Router] = true
+			s.publishRoutes(c.Router)
 		}
-		done[c.Router] = true
-		var routes []router.StaticRoute
-		for _, k := range slices.SortedFunc(maps.Keys(s.routes), api.RouteKey.Compare) {
-			if r := s.routes[k]; r.Router == c.Router {
-				routes = append(routes, router.StaticRoute{Prefix: r.Prefix, NextHops: r.NextHops, Metric: r.Metric})
-			}
-		}
-		s.router(c.Router).SetRoutes(routes)
 	}
+}
+
+// publishRoutes gives a router its static routes, and those that lead to legs. Callers hold routing.
+func (s *Switch) publishRoutes(name string) {
+	s.mu.RLock()
+	static := s.routes
+	s.mu.RUnlock()
+	var routes []router.StaticRoute
+	for _, k := range slices.SortedFunc(maps.Keys(static), api.RouteKey.Compare) {
+		if r := static[k]; r.Router == name {
+			routes = append(routes, router.StaticRoute{Prefix: r.Prefix, NextHops: r.NextHops, Metric: r.Metric})
+		}
+	}
+	for _, leg := range slices.Sorted(maps.Keys(s.byLeg)) { // of equal metrics the first by name counts
+		if l := s.byLeg[leg]; l.router == name {
+			routes = append(routes, l.routes...)
+		}
+	}
+	s.router(name).SetRoutes(routes)
 }
 
 func (s *Switch) loadRoutes() error {
@@ -204,7 +218,10 @@ func (s *Switch) allRouters() []*router.Router {
 func routeEntry(name string, snap *router.Snapshot, r *router.Route) api.RouteEntry {
 	e := api.RouteEntry{Origin: api.RouteConnected, Active: snap.Active(r), StaticRoute: api.StaticRoute{Router: name,
 		RouteConfig: api.RouteConfig{Prefix: r.Prefix, NextHops: r.Wanted, Metric: r.Metric}}}
-	if r.Static {
+	switch {
+	case r.Link != "":
+		e.Origin = api.RouteHost
+	case r.Static:
 		e.Origin = api.RouteStatic
 	}
 	for _, h := range r.Hops {
@@ -223,7 +240,7 @@ func (s *Switch) describeRoute(want *api.StaticRoute) api.RouteEntry {
 	if r != nil {
 		snap := r.Snapshot()
 		for _, x := range snap.Routes() {
-			if x.Static && x.Prefix == want.Prefix && x.Metric == want.Metric {
+			if x.Static && x.Link == "" && x.Prefix == want.Prefix && x.Metric == want.Metric {
 				return routeEntry(r.Name(), snap, x)
 			}
 		}

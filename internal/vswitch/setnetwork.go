@@ -57,6 +57,7 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	for name, list := range published {
 		s.repost(name, list)
 	}
+	s.reachHost()
 	return s.describeNetwork(n), nil
 }
 

@@ -17,13 +17,12 @@ func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error)
 	if err != nil {
 		return api.Trace{}, err
 	}
-	e, err := s.endpoint(spec.InPort)
+	id, err := s.ingressOf(spec)
 	if err != nil {
 		return api.Trace{}, err
 	}
-	s.fillIn(spec, &e)
 	f := packet.NewFrame(make([]byte, packet.BufSize))
-	if err := spec.Build(f, e.id); err != nil {
+	if err := spec.Build(f, id); err != nil {
 		return api.Trace{}, err
 	}
 	t := s.line.Trace(f, s.path.Now())
@@ -32,6 +31,25 @@ func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error)
 		a.Drop = t.Drop.String()
 	}
 	return a, nil
+}
+
+// ingressOf finds the port that the frame comes by, a leg's too, and fills in what is known of its sender.
+func (s *Switch) ingressOf(spec *pipeline.FlowSpec) (packet.PortID, error) {
+	if l := s.legNamed(spec.InPort); l != nil {
+		if gw := l.line.Gateway(); gw != nil && spec.SrcMAC == nil {
+			spec.SrcMAC = net.HardwareAddr(gw.If.Peer[:])
+		}
+		if gw := l.line.Gateway(); gw != nil && spec.DstMAC == nil {
+			spec.DstMAC = net.HardwareAddr(gw.If.MAC[:])
+		}
+		return l.id, nil
+	}
+	e, err := s.endpoint(spec.InPort)
+	if err != nil {
+		return 0, err
+	}
+	s.fillIn(spec, &e)
+	return e.id, nil
 }
 
 // fillIn gives the frame what its sender would: the port's own addresses as its source, and the MAC of whoever has the

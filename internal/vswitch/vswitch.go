@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ type Config struct {
 	MaxSpin    time.Duration // negative: never
 	KeepAwake  bool          // let no idle core halt while polling pays
 	TxQueueLen int           // of TAPs, frames
+	HostPort   string        // the host's interface to router main; empty: none
+	HostIPs    []netip.Addr  // its addresses, see CheckHostIPs
 	NoCache    bool
 	NoCoalesce bool
 	LogLost    func() uint64 // lines of the log that were lost; nil: none
@@ -73,22 +76,29 @@ type Switch struct {
 	fail    failpoints
 	trouble string // why changes can't be kept, as it was last told
 	conns   *nat.Table
-	fresh   bool // the private namespace is a new one: no device of an earlier daemon is in it
+	host    *link.Namespace // the daemon's own
+	fresh   bool            // the private namespace is a new one: no device of an earlier daemon is in it
 
 	// verb is held by verbs that change something: one at a time. Those that add or delete a single port share it, and hold a
 	// claim to the port's name: ports come and go abreast.
 	verb   sync.RWMutex
 	claims claims
 
-	lastNumber uint32 // of networks, in tables of connections; changes with verb held
+	hostPort hostNeighbor
+	heldHost int // until openHostPort: the kept file descriptor of the host port; -1: none
 
-	mu      sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
-	state                // changes only with verb held too
-	byID    map[packet.PortID]*endpoint
-	routers map[string]*router.Router // by name; they stay
-	zones   map[string]uint16         // of routers by name, from 1, in tables of connections
-	places  map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
-	past    datapath.Counters         // of ports that are no more
+	routing sync.Mutex           // held while a router gets its routes
+	byLeg   map[string]legRoutes // guarded by routing; by name of the leg
+
+	mu         sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
+	state                   // changes only with verb held too
+	byID       map[packet.PortID]*endpoint
+	legs       map[packet.PortID]*leg
+	lastNumber uint32                    // of networks, in tables of connections
+	routers    map[string]*router.Router // by name; they stay
+	zones      map[string]uint16         // of routers by name, from 1, in tables of connections
+	places     map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
+	past       datapath.Counters         // of ports that are no more
 }
 
 // state is a configuration: the one there is, or the one that a transaction will leave.
@@ -111,7 +121,7 @@ type place struct {
 // New opens the state and takes over what an earlier daemon kept. Run starts the workers, Restore brings the ports back.
 func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
 	s := newSwitch(cfg, events, log)
-	for _, step := range []func() error{s.openState, s.takeHeld, s.makePrivate, s.makePath} {
+	for _, step := range []func() error{s.openState, s.takeHeld, s.makePrivate, s.openHost, s.makePath, s.openHostPort} {
 		if err := step(); err != nil {
 			s.Close()
 			return nil, err
@@ -128,6 +138,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
 		},
+		heldHost: -1, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
 		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
@@ -163,6 +174,12 @@ func (s *Switch) makePath() (err error) {
 	return nil
 }
 
+// openHost opens the namespace that the daemon runs in.
+func (s *Switch) openHost() (err error) {
+	s.host, err = link.Host()
+	return err
+}
+
 // Close releases what New acquired. Ports stay in place. Call it after Run has returned.
 func (s *Switch) Close() error {
 	var errs []error
@@ -172,14 +189,17 @@ func (s *Switch) Close() error {
 	if s.path != nil {
 		s.path.Close()
 	}
+	errs = append(errs, s.closeHostPort())
 	if s.private != nil && len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 		errs = append(errs, s.fds.Delete(fdPrivate))
 	}
 	if s.fds != nil { // before what it stores is closed: it may be about to give it to a new keeper
 		errs = append(errs, s.fds.Close())
 	}
-	if s.private != nil {
-		errs = append(errs, s.private.Close())
+	for _, ns := range []*link.Namespace{s.private, s.host} {
+		if ns != nil {
+			errs = append(errs, ns.Close())
+		}
 	}
 	if s.verb.TryLock() { // a verb that was cut off may still use them; they end with the process then
 		defer s.verb.Unlock()
@@ -202,6 +222,7 @@ func (s *Switch) Run(ctx context.Context) error {
 	g.Go(func() error { return s.sweep(ctx) })
 	g.Go(func() error { return s.reap(ctx) })
 	g.Go(func() error { return s.tend(ctx) })
+	g.Go(func() error { return s.followHostPort(ctx) })
 	g.Go(func() error { return s.watcher.Run(ctx, s.linkEvent) })
 	return g.Wait()
 }

@@ -60,6 +60,9 @@ func (s *Switch) reap(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case id := <-s.gone:
+			if s.isHost(id) {
+				s.hostPort.Wake()
+			}
 			s.buryGone(id)
 		case <-tick.C:
 			s.pollPinned()

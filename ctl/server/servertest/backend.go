@@ -69,7 +69,12 @@ func New() *Backend {
 		Dropped: []api.Drop{{Port: "web", Reason: "vlan", Packets: 1, Sentence: "the frame's VLAN is not carried by the port"}},
 		Self: api.Daemon{Version: "0.1.0", APIVersion: api.Version, Go: "go1.26", Kernel: "6.18.0", PID: 4711, Workers: 2, FDStore: "keeper",
 			Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), StateDir: "/var/lib/vswitch", MaxFiles: 524287, MorePorts: 523902,
-			Features: map[string]string{"uso": "yes", "veth-drop": "tcx"}, Options: map[string]string{"flow-cache": "on", "coalesce": "on"}},
+			Features: map[string]string{"uso": "yes", "veth-drop": "tcx"}, Options: map[string]string{"flow-cache": "on", "coalesce": "on"},
+			HostPort: &api.HostPort{
+				Interface: "vsw0", State: api.StateUp, Addresses: []netip.Addr{netip.MustParseAddr("192.0.0.6"), netip.MustParseAddr("fd83:585c:c419::6")},
+				HostAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Routes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+				Unrouted: []api.Unrouted{{Subnet: netip.MustParsePrefix("10.8.0.0/24"), Reason: "the host has a route to 10.8.0.0/16 by tun0"}},
+			}},
 	}
 }
 

@@ -48,7 +48,9 @@ func TestVerbs(t *testing.T) {
 	way := api.RouteRequest{Prefix: netip.MustParsePrefix("10.8.0.0/16"), NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.8")}, Metric: 7}
 	known := api.RouteRequest{Prefix: netip.MustParsePrefix("10.9.0.0/16")}
 	published := api.PublishRequest{Port: "web", Publish: api.Publish{Port: 80, Last: 80, Proto: "tcp", From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
-	all := []api.Operation{{Op: api.OpPublish, Request: &published}, {Op: api.OpUnpublish, Request: &api.UnpublishRequest{Port: "web", Publish: &published.Publish}},
+	uplink := api.UplinkRequest{Interface: "eth1", Metric: 7, NATPorts: api.PortRange{First: 50000, Last: 50999}}
+	all := []api.Operation{{Op: api.OpAddUplink, Request: &uplink}, {Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: "wan"}},
+		{Op: api.OpPublish, Request: &published}, {Op: api.OpUnpublish, Request: &api.UnpublishRequest{Port: "web", Publish: &published.Publish}},
 		{Op: api.OpAddRoute, Request: &way}, {Op: api.OpDelRoute, Request: &known},
 		{Op: api.OpAddNetwork, Request: &network}, {Op: api.OpAddPort, Request: &port}, {Op: api.OpAddFDB, Request: &entry},
 		{Op: api.OpDelFDB, Request: &entry}, {Op: api.OpDelPort, Request: &api.DeleteRequest{Name: "web"}},
@@ -80,6 +82,11 @@ func TestVerbs(t *testing.T) {
 		"no port there":  func(b server.Backend) (any, error) { return b.Published(ctx, "x") },
 		"Publish":        func(b server.Backend) (any, error) { return b.Publish(ctx, published) },
 		"Unpublish":      func(b server.Backend) (any, error) { return nil, b.Unpublish(ctx, api.UnpublishRequest{Port: "web"}) },
+		"AddUplink":      func(b server.Backend) (any, error) { return b.AddUplink(ctx, uplink) },
+		"Uplinks":        func(b server.Backend) (any, error) { return b.Uplinks(ctx) },
+		"Uplink":         func(b server.Backend) (any, error) { return b.Uplink(ctx, "wan") },
+		"no uplink":      func(b server.Backend) (any, error) { return b.Uplink(ctx, "net1") },
+		"DeleteUplink":   func(b server.Backend) (any, error) { return nil, b.DeleteUplink(ctx, "wan") },
 		"Neighbors":      func(b server.Backend) (any, error) { return b.Neighbors(ctx, "net1") },
 		"FlushNeighbors": func(b server.Backend) (any, error) { return b.FlushNeighbors(ctx, "") },
 		"Connections": func(b server.Backend) (any, error) {

@@ -18,9 +18,12 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 		p, e := c.AddPort(ctx, *request)
 		r.Port, err = &p, e
 	case *api.DeleteRequest:
-		if o.Op == api.OpDelNetwork {
+		switch o.Op {
+		case api.OpDelNetwork:
 			err = c.DeleteNetwork(ctx, request.Name, request.Force)
-		} else {
+		case api.OpDelUplink:
+			err = c.DeleteUplink(ctx, request.Name)
+		default:
 			err = c.DeletePort(ctx, request.Name)
 		}
 		r.Unchanged, err = forgive(request.IfExists, err)
@@ -59,6 +62,9 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 	case *api.UnpublishRequest:
 		err = c.Unpublish(ctx, *request)
 		r.Unchanged, err = forgive(request.IfExists, err)
+	case *api.UplinkRequest:
+		u, e := c.AddUplink(ctx, *request)
+		r.Uplink, err = &u, e
 	default:
 		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
 	}

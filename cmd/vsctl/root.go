@@ -138,6 +138,7 @@ Several commands that change the configuration, with " -- " between them, are ca
 	root.AddCommand(
 		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
 		a.addPort(), a.setPort(), a.delPort(), a.connect(), a.disconnect(), a.listPorts(),
+		a.addUplink(), a.delUplink(), a.listUplinks(),
 		a.addRoute(), a.delRoute(), a.listRoutes(), a.publish(), a.unpublish(), a.listPublished(), a.neigh(), a.conntrack(),
 		a.fdb(), a.addFDB(), a.delFDB(), a.flows(),
 		a.export(), a.diff(), a.apply(),

@@ -17,8 +17,8 @@ func (a *app) show() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show",
 		GroupID: groupLook,
-		Short:   "Everything at a glance, or one network or port",
-		Long:    "Prints the daemon with the kernel features that it uses, its networks, and their ports.",
+		Short:   "Everything at a glance, or one network, port or uplink",
+		Long:    "Prints the daemon with the kernel features that it uses, its networks, their ports, and the uplinks.",
 		Example: `  vsctl show
   vsctl show network net1
   vsctl show port web -o yaml`,
@@ -48,6 +48,19 @@ func (a *app) show() *cobra.Command {
 				return err
 			}
 			return a.print(n, func() { a.showNetwork(n, ports) })
+		}),
+	}, &cobra.Command{
+		Use:               "uplink NAME",
+		Short:             "One uplink",
+		Example:           "  vsctl show uplink auto",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: a.complete(uplinkNames),
+		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+			u, err := c.Uplink(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(u, func() { a.showUplink(u) })
 		}),
 	}, &cobra.Command{
 		Use:               "port NAME",
@@ -91,6 +104,9 @@ func (a *app) showAll(s api.Show) {
 		if p.Network == "" {
 			a.showPort("", p)
 		}
+	}
+	for _, u := range s.Uplinks {
+		a.showUplink(u)
 	}
 }
 

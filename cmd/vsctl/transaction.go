@@ -115,6 +115,8 @@ func object(r api.OperationResult) any {
 		return r.Route
 	case r.Published != nil:
 		return r.Published
+	case r.Uplink != nil:
+		return r.Uplink
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ type Backend interface {
 	Ports
 	FDB
 	Routing
+	Uplinks
 	Transactor
 	Configurer
 	Inspector
@@ -61,6 +62,14 @@ type Routing interface {
 	FlushNeighbors(ctx context.Context, network string) (int, error) // the number of entries removed
 	Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error)
 	FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) // likewise
+}
+
+// Uplinks are the verbs of the noun uplink.
+type Uplinks interface {
+	AddUplink(ctx context.Context, r api.UplinkRequest) (api.Uplink, error)
+	DeleteUplink(ctx context.Context, name string) error
+	Uplinks(ctx context.Context) ([]api.Uplink, error)
+	Uplink(ctx context.Context, name string) (api.Uplink, error)
 }
 
 // Transactor carries out several verbs as one.

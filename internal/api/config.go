@@ -4,11 +4,17 @@ package api
 type Config struct {
 	Networks map[string]NetworkConfig `json:"networks"`          // by name
 	Routers  map[string]RouterConfig  `json:"routers,omitempty"` // by name
+	Uplinks  map[string]UplinkConfig  `json:"uplinks,omitempty"` // by name
 }
 
 // RouterConfig is what a router has of its own. Routers themselves come with the networks that join them.
 type RouterConfig struct {
 	Routes []RouteConfig `json:"routes,omitempty"`
+}
+
+// UplinkConfig is an uplink as an UplinkRequest asks for it. The request's Name and MayExist are not used.
+type UplinkConfig struct {
+	UplinkRequest
 }
 
 // NetworkConfig is a network as a NetworkRequest asks for it, with its ports by name. The request's Name and MayExist are not
@@ -50,13 +56,14 @@ const (
 	KindPort    = "port"
 	KindFDB     = "fdb"
 	KindRoute   = "route"
+	KindUplink  = "uplink"
 )
 
 // Change is one difference between two configurations.
 type Change struct {
 	Action  string `json:"action"`
 	Kind    string `json:"kind"`
-	Name    string `json:"name"`              // of the network or port; of an FDB entry its MAC, of a route its prefix
+	Name    string `json:"name"`              // of the network, port or uplink; of an FDB entry its MAC, of a route its prefix
 	Network string `json:"network,omitempty"` // of the port or entry
 	Detail  string `json:"detail,omitempty"`  // for people: "mtu 1500 -> 1400"
 }

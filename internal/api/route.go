@@ -94,7 +94,8 @@ type RouteRequest struct {
 const (
 	RouteConnected = "connected" // the subnet of a network
 	RouteStatic    = "static"
-	RouteHost      = "host" // an address of the host
+	RouteHost      = "host"   // an address of the host
+	RouteUplink    = "uplink" // what leads outside
 )
 
 // RouteEntry is a row of a router's table.

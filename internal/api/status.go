@@ -182,6 +182,7 @@ type Show struct {
 	Daemon   Daemon    `json:"daemon"`
 	Networks []Network `json:"networks"`
 	Ports    []Port    `json:"ports"`
+	Uplinks  []Uplink  `json:"uplinks,omitempty"`
 }
 
 // EventLagged is the type of the last event of a subscriber that read too slowly and was dropped.

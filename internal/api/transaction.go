@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -30,6 +31,8 @@ const (
 	OpDelRoute   = "del-route"
 	OpPublish    = "publish"
 	OpUnpublish  = "unpublish"
+	OpAddUplink  = "add-uplink"
+	OpDelUplink  = "del-uplink"
 )
 
 // MaxOperations is how many operations a transaction can have.
@@ -58,6 +61,8 @@ var requests = map[string]func() any{
 	OpDelRoute:   func() any { return new(RouteRequest) },
 	OpPublish:    func() any { return new(PublishRequest) },
 	OpUnpublish:  func() any { return new(UnpublishRequest) },
+	OpAddUplink:  func() any { return new(UplinkRequest) },
+	OpDelUplink:  func() any { return new(DeleteRequest) },
 }
 
 // Operations returns the names of all operations, sorted.
@@ -92,12 +97,13 @@ type TransactionResult struct {
 // OperationResult tells what an operation did.
 type OperationResult struct {
 	Op        string         `json:"op"`
-	Object    string         `json:"object"`              // name of the network or port, the MAC address, or the prefix
+	Object    string         `json:"object"`              // name of the network, port or uplink, the MAC address, or the prefix
 	Unchanged bool           `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
 	Network   *Network       `json:"network,omitempty"`   // of add-network and set-network
 	Port      *Port          `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
 	Route     *RouteEntry    `json:"route,omitempty"`     // of add-route
 	Published *PublishedPort `json:"published,omitempty"` // of publish
+	Uplink    *Uplink        `json:"uplink,omitempty"`    // of add-uplink
 }
 
 // Object returns the name of what the operation is about.
@@ -125,6 +131,8 @@ func (o *Operation) Object() string {
 		return r.Port
 	case *UnpublishRequest:
 		return r.Port
+	case *UplinkRequest:
+		return cmp.Or(r.Name, r.Interface)
 	}
 	return ""
 }

@@ -17,6 +17,7 @@ type Config struct {
 	Networks []api.Network
 	Ports    []api.Port
 	Routes   []api.StaticRoute // next hops sorted
+	Uplinks  []api.Uplink
 }
 
 // Change is a step from one configuration to another.
@@ -28,8 +29,8 @@ type Change struct {
 	Route api.StaticRoute // as it is wanted; of one that goes as it is
 }
 
-// Compare returns the steps from one configuration to another, in a fixed order: first what goes (routes, entries, ports,
-// networks), then what changes or comes (networks, ports, entries, routes), each by name. A network or port is replaced when a key of it differs that it has
+// Compare returns the steps from one configuration to another, in a fixed order: first what goes (uplinks, routes, entries, ports,
+// networks), then what changes or comes (networks, ports, entries, routes, uplinks), each by name. A network or port is replaced when a key of it differs that it has
 // for life, and a port also when its network is replaced or it does not work. Entries of a port that goes or is replaced need no
 // step to go. With noDelete nothing goes that the other configuration does not name.
 func Compare(have, want Config, noDelete bool) []Change {
@@ -51,6 +52,7 @@ func Compare(have, want Config, noDelete bool) []Change {
 	}
 	c.entries(noDelete)
 	c.routes(have.Routes, want.Routes, noDelete)
+	c.uplinks(have.Uplinks, want.Uplinks, noDelete)
 	slices.SortFunc(c.changes, inOrder)
 	return c.changes
 }
@@ -187,6 +189,27 @@ func (c *comparison) route(action string, r *api.StaticRoute, detail string) {
 	})
 }
 
+// uplinks compares uplinks. One that differs is replaced.
+func (c *comparison) uplinks(have, want []api.Uplink, noDelete bool) {
+	name := func(u *api.Uplink) string { return u.Name }
+	had, wanted := byName(have, name), byName(want, name)
+	for k, u := range wanted {
+		old := had[k]
+		if old == nil {
+			c.add(api.ActionAdd, api.KindUplink, k, "", "by "+u.Interface, nil)
+			continue
+		}
+		if keys, detail := differences(old, u); len(keys) > 0 {
+			c.add(api.ActionReplace, api.KindUplink, k, "", detail, keys)
+		}
+	}
+	for k := range had {
+		if wanted[k] == nil && !noDelete {
+			c.add(api.ActionDelete, api.KindUplink, k, "", "", nil)
+		}
+	}
+}
+
 func (c *comparison) entry(action string, p *api.Port, row api.StaticMAC) {
 	detail := "at " + p.Name
 	if row.VLAN != 0 {
@@ -204,7 +227,7 @@ func inOrder(a, b Change) int {
 }
 
 func rank(c Change) int {
-	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB, api.KindRoute}
+	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB, api.KindRoute, api.KindUplink}
 	i := slices.Index(kinds, c.Kind)
 	if c.Action == api.ActionDelete {
 		return -i

@@ -23,7 +23,9 @@ var (
 	bucketMeta     = []byte("meta")
 	bucketNetworks = []byte("networks")
 	bucketPorts    = []byte("ports")
-	bucketRoutes   = []byte("routes") // made with the first route: files of older daemons have none
+	bucketRoutes   = []byte("routes")  // made with the first route: files of older daemons have none
+	bucketUplinks  = []byte("uplinks") // likewise
+	bucketChanges  = []byte("changes") // likewise; of the host, by uplinks
 	bucketDamaged  = []byte("damaged")
 	keyVersion     = []byte("version") // in meta: schema, decimal
 )

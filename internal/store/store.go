@@ -26,7 +26,7 @@ const (
 
 // Store is the intent on disk.
 //
-//	maps     id -> network, id -> port, (router, prefix, metric) -> static route
+//	maps     id -> network, id -> port, (router, prefix, metric) -> static route, id -> uplink, id -> what that changed of the host
 //	writes   control verbs, before they answer: what a call wrote is on the disk when it returns
 //	reads    the daemon when it starts
 //	limits   the disk
@@ -46,7 +46,7 @@ type Store struct {
 
 // Damaged is a record that makes no sense. It is kept in the file, aside.
 type Damaged struct {
-	Key    string // "networks/ID", "ports/ID" or "routes/ROUTER/PREFIX/METRIC"
+	Key    string // "networks/ID", "ports/ID", "routes/ROUTER/PREFIX/METRIC", "uplinks/ID" or "changes/ID"
 	Reason string
 }
 
@@ -118,7 +118,9 @@ func (s *Store) examine() error {
 			return errors.Join(
 				look(tx, bucketNetworks, func(key string, value []byte) error { _, err := decodeNetwork(key, value); return err }),
 				look(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }),
-				look(tx, bucketRoutes, func(key string, value []byte) error { _, err := decodeRoute(key, value); return err }))
+				look(tx, bucketRoutes, func(key string, value []byte) error { _, err := decodeRoute(key, value); return err }),
+				look(tx, bucketUplinks, func(key string, value []byte) error { _, err := decodeUplink(key, value); return err }),
+				look(tx, bucketChanges, func(key string, value []byte) error { _, err := decodeChanges(key, value); return err }))
 		})
 	})
 	if err != nil {

@@ -108,21 +108,11 @@ func (t *Tx) PutRoute(r api.StaticRoute) error {
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "store route %v: %v", r.Prefix, err)
 	}
-	b, err := t.tx.CreateBucketIfNotExists(bucketRoutes)
-	if err != nil {
-		return err
-	}
-	return b.Put([]byte(routeID(r.Key())), v)
+	return t.put(bucketRoutes, routeID(r.Key()), v)
 }
 
 // DeleteRoute deletes the route with that key; that there is none is no error.
-func (t *Tx) DeleteRoute(k api.RouteKey) error {
-	b := t.tx.Bucket(bucketRoutes)
-	if b == nil {
-		return nil
-	}
-	return b.Delete([]byte(routeID(k)))
-}
+func (t *Tx) DeleteRoute(k api.RouteKey) error { return t.delete(bucketRoutes, routeID(k)) }
 
 // PutPort adds the port or replaces the one of the same id.
 func (t *Tx) PutPort(r PortRecord) error {

@@ -120,7 +120,7 @@ func (u *Uplink) findLocked() (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return checked(u.cfg.Host, s)
+	return u.check(s)
 }
 
 // findAutoLocked stays with the interface that there is when the host has no default route, or one by an interface that can't be
@@ -138,17 +138,17 @@ func (u *Uplink) findAutoLocked() (State, error) {
 		if was.Index == 0 {
 			return State{Problem: "the host has no default route; the uplink waits for one, or name an interface"}, nil
 		}
-		return checked(u.cfg.Host, was)
+		return u.check(was)
 	}
 	s, err := link.LookupIndex(u.cfg.Host, index)
 	if err != nil {
 		return State{}, err
 	}
-	now, err := checked(u.cfg.Host, s)
+	now, err := u.check(s)
 	if err != nil || now.Index != 0 || was.Index == 0 {
 		return now, err
 	}
-	kept, err := checked(u.cfg.Host, was)
+	kept, err := u.check(was)
 	kept.Problem = "the host's default route leads elsewhere: " + now.Problem
 	return kept, err
 }
@@ -165,16 +165,29 @@ func (u *Uplink) currentLocked() (link.State, error) {
 	return s, err
 }
 
+// check is checked for an uplink that shares, which takes an interface of which nobody else does.
+func (u *Uplink) check(s link.State) (State, error) {
+	st, err := checked(u.cfg.Host, s)
+	if err != nil || st.Index == 0 || u.cfg.Claim == nil {
+		return st, err
+	}
+	return judged(st, u.cfg.Claim(s.Index))
+}
+
 // checked makes a State of s, with Index 0 and a Problem where it can't be an uplink.
 func checked(host *link.Namespace, s link.State) (State, error) {
-	err := link.CheckShareable(host, s.Index)
+	return judged(State{State: s}, link.CheckShareable(host, s.Index))
+}
+
+// judged makes a refusal the Problem of a State without an interface.
+func judged(st State, err error) (State, error) {
 	if refused, ok := errors.AsType[*api.Error](err); ok && refused.Code == api.CodeRefused {
 		return State{Problem: refused.Detail}, nil
 	}
 	if err != nil {
 		return State{}, err
 	}
-	return State{State: s}, nil
+	return st, nil
 }
 
 // attachLocked lets the programs of this process handle the interface's frames, and those that we write to the TAP. Where those of an

@@ -37,9 +37,10 @@ type Config struct {
 	FirstPort, LastPort uint16 // for the switch's own connections; 0 and 0: the default
 	TxQueueLen          int    // of the TAP, in frames; 0: link.DefaultTxQueueLen
 
-	Store  Store               // of fds
-	Record func(Changes) error // writes down what of the host is changed, before it is; nil and it is forgotten
-	Logger *slog.Logger        // nil discards
+	Store  Store                 // of fds
+	Record func(Changes) error   // writes down what of the host is changed, before it is; nil and it is forgotten
+	Claim  func(index int) error // says of an interface, before it is shared, whether it may be; 0: it is none's any more. nil: any may
+	Logger *slog.Logger          // nil discards
 
 	classifierOnly bool   // as on kernels without tcx
 	lro            string // the feature that is switched off; "": link.LRO

@@ -71,7 +71,10 @@ func (s *Switch) sides(c api.Config, nets map[string]*api.Network, ports map[str
 		}
 	}
 	have.Routes = slices.Collect(maps.Values(s.routes))
-	want.Routes, err = wantedRoutes(c)
+	have.Uplinks = slices.Collect(maps.Values(s.uplinks))
+	if want.Uplinks, err = wantedUplinks(c); err == nil {
+		want.Routes, err = wantedRoutes(c)
+	}
 	return have, want, err
 }
 
@@ -135,7 +138,7 @@ func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) 
 func operations(changes []reconcile.Change, c api.Config, have, want reconcile.Config) []api.Operation {
 	had, wanted := index(have.Ports, portName), index(want.Ports, portName)
 	at := changesInPlace(changes, have, want)
-	var gone, goneNets, come, ports, entries, routes []api.Operation
+	var gone, goneNets, come, ports, entries, routes, uplinks []api.Operation
 	for _, x := range changes {
 		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
 		switch x.Kind {
@@ -175,9 +178,18 @@ func operations(changes []reconcile.Change, c api.Config, have, want reconcile.C
 			if x.Action != api.ActionDelete {
 				routes = append(routes, api.Operation{Op: api.OpAddRoute, Request: r})
 			}
+		case api.KindUplink:
+			if goes {
+				gone = append(gone, api.Operation{Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: x.Name}})
+			}
+			if comes {
+				r := c.Uplinks[x.Name].UplinkRequest
+				r.Name = x.Name
+				uplinks = append(uplinks, api.Operation{Op: api.OpAddUplink, Request: &r})
+			}
 		}
 	}
-	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes)
+	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes, uplinks)
 }
 
 // keepAddresses asks for the addresses that the port had, as far as they are wanted.

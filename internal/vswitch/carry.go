@@ -15,24 +15,25 @@ import (
 //
 //  1. its intent on disk, in one write: ports to be made as being added, ports in their way as to be made again, ports to be
 //     changed with what they are to be
-//  2. ports that are in the way leave
-//  3. ports are changed, then new ones attached
+//  2. ports that are in the way leave; uplinks that go, too, where others come
+//  3. ports are changed, then new ones attached, and new uplinks opened
 //  4. static entries of the MAC tables
 //  5. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
 //  6. the verbs see the new configuration, networks and routers heed theirs; the other ports leave
 //
 // A failure up to 5 is undone in reverse order. 6 can't fail.
 type carry struct {
-	s       *Switch
-	d       *draft
-	before  []*endpoint            // ports that go in step 2
-	after   []*endpoint            // ports that go in step 6
-	new     []*endpoint            // of the draft, without a device
-	altered []*endpoint            // of the draft, otherwise than at work
-	placed  []*endpoint            // of the draft, with other static entries than at work
-	joined  []*endpoint            // new ports at work
-	was     map[*endpoint]endpoint // what ports at work were before they were changed
-	undo    []func() error
+	s        *Switch
+	d        *draft
+	before   []*endpoint            // ports that go in step 2
+	after    []*endpoint            // ports that go in step 6
+	new      []*endpoint            // of the draft, without a device
+	altered  []*endpoint            // of the draft, otherwise than at work
+	placed   []*endpoint            // of the draft, with other static entries than at work
+	joined   []*endpoint            // new ports at work
+	goneWays []api.Uplink           // that go in step 6
+	was      map[*endpoint]endpoint // what ports at work were before they were changed
+	undo     []func() error
 }
 
 // carryThrough makes the draft real. After an error all is as it was, or the error says what is not.
@@ -41,7 +42,9 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 		return err
 	}
 	c := s.compare(d)
-	for _, step := range []func(context.Context) error{c.record, c.clear, c.change, c.attach, c.place, c.commit} {
+	for _, step := range []func(context.Context) error{
+		c.record, c.clear, c.clearUplinks, c.change, c.attach, c.openUplinks, c.place, c.commit,
+	} {
 		if err := step(ctx); err != nil {
 			return c.rollback(err)
 		}

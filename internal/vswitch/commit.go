@@ -42,6 +42,12 @@ func (c *carry) commit(ctx context.Context) error {
 		for _, r := range c.goneRoutes() {
 			errs = append(errs, tx.DeleteRoute(r.Key()))
 		}
+		for _, u := range c.newUplinks() {
+			errs = append(errs, tx.PutUplink(u))
+		}
+		for _, u := range c.goneUplinks() {
+			errs = append(errs, tx.DeleteUplink(u.ID))
+		}
 		return errors.Join(errs...)
 	})
 	if err != nil {
@@ -80,6 +86,8 @@ func missing(a, b map[string]*network) (list []*network) {
 func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
 	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()
+	newUplinks := c.newUplinks()
+	c.goneWays = c.goneUplinks()
 	for _, e := range c.after {
 		s.leave(e)
 	}
@@ -93,7 +101,7 @@ func (c *carry) show() {
 	for _, now := range c.placed {
 		s.live(now).port.StaticFDB = now.port.StaticFDB
 	}
-	s.routes = c.d.routes
+	s.routes, s.uplinks = c.d.routes, c.d.uplinks
 	s.mu.Unlock()
 	for _, n := range gone {
 		s.unwire(n)
@@ -130,6 +138,13 @@ func (c *carry) show() {
 	for _, r := range newRoutes {
 		s.events.Publish("route.added", r.Prefix.String(), routeText(&r))
 	}
+	s.settleWays()
+	for _, u := range c.goneWays {
+		s.events.Publish("uplink.deleted", u.Name, "")
+	}
+	for _, u := range newUplinks {
+		s.events.Publish("uplink.added", u.Name, "by "+u.Interface)
+	}
 	for _, now := range c.altered {
 		live := s.live(now)
 		was := c.was[live].port
@@ -146,6 +161,9 @@ func (c *carry) finish() {
 		if mac, err := ipam.ParseMAC(r.MAC); err == nil {
 			c.d.networks[r.Network].line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
 		}
+	}
+	for _, u := range c.goneWays {
+		c.s.removeWay(u.ID)
 	}
 	_ = abreast(c.after, func(e *endpoint) error {
 		c.s.detach(e)

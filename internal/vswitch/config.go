@@ -27,7 +27,7 @@ func (s *Switch) Config(context.Context) (api.Config, error) {
 	routers := routerConfigs(s.routes)
 	s.mu.RUnlock()
 	ports := s.endpoints()
-	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets)), Routers: routers}
+	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets)), Routers: routers, Uplinks: uplinkConfigs(s.uplinkIntents())}
 	for _, n := range nets {
 		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n)}
 		for i := range ports {

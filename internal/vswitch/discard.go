@@ -62,7 +62,7 @@ func (s *Switch) discardLostTAP(p *api.Port) {
 	}
 }
 
-// Teardown removes all networks and ports of the state of a daemon that does not run. A keeper that has nothing left to keep
+// Teardown removes all networks, ports and uplinks of the state of a daemon that does not run. A keeper that has nothing left to keep
 // ends by itself.
 func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
 	s := newSwitch(cfg, nobody{}, log)
@@ -109,10 +109,14 @@ func Teardown(ctx context.Context, cfg Config, log *slog.Logger) error {
 			return err
 		}
 	}
+	uplinks, err := s.teardownUplinks()
+	if err != nil {
+		return err
+	}
 	if err := s.fds.Delete(fdPrivate); err != nil {
 		return fmt.Errorf("let go of the private namespace: %w", err)
 	}
-	log.Info("torn down", "ports", len(records), "networks", len(nets))
+	log.Info("torn down", "ports", len(records), "networks", len(nets), "uplinks", uplinks)
 	return ctx.Err()
 }
 

@@ -40,7 +40,7 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 // newDraft is a draft of what is.
 func (s *Switch) newDraft(operations []api.Operation) *draft {
 	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes),
-		published: maps.Clone(s.published), heard: s.heard.Clone()}
+		published: maps.Clone(s.published), heard: s.heard.Clone(), uplinks: maps.Clone(s.uplinks)}
 	return &draft{s: s, state: now, all: operations, made: make(map[string]int)}
 }
 
@@ -48,6 +48,9 @@ func (s *Switch) newDraft(operations []api.Operation) *draft {
 func (d *draft) blame(id string, err error) error { return d.blameNumber(d.made[id], err) }
 
 func (d *draft) blameNumber(i int, err error) error {
+	if len(d.all) == 0 { // a single verb
+		return err
+	}
 	o := &d.all[i]
 	return fmt.Errorf("operation %d of %d (%s %.70s): %w", i+1, len(d.all), o.Op, o.Object(), err)
 }
@@ -78,9 +81,12 @@ func (d *draft) operate(o *api.Operation) error {
 	case *api.NamedDisconnect:
 		x, err = d.disconnect(r)
 	case *api.DeleteRequest:
-		if o.Op == api.OpDelNetwork {
+		switch o.Op {
+		case api.OpDelNetwork:
 			x, err = d.deleteNetwork(r)
-		} else {
+		case api.OpDelUplink:
+			x, err = d.deleteUplink(r)
+		default:
 			x, err = d.deletePort(r)
 		}
 	case *api.FDBRequest:
@@ -99,6 +105,8 @@ func (d *draft) operate(o *api.Operation) error {
 		x, err = d.publish(r)
 	case *api.UnpublishRequest:
 		x, err = d.unpublish(r)
+	case *api.UplinkRequest:
+		x, err = d.addUplink(r)
 	default:
 		err = invalid("%.40q is no operation", o.Op)
 	}

@@ -81,7 +81,10 @@ func (s *Switch) Show(ctx context.Context) (api.Show, error) {
 	if sh.Networks, err = s.Networks(ctx); err != nil {
 		return sh, err
 	}
-	sh.Ports, err = s.Ports(ctx)
+	if sh.Ports, err = s.Ports(ctx); err != nil {
+		return sh, err
+	}
+	sh.Uplinks, err = s.Uplinks(ctx)
 	return sh, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"vswitch/internal/api"
+	"vswitch/internal/bpf"
 	"vswitch/internal/packet"
 	"vswitch/nat"
 )
@@ -24,7 +25,8 @@ const (
 // view is what publications depend on beyond the state.
 type view struct {
 	zone                uint16
-	localLow, localHigh uint16 // ports that the host's kernel gives to connections: an automatic port is none of them, if that can be
+	held                map[uint8]bpf.PortSet // of the host's own sockets, by protocol; nil: nothing is taken from them
+	localLow, localHigh uint16                // ports that the host's kernel gives to connections: an automatic port is none of them, if that can be
 }
 
 // viewFrom looks for a port on network n that may publish something.
@@ -33,6 +35,7 @@ func (s *Switch) viewFrom(n *network, p *api.Port) (v view) {
 		return v
 	}
 	v.zone = s.zone(n.Router)
+	v.held = s.heldByHost(v.zone)
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err == nil {
 		_, err = fmt.Sscan(string(b), &v.localLow, &v.localHigh)
@@ -79,6 +82,9 @@ func (st *state) post(v view, n *network, p *api.Port) (list []*nat.Publication,
 			return nil, api.Errorf(api.CodeExhausted, "no %d ports side by side from %d to %d are free: give port %s some, as HOSTPORT:PORT",
 				int(q.High)+1, autoFirst, autoLast, p.Name)
 		}
+		if err := v.checkHeld(q); err != nil {
+			return nil, err
+		}
 		if err := trial.Add(q); err != nil {
 			return nil, st.conflict(err)
 		}
@@ -96,10 +102,11 @@ func (st *state) publishes(port string, x *api.Publish) bool {
 // choose gives an automatic publication its ports, if there are any.
 func (v view) choose(t *nat.Published, q *nat.Publication) bool {
 	n := int(q.High) + 1
-	local := func(port uint16) bool { return port >= v.localLow && port <= v.localHigh }
+	held := v.held[q.Proto]
+	local := func(port uint16) bool { return port >= v.localLow && port <= v.localHigh || held.Has(port) }
 	low, ok := t.Choose(*q, n, autoFirst, autoLast, local)
 	if !ok {
-		low, ok = t.Choose(*q, n, autoFirst, autoLast, func(uint16) bool { return false })
+		low, ok = t.Choose(*q, n, autoFirst, autoLast, held.Has)
 	}
 	q.Low, q.High = low, low+q.High
 	return ok
@@ -222,6 +229,7 @@ func (s *Switch) observe(gone, come []*nat.Publication) {
 	for _, q := range come {
 		s.keepOff(q, true)
 	}
+	s.steerPublished(gone, come)
 	if len(gone) == 0 {
 		return
 	}

@@ -18,6 +18,7 @@ import (
 	"vswitch/internal/port"
 	"vswitch/internal/reconcile"
 	"vswitch/internal/store"
+	"vswitch/internal/uplink"
 )
 
 // Restore brings back what the stored intent wants, by the file descriptors that were kept, or by finding the devices again.
@@ -60,6 +61,9 @@ func (s *Switch) Restore(ctx context.Context) error {
 		return nil
 	}
 	s.held = nil
+	if err := s.loadUplinks(); err != nil {
+		return err
+	}
 	s.startAll()
 	s.reachHost()
 	if len(records) > 0 {
@@ -106,8 +110,15 @@ func (s *Switch) takeHeld() error {
 		return fmt.Errorf("take over file descriptors: %w", err)
 	}
 	held := make(map[string]map[string]int)
-	s.held = held
+	s.held, s.heldUplinks = held, make(map[string]map[string]int)
 	for name, fd := range fds {
+		if id, what, ok := uplink.SplitFDName(name); ok {
+			if s.heldUplinks[id] == nil {
+				s.heldUplinks[id] = make(map[string]int)
+			}
+			s.heldUplinks[id][what] = fd
+			continue
+		}
 		if name == fdPrivate {
 			if s.private, err = link.FromFD(fd, ""); err != nil {
 				s.log.Warn("the kept namespace is unusable; a new one is made", "err", err)

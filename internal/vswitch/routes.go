@@ -221,6 +221,9 @@ func routeEntry(name string, snap *router.Snapshot, r *router.Route) api.RouteEn
 	switch {
 	case r.Link != "":
 		e.Origin = api.RouteHost
+		if i := snap.Interface(r.Link); i != nil && i.Uplink {
+			e.Origin = api.RouteUplink
+		}
 	case r.Static:
 		e.Origin = api.RouteStatic
 	}

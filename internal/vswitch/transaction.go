@@ -53,6 +53,7 @@ type outcome struct {
 	port      *api.Port
 	route     *api.StaticRoute
 	published *api.PublishedPort
+	uplink    *api.Uplink
 }
 
 // resultOf tells the outcome of an operation as things are now, or, after a dry run, as they would be.
@@ -79,5 +80,9 @@ func (s *Switch) resultOf(d *draft, o *api.Operation, x outcome) api.OperationRe
 		r.Route = &e
 	}
 	r.Published = x.published
+	if x.uplink != nil {
+		u := s.describeUplink(x.uplink)
+		r.Uplink = &u
+	}
 	return r
 }

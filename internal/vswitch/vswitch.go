@@ -61,23 +61,24 @@ type Publisher interface {
 
 // Switch is the whole daemon but for its control socket. Its verbs are safe for concurrent use.
 type Switch struct {
-	cfg     Config
-	log     *slog.Logger
-	events  Publisher
-	started time.Time
-	store   *store.Store
-	fds     fdstore.Store
-	private *link.Namespace // where TAPs are born and the switch's ends of veths stay
-	watcher *link.Watcher
-	line    *pipeline.Pipeline
-	path    *datapath.Datapath
-	held    map[string]map[string]int // until Restore: kept file descriptors by port and what they are
-	gone    chan packet.PortID        // ports whose device died, told by workers
-	fail    failpoints
-	trouble string // why changes can't be kept, as it was last told
-	conns   *nat.Table
-	host    *link.Namespace // the daemon's own
-	fresh   bool            // the private namespace is a new one: no device of an earlier daemon is in it
+	cfg         Config
+	log         *slog.Logger
+	events      Publisher
+	started     time.Time
+	store       *store.Store
+	fds         fdstore.Store
+	private     *link.Namespace // where TAPs are born and the switch's ends of veths stay
+	watcher     *link.Watcher
+	line        *pipeline.Pipeline
+	path        *datapath.Datapath
+	held        map[string]map[string]int // until Restore: kept file descriptors by port and what they are
+	heldUplinks map[string]map[string]int // likewise, by uplink
+	gone        chan packet.PortID        // ports whose device died, told by workers
+	fail        failpoints
+	trouble     string // why changes can't be kept, as it was last told
+	conns       *nat.Table
+	host        *link.Namespace // the daemon's own
+	fresh       bool            // the private namespace is a new one: no device of an earlier daemon is in it
 
 	// verb is held by verbs that change something: one at a time. Those that add or delete a single port share it, and hold a
 	// claim to the port's name: ports come and go abreast.
@@ -86,6 +87,8 @@ type Switch struct {
 
 	hostPort hostNeighbor
 	heldHost int // until openHostPort: the kept file descriptor of the host port; -1: none
+	ways     ways
+	claimed  interfaceClaims
 
 	routing sync.Mutex           // held while a router gets its routes
 	byLeg   map[string]legRoutes // guarded by routing; by name of the leg
@@ -107,6 +110,7 @@ type state struct {
 	ports    map[string]*endpoint // by name
 	arriving map[string]*api.Port // by name, being added: their MACs are taken
 	routes   map[api.RouteKey]api.StaticRoute
+	uplinks  map[string]api.Uplink // by name, without their status
 
 	published map[string][]*nat.Publication // by the port that publishes them, those that don't rest
 	heard     *nat.Published                // the same, as workers look them up
@@ -137,8 +141,9 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 		state: state{
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
+			uplinks: make(map[string]api.Uplink),
 		},
-		heldHost: -1, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
+		heldHost: -1, ways: ways{by: make(map[string]*way)}, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
 		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
@@ -196,6 +201,7 @@ func (s *Switch) Close() error {
 	if s.fds != nil { // before what it stores is closed: it may be about to give it to a new keeper
 		errs = append(errs, s.fds.Close())
 	}
+	errs = append(errs, s.closeWays()...)
 	for _, ns := range []*link.Namespace{s.private, s.host} {
 		if ns != nil {
 			errs = append(errs, ns.Close())

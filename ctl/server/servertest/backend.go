@@ -31,6 +31,7 @@ type Backend struct {
 	networks []api.Network    // guarded by mu
 	ports    []api.Port       // guarded by mu
 	routes   []api.RouteEntry // guarded by mu
+	uplinks  []api.Uplink     // guarded by mu
 }
 
 var _ server.Backend = (*Backend)(nil)
@@ -52,7 +53,7 @@ func New() *Backend {
 			{Network: "net1", Address: netip.MustParseAddr("fd00:1::9"), State: "incomplete", Waiting: 1}},
 		routes: []api.RouteEntry{{StaticRoute: route("10.0.0.0/24", 0), Networks: []string{"net1"}, Origin: api.RouteConnected, Active: true},
 			{StaticRoute: route("10.9.0.0/16", 1, "10.0.0.2"), Networks: []string{"net1"}, Origin: api.RouteStatic, Active: true}},
-		Tracked: tracked(),
+		Tracked: tracked(), uplinks: uplinks(),
 		Cached: []api.Flow{{Worker: 1, InPort: "web", Match: "in_port=web,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80",
 			Actions: "output:db", Packets: 1234, Bytes: 567890, Idle: 3}},
 		Answer: api.Trace{Flow: "in_port=web,tcp,tcp_dst=80", Steps: []string{"1 admit: untagged, VLAN 0", "8 decide: 02:42:0a:00:00:03 is at db"},

@@ -83,5 +83,6 @@ func (b *Backend) Daemon(context.Context) (api.Daemon, error) { return b.Self, n
 func (b *Backend) Show(ctx context.Context) (api.Show, error) {
 	networks, _ := b.Networks(ctx)
 	ports, _ := b.Ports(ctx)
-	return api.Show{Daemon: b.Self, Networks: networks, Ports: ports}, nil
+	uplinks, _ := b.Uplinks(ctx)
+	return api.Show{Daemon: b.Self, Networks: networks, Ports: ports, Uplinks: uplinks}, nil
 }

@@ -31,9 +31,12 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 		p, e := b.AddPort(ctx, *request)
 		r.Port, err = &p, e
 	case *api.DeleteRequest:
-		if o.Op == api.OpDelNetwork {
+		switch o.Op {
+		case api.OpDelNetwork:
 			err = b.DeleteNetwork(ctx, request.Name, request.Force)
-		} else {
+		case api.OpDelUplink:
+			err = b.DeleteUplink(ctx, request.Name)
+		default:
 			err = b.DeletePort(ctx, request.Name)
 		}
 	case *api.NetworkChange:
@@ -66,6 +69,9 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 		r.Published, err = &p, e
 	case *api.UnpublishRequest:
 		err = b.Unpublish(ctx, *request)
+	case *api.UplinkRequest:
+		u, e := b.AddUplink(ctx, *request)
+		r.Uplink, err = &u, e
 	}
 	return r, err
 }

@@ -1,0 +1,134 @@
+package vswitch
+
+import (
+	"net/netip"
+	"slices"
+
+	"vswitch/internal/api"
+	"vswitch/internal/bpf"
+	"vswitch/internal/packet"
+	"vswitch/nat"
+)
+
+// steered are the protocols whose ports a shared uplink takes from the host, and its tables.
+var steered = map[uint8]bpf.Table{packet.ProtoTCP: bpf.TCP, packet.ProtoUDP: bpf.UDP, packet.ProtoSCTP: bpf.SCTP}
+
+// newPool makes a pool of an address of the host's, without published ports and those that its sockets hold. Callers hold ways.mu.
+func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
+	pool, err := s.conns.NewPool(a, w.NATPorts.First, w.NATPorts.Last)
+	if err != nil {
+		s.log.Error("masquerade by an uplink", "uplink", w.Name, "err", err)
+		return nil
+	}
+	for proto, table := range steered {
+		own := w.work.Ports(table)
+		for p := int(w.NATPorts.First); p <= int(w.NATPorts.Last); p++ {
+			if !own.Has(uint16(p)) {
+				s.conns.Keep(pool, proto, uint16(p), uint16(p), true)
+			}
+		}
+	}
+	s.keepAllOff(pool, s.zone(w.Router))
+	return pool
+}
+
+// concerns tells whether a publication is reached by the way's addresses.
+func (s *Switch) concerns(w *way, q *nat.Publication) bool {
+	_, ok := steered[q.Proto]
+	return ok && w.work != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.external, q.Addr))
+}
+
+// steerAll makes the way take from the host what is published by its addresses. Callers hold ways.mu.
+func (s *Switch) steerAll(w *way) {
+	var want [len(transportTables)]bpf.PortSet
+	for _, q := range s.heard.All() {
+		if s.concerns(w, q) {
+			want[slices.Index(transportTables[:], steered[q.Proto])].AddRange(q.Low, q.High)
+		}
+	}
+	for i, t := range transportTables {
+		w.work.Republish(t, want[i])
+	}
+}
+
+var transportTables = [...]bpf.Table{bpf.TCP, bpf.UDP, bpf.SCTP}
+
+// steerPublished lets the uplinks take what comes, and leave to the host what is published no longer.
+func (s *Switch) steerPublished(gone, come []*nat.Publication) {
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	for _, w := range s.ways.by {
+		less := false
+		for _, q := range gone {
+			if s.concerns(w, q) {
+				s.handOut(w, q)
+				less = true
+			}
+		}
+		if less { // by another of its addresses a port may still be published
+			s.steerAll(w)
+			for _, pool := range w.pools {
+				s.keepAllOff(pool, s.zone(w.Router))
+			}
+		}
+		for _, q := range come {
+			if !s.concerns(w, q) {
+				continue
+			}
+			for p := int(q.Low); p <= int(q.High); p++ {
+				w.work.Publish(steered[q.Proto], uint16(p))
+			}
+			for a, pool := range w.pools {
+				if !q.Addr.IsValid() || q.Addr == a {
+					s.conns.Keep(pool, q.Proto, q.Low, q.High, true)
+				}
+			}
+		}
+	}
+}
+
+// handOut lets the way's pools hand out the ports of a publication again.
+func (s *Switch) handOut(w *way, q *nat.Publication) {
+	own := w.work.Ports(steered[q.Proto])
+	for p := int(max(q.Low, w.NATPorts.First)); p <= int(min(q.High, w.NATPorts.Last)); p++ {
+		for _, pool := range w.pools {
+			s.conns.Keep(pool, q.Proto, uint16(p), uint16(p), !own.Has(uint16(p)))
+		}
+	}
+}
+
+// heldByHost returns the ports that the host's own sockets hold, where an uplink of the router would take them away.
+func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	for _, w := range s.ways.by {
+		if w.work == nil || s.zone(w.Router) != zone {
+			continue
+		}
+		held := make(map[uint8]bpf.PortSet)
+		for proto, table := range steered {
+			ports, err := w.work.Held(table)
+			if err != nil {
+				s.log.Warn("list the ports of the host's sockets", "err", err)
+			}
+			held[proto] = ports
+		}
+		return held // of all uplinks the same: they are one host's
+	}
+	return nil
+}
+
+// checkHeld refuses to publish a port that the host itself uses.
+func (v *view) checkHeld(q *nat.Publication) error {
+	held, ok := v.held[q.Proto]
+	if !ok || q.Addr.IsLoopback() {
+		return nil
+	}
+	for p := int(q.Low); p <= int(q.High); p++ {
+		if held.Has(uint16(p)) {
+			return api.Errorf(api.CodeConflict, "port %d/%s is used by a program of the host, which could not be reached any more: stop it, or publish another port",
+				p, api.ProtocolName(q.Proto))
+		}
+	}
+	return nil
+}

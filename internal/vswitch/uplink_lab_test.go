@@ -1,0 +1,93 @@
+package vswitch_test
+
+import (
+	"strings"
+	"testing"
+
+	"vswitch/internal/netnstest"
+)
+
+// internet is a daemon's host with an outside: kernels all, and the host's interface is all that leads there.
+//
+//	c 10.11.0.2 fd11::2 --- net --- main --- up0 (the host's)
+//	                                          |  192.0.2.2/24  2001:db8:1::2/64
+//	                                          |  192.0.2.1     2001:db8:1::1
+//	                                         isp
+//	                                          |  198.51.100.1  2001:db8:9::1
+//	                                        server 198.51.100.9/24  2001:db8:9::9/64
+type internet struct {
+	lab                  *netnstest.Lab
+	d                    *netnstest.Daemon
+	host, isp, server, c *netnstest.Container
+	firewall             string // the host's, and what its kernel is told of routing
+}
+
+var serverAddrs = []string{"198.51.100.9", "2001:db8:9::9"}
+
+// newInternet starts the daemon with a network and a container; flags are the daemon's.
+func newInternet(t *testing.T, flags ...string) *internet {
+	t.Helper()
+	lab := netnstest.New(t)
+	n := &internet{lab: lab, d: lab.NewDaemon(flags...), isp: lab.Container("isp"), server: lab.Container("server")}
+	n.host = n.d.Host
+	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+	n.cable(t, n.isp, "eth1", "198.51.100.1/24", "2001:db8:9::1/64", n.server, "eth0", serverAddrs[0]+"/24", serverAddrs[1]+"/64")
+	n.isp.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
+		n.host.IP("route add default via " + way)
+	}
+	for _, way := range []string{"198.51.100.1", "2001:db8:9::1"} {
+		n.server.IP("route add default via " + way)
+	}
+	n.host.IP("link set lo up")
+	n.firewall = n.bystanders()
+	n.d.Start()
+	n.d.Must("add-network", "net", "--subnet", "10.11.0.0/24", "--subnet", "fd11::/64")
+	n.c = lab.Container("c")
+	n.d.Join("net", "c", n.c)
+	return n
+}
+
+// cable connects two interfaces, whose addresses are at once in use.
+func (n *internet) cable(t *testing.T, a *netnstest.Container, aName, a4, a6 string, b *netnstest.Container, bName, b4, b6 string) {
+	t.Helper()
+	a.IP("link add " + aName + " type veth peer name " + bName + " netns " + b.Name)
+	t.Cleanup(func() { _, _ = a.Try("ip", "link", "del", aName) })
+	for _, end := range []struct {
+		c     *netnstest.Container
+		name  string
+		addrs []string
+	}{{a, aName, []string{a4, a6}}, {b, bName, []string{b4, b6}}} {
+		end.c.Run("sysctl", "-qw", "net.ipv6.conf."+end.name+".accept_dad=0")
+		end.c.IP("link set " + end.name + " up")
+		for _, addr := range end.addrs {
+			end.c.IP("addr add " + addr + " dev " + end.name + " nodad")
+		}
+	}
+	n.lab.Eventually(aName+" has a carrier", func() bool { return a.Link(aName).Carrier() })
+}
+
+// bystanders is what of the host an uplink has no business with: rules, routes, addresses, sysctls of routing.
+func (n *internet) bystanders() string {
+	var all strings.Builder
+	for _, command := range []string{
+		"nft list ruleset", "iptables-save", "ip6tables-save", "ip -4 route show table all", "ip -4 rule", "ip -6 rule", "ip neigh show proxy",
+		"sysctl -a -r net.ipv[46].conf.(all|default|up0|lo)|ip_forward|ip_local|nf_conntrack_count",
+	} {
+		words := strings.Fields(command)
+		out, err := n.host.Try(words[0], words[1:]...)
+		all.WriteString("# " + command + "\n" + out)
+		if err != nil {
+			all.WriteString("not there\n")
+		}
+	}
+	return all.String()
+}
+
+// expectUntouched fails the test where the host is not as it was before the daemon came.
+func (n *internet) expectUntouched(t *testing.T) {
+	t.Helper()
+	if now := n.bystanders(); now != n.firewall {
+		t.Errorf("the host was\n%s\nand is\n%s", n.firewall, now)
+	}
+}

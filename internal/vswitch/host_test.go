@@ -38,7 +38,7 @@ func hostDaemon(t *testing.T, lab *netnstest.Lab, flags ...string) *netnstest.Da
 	} {
 		d.Host.IP(line)
 	}
-	t.Cleanup(func() { d.Host.IP("link del out0") }) // all that is left then is ours
+	t.Cleanup(func() { _, _ = d.Host.Try("ip", "link", "del", "out0") }) // all that is left then is ours
 	d.Host.Run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.default.rp_filter=1")
 	d.Start()
 	return d

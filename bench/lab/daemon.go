@@ -46,8 +46,14 @@ func (l *Lab) buildDaemon(ctx context.Context, p *Peer, portType string) error {
 	return l.growDaemon(ctx, p, portType)
 }
 
-// startDaemon starts a daemon in the peer's host, or in our own namespace when it has none, and waits until it answers.
+// startDaemon starts a daemon in the peer's host, which is a namespace too, and waits until it answers.
 func (l *Lab) startDaemon(ctx context.Context, p *Peer) error {
+	var err error
+	if p.switchSpace == "" {
+		if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(l.dir, p.Name)
 	state := filepath.Join(dir, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -55,7 +61,6 @@ func (l *Lab) startDaemon(ctx context.Context, p *Peer) error {
 	}
 	p.daemonSocket = filepath.Join(dir, "vswitchd.sock")
 	argv := append([]string{l.Vswitchd, "--socket", p.daemonSocket, "--state-dir", state, "--fdstore=none"}, p.Args...)
-	var err error
 	if p.Switch, err = l.Start(context.Background(), p.switchSpace, nil, argv...); err != nil {
 		return err
 	}

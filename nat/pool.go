@@ -102,6 +102,14 @@ func (t *Table) Keep(p *Pool, proto uint8, low, high uint16, keep bool) {
 	}
 }
 
+// Mapped tells whether an external port of the pool is in use.
+func (t *Table) Mapped(p *Pool, proto uint8, port uint16) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := p.protos[proto]
+	return s != nil && port >= p.low && port <= p.high && s.own[port/64-s.first]>>(port%64)&1 != 0
+}
+
 // of returns the ports of a protocol. Those of ICMP are identifiers.
 func (p *Pool) of(proto uint8) *ports {
 	s := p.protos[proto]

@@ -36,6 +36,18 @@ func (q *Tuple) Reverse() Tuple {
 	}
 }
 
+// After is the tuple of a frame that was rewritten.
+func (q *Tuple) After(r *packet.Rewrite) Tuple {
+	is := *q
+	if r.NewSrc {
+		is.Src, is.SrcPort = r.Src, r.SrcPort
+	}
+	if r.NewDst {
+		is.Dst, is.DstPort = r.Dst, r.DstPort
+	}
+	return is
+}
+
 func (q *Tuple) hash() uint64 {
 	return packet.HashBytes(unsafe.Slice((*byte)(unsafe.Pointer(q)), unsafe.Sizeof(*q)))
 }

@@ -75,6 +75,7 @@ const (
 	DropConnFull
 	DropNATPorts
 	DropNATFragment
+	DropNATFiltered
 	DropPublishFrom
 
 	// Rules.
@@ -163,6 +164,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropConnFull:    {"conn_limit", "the network, or the switch, has as many connections as it may, and all are in use"},
 	DropNATPorts:    {"nat_ports", "all external ports that masquerading may use are taken towards this destination"},
 	DropNATFragment: {"nat_fragment", "a fragment of an SCTP packet that is to be translated: its checksum is of all fragments together"},
+	DropNATFiltered: {"nat_filtered", "to the external port of a masqueraded connection, from where nothing was sent to"},
 	DropPublishFrom: {"publish_from", "the published port is not open to this source (--from)"},
 
 	DropRuleDeny:   {"rule_deny", "a rule denies it; 'vsctl list-rules' counts by rule, 'vsctl trace' names the rule for a frame"},

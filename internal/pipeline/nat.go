@@ -53,6 +53,8 @@ type translation struct {
 	rewrite   *packet.Rewrite // what becomes of the frame; nil: it stays as it is
 	quote     nat.Quoted      // of an ICMP error about a connection: what it quotes
 	requote   bool            // quote is to be translated
+	turned    bool            // a hairpin: far is of a connection too
+	far       nat.Tuple       // the frame as it would be outside
 }
 
 // trackConn finds the frame's connection, or that of the datagram which it quotes.
@@ -247,6 +249,11 @@ func (w *walk) moveOn(stage string) bool {
 		return w.drop(stage, packet.DropConnInvalid)
 	}
 	w.leanOn(&c)
+	if w.turned {
+		if _, ok := w.conns.Track(&w.far, w.signal, w.now); !ok {
+			return w.drop(stage, packet.DropNATFiltered)
+		}
+	}
 	return true
 }
 

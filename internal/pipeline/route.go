@@ -84,6 +84,9 @@ func (w *walk) localRouter() bool {
 		}
 		own = true
 	}
+	if pool, outside := w.mapped(); pool != nil {
+		return w.hairpin(stage, pool, outside)
+	}
 	if own {
 		return w.toUs(stage)
 	}

@@ -1,0 +1,59 @@
+package netlab_test
+
+import (
+	"testing"
+
+	"vswitch/internal/netlab"
+	"vswitch/internal/packet"
+	. "vswitch/internal/packettest"
+)
+
+// Masqueraded containers reach each other by their external ports, each seen as its own one, once both have sent something there: as
+// from anywhere else (RFC 4787 REQ-9, RFC 5382 REQ-8).
+func TestHairpin(t *testing.T) {
+	lab, a1, a2, b1 := translated(t)
+	filtered := 0
+	for _, c := range []struct{ a1, a2, b1, gw string }{
+		{"10.1.0.2", "10.1.0.3", "10.2.0.2", "10.2.0.1"}, {"fd01::2", "fd01::3", "fd02::2", "fd02::1"},
+	} {
+		for _, x := range []struct {
+			build func(...Option) *packet.Frame
+			open  []Option
+		}{{UDP, nil}, {TCP, []Option{Flags(packet.TCPSyn)}}} {
+			for i, src := range []string{c.a1, c.a2} { // both are known outside
+				from, port := []*netlab.Port{a1, a2}[i], uint16(61007+i)
+				leg{from: from, to: b1, src: src, dst: c.b1, src2: c.gw, dst2: c.b1, port: port, at: 9, port2: port, at2: 9}.check(t, x.build, x.open...)
+			}
+			there := leg{from: a1, to: a2, src: c.a1, dst: c.gw, src2: c.gw, dst2: c.a2, port: 61007, at: 61008, port2: 61007, at2: 61008}
+			back := leg{from: a2, to: a1, src: c.a2, dst: c.gw, src2: c.gw, dst2: c.a1, port: 61008, at: 61007, port2: 61008, at2: 61007}
+			a1.Send(x.build(there.sent(x.open...)...)) // a2 has not sent there
+			lab.ExpectNothing(t)
+			filtered++
+			back.check(t, x.build, x.open...)
+			for range 3 {
+				there.check(t, x.build, append(x.open, Size(100))...)
+				back.check(t, x.build, append(x.open, Size(1000))...)
+			}
+			proto := map[bool]uint8{true: packet.ProtoUDP, false: packet.ProtoTCP}[x.open == nil]
+			sent := cut(x.build(there.sent(Size(2000))...), proto, 1000, there.sent()...)
+			want := cut(x.build(there.received(Size(2000))...), proto, 1000, there.received()...)
+			a1.Send(reordered(sent, 1, 0, 2)...)
+			a2.Expect(t, reordered(want, 0, 1, 2)...)
+			// Who is outside and was not spoken to is not let in, nor told.
+			b1.Send(x.build(leg{from: b1, src: c.b1, dst: c.gw, port: 10, at: 61007}.sent(x.open...)...))
+			filtered++
+			lab.ExpectNothing(t)
+		}
+	}
+	lab.ExpectDrops(t, drops{packet.DropNATFiltered: filtered})
+	// What keeps ports of a network apart keeps them apart here too.
+	lab.ICC("a", false)
+	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61008}.sent()...))
+	lab.ExpectNothing(t)
+	lab.ExpectDrops(t, drops{packet.DropNATFiltered: filtered, packet.DropICCOff: 1})
+	// A port that nobody has is the gateway's own.
+	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61500}.sent()...))
+	if n := len(a1.Take()); n != 1 {
+		t.Errorf("%d answers, want that there is no service", n)
+	}
+}

@@ -89,7 +89,8 @@ func (a *app) listPublished() *cobra.Command {
 		Use:     "list-published [PORT]",
 		GroupID: groupRouting,
 		Short:   "List published ports",
-		Long:    `Lists what a port publishes, or what all do. What rests has no address to go to for now: -o json says why.`,
+		Long: `Lists what a port publishes, or what all do. What rests has no address to go to for now: -o json says why. HOST is how programs of the
+host reach it at the host's own addresses, 127.0.0.1 among them.`,
 		Example: `  vsctl list-published
   vsctl list-published web -o json`,
 		Args:              arguments("[PORT]"),
@@ -107,9 +108,9 @@ func (a *app) listPublished() *cobra.Command {
 					if len(p.To) > 0 {
 						to = strings.Trim(fmt.Sprint(p.To), "[]")
 					}
-					rows = append(rows, []string{p.Port, dash(p.Network), spec, strings.ReplaceAll(to, " ", ","), dash(from)})
+					rows = append(rows, []string{p.Port, dash(p.Network), spec, strings.ReplaceAll(to, " ", ","), dash(p.Host), dash(from)})
 				}
-				a.table([]string{"PORT", "NETWORK", "PUBLISHED", "TO", "FROM"}, rows)
+				a.table([]string{"PORT", "NETWORK", "PUBLISHED", "TO", "HOST", "FROM"}, rows)
 			})
 		}),
 	}

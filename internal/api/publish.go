@@ -225,4 +225,7 @@ type PublishedPort struct {
 	Publish Publish      `json:"publish"`
 	To      []netip.Addr `json:"to,omitempty"` // the container's addresses; none: it rests, see Why
 	Why     string       `json:"why,omitempty"`
+
+	Host        string `json:"host,omitempty"` // how programs of the host reach it at the host's own addresses: listener; empty: they don't
+	HostProblem string `json:"host_problem,omitempty"`
 }

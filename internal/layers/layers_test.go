@@ -15,7 +15,7 @@ var layer = map[string]int{
 	"internal/packet": 1,
 
 	"internal/flow": 2, "internal/port": 2, "internal/link": 2, "internal/bpf": 2, "internal/fdstore": 2, "internal/api": 2, "ctl": 2,
-	"internal/logsink": 2, "internal/machine": 2, "internal/uplink": 2, "internal/hostport": 2,
+	"internal/logsink": 2, "internal/machine": 2, "internal/uplink": 2, "internal/hostport": 2, "internal/relay": 2,
 
 	"switch": 3, "router": 3, "nat": 3, "encap": 3, "dnsresolver": 3, "internal/acl": 3, "internal/ipam": 3, "internal/store": 3,
 	"internal/localstack": 3, "internal/config": 3,

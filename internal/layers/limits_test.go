@@ -28,6 +28,9 @@ var named = regexp.MustCompile(`^(max|min|default|Max|Min|Default)[A-Z]|(Time|Ti
 
 // notLimits are constants of such names that limit nothing, or nothing that anybody can reach.
 var notLimits = map[string]string{
+	"relay.maxControl":       "room for what the kernel tells of a datagram",
+	"relay.maxDatagram":      "the longest that IP has",
+	"relay.receiveBuffer":    "asked for; the host's limit counts",
 	"config.maxLine":         "where a written list is broken",
 	"flow.MaxActions":        "of a decision; the pipeline never makes more",
 	"flow.MaxRefs":           "likewise",

@@ -9,6 +9,7 @@ import (
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/store"
+	"vswitch/nat"
 )
 
 // carry is a transaction under way from what is to what its draft wants, in this order:
@@ -18,20 +19,21 @@ import (
 //  2. ports that are in the way leave; uplinks that go, too, where others come
 //  3. ports are changed, then new ones attached, and new uplinks opened
 //  4. static entries of the MAC tables
-//  5. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
-//  6. the verbs see the new configuration, networks and routers heed theirs; the other ports leave
+//  5. the host's listeners of what is published
+//  6. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
+//  7. the verbs see the new configuration, networks and routers heed theirs; the other ports leave
 //
-// A failure up to 5 is undone in reverse order. 6 can't fail.
+// A failure up to 6 is undone in reverse order. 7 can't fail.
 type carry struct {
 	s        *Switch
 	d        *draft
 	before   []*endpoint            // ports that go in step 2
-	after    []*endpoint            // ports that go in step 6
+	after    []*endpoint            // ports that go in step 7
 	new      []*endpoint            // of the draft, without a device
 	altered  []*endpoint            // of the draft, otherwise than at work
 	placed   []*endpoint            // of the draft, with other static entries than at work
 	joined   []*endpoint            // new ports at work
-	goneWays []api.Uplink           // that go in step 6
+	goneWays []api.Uplink           // that go in step 7
 	was      map[*endpoint]endpoint // what ports at work were before they were changed
 	undo     []func() error
 }
@@ -43,7 +45,7 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 	}
 	c := s.compare(d)
 	for _, step := range []func(context.Context) error{
-		c.record, c.clear, c.clearUplinks, c.change, c.attach, c.openUplinks, c.place, c.commit,
+		c.record, c.clear, c.clearUplinks, c.change, c.attach, c.openUplinks, c.place, c.listen, c.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return c.rollback(err)
@@ -242,6 +244,20 @@ func (c *carry) place(context.Context) error {
 		}
 	}
 	return c.s.fail.at("transaction.placed")
+}
+
+// listen is step 5.
+func (c *carry) listen(context.Context) error {
+	var come []*nat.Publication
+	for name, list := range c.d.published {
+		_, more := changesOf(c.s.published[name], list)
+		come = append(come, more...)
+	}
+	undo, err := c.s.listen(come)
+	if err == nil {
+		c.undo = append(c.undo, func() error { undo(); return nil })
+	}
+	return err
 }
 
 // without returns the rows that are not among others.

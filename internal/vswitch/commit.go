@@ -14,7 +14,7 @@ import (
 	"vswitch/internal/store"
 )
 
-// commit is step 5.
+// commit is step 6.
 func (c *carry) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -82,7 +82,7 @@ func missing(a, b map[string]*network) (list []*network) {
 	return list
 }
 
-// show is the first half of step 6.
+// show is the first half of step 7.
 func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
 	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()

@@ -31,7 +31,7 @@ func (s *Switch) Connect(_ context.Context, name string, r api.ConnectRequest) (
 	}
 	list, err := s.post(s.viewFrom(n, next), n, next)
 	if err == nil {
-		err = s.change(e, n, next)
+		err = s.changePublished(e, n, next, list)
 	}
 	if err != nil {
 		n.giveBack(next.IPs)

@@ -129,7 +129,7 @@ func (d *draft) publish(r *api.PublishRequest) (outcome, error) {
 	}
 	x, err := d.become(e, e.net, next)
 	if err == nil {
-		row := describePublished(e.net, next, &next.Publish[i])
+		row := d.s.describePublished(e.net, next, &next.Publish[i])
 		x.port, x.published = nil, &row
 	}
 	return x, err

@@ -45,8 +45,11 @@ func (s *Switch) AddPort(_ context.Context, r api.PortRequest) (api.Port, error)
 		return api.Port{}, err
 	}
 	defer s.arrived(p)
-	s.observe(nil, published)
-	e, err := s.establish(n, p, target)
+	var e *endpoint
+	if _, err = s.listen(published); err == nil {
+		s.observe(nil, published)
+		e, err = s.establish(n, p, target)
+	}
 	if err != nil {
 		s.repost(p.Name, nil)
 		n.release(p)

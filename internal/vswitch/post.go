@@ -11,6 +11,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/bpf"
+	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/nat"
 )
@@ -26,6 +27,7 @@ const (
 type view struct {
 	zone                uint16
 	held                map[uint8]bpf.PortSet // of the host's own sockets, by protocol; nil: nothing is taken from them
+	bound               map[uint8]bpf.PortSet // likewise, for automatic ports
 	localLow, localHigh uint16                // ports that the host's kernel gives to connections: an automatic port is none of them, if that can be
 }
 
@@ -36,6 +38,14 @@ func (s *Switch) viewFrom(n *network, p *api.Port) (v view) {
 	}
 	v.zone = s.zone(n.Router)
 	v.held = s.heldByHost(v.zone)
+	if s.hostPort.Port != nil && slices.ContainsFunc(p.Publish, func(x api.Publish) bool { return x.HostPort == 0 }) {
+		v.bound = make(map[uint8]bpf.PortSet)
+		for proto := range steered {
+			if ports, err := link.HeldPorts(s.host, proto); err == nil { // else the listener will tell
+				v.bound[proto] = ports
+			}
+		}
+	}
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err == nil {
 		_, err = fmt.Sscan(string(b), &v.localLow, &v.localHigh)
@@ -102,7 +112,10 @@ func (st *state) publishes(port string, x *api.Publish) bool {
 // choose gives an automatic publication its ports, if there are any.
 func (v view) choose(t *nat.Published, q *nat.Publication) bool {
 	n := int(q.High) + 1
-	held := v.held[q.Proto]
+	held, steered := v.held[q.Proto]
+	if !steered {
+		held = v.bound[q.Proto]
+	}
 	local := func(port uint16) bool { return port >= v.localLow && port <= v.localHigh || held.Has(port) }
 	low, ok := t.Choose(*q, n, autoFirst, autoLast, local)
 	if !ok {
@@ -194,6 +207,20 @@ func (s *Switch) republished(live, n *network) (map[string][]*nat.Publication, e
 	return all, nil
 }
 
+// changePublished is change for a port that publishes list then.
+func (s *Switch) changePublished(e *endpoint, n *network, next *api.Port, list []*nat.Publication) error {
+	_, come := changesOf(s.published[next.Name], list)
+	undo, err := s.listen(come)
+	if err != nil {
+		return err
+	}
+	if err := s.change(e, n, next); err != nil {
+		undo()
+		return err
+	}
+	return nil
+}
+
 // repost makes a port at work publish what post returned. Callers hold verb, or a claim to the port.
 func (s *Switch) repost(name string, list []*nat.Publication) {
 	s.mu.Lock()
@@ -230,6 +257,7 @@ func (s *Switch) observe(gone, come []*nat.Publication) {
 		s.keepOff(q, true)
 	}
 	s.steerPublished(gone, come)
+	s.relisten(gone, come)
 	if len(gone) == 0 {
 		return
 	}
@@ -267,7 +295,7 @@ func (s *Switch) Published(_ context.Context, port string) ([]api.PublishedPort,
 			continue
 		}
 		for i := range e.port.Publish {
-			out = append(out, describePublished(e.net, &e.port, &e.port.Publish[i]))
+			out = append(out, s.describePublished(e.net, &e.port, &e.port.Publish[i]))
 		}
 	}
 	if port != "" {
@@ -279,15 +307,23 @@ func (s *Switch) Published(_ context.Context, port string) ([]api.PublishedPort,
 }
 
 // describePublished tells what becomes of something that a port on network n publishes.
-func describePublished(n *network, p *api.Port, x *api.Publish) api.PublishedPort {
+func (s *Switch) describePublished(n *network, p *api.Port, x *api.Publish) api.PublishedPort {
 	row := api.PublishedPort{Port: p.Name, Publish: *x}
 	if n != nil {
 		row.Network, row.Router = n.Name, n.Router
 	}
 	if err := mayPublish(n, p, x); err != nil {
 		row.Why = err.Error()
-	} else {
-		row.To = targets(p, x)
+		return row
+	}
+	row.To = targets(p, x)
+	s.mu.RLock()
+	list := s.published[p.Name]
+	s.mu.RUnlock()
+	if i := slices.IndexFunc(list, func(q *nat.Publication) bool {
+		return q.Low == x.HostPort && q.ToPort == x.Port && q.Proto == protocols[x.Proto]
+	}); i >= 0 {
+		row.Host, row.HostProblem = s.byHost(list[i : i+1])
 	}
 	return row
 }

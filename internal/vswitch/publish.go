@@ -27,7 +27,7 @@ func (s *Switch) Publish(_ context.Context, r api.PublishRequest) (api.Published
 	if err != nil {
 		return api.PublishedPort{}, err
 	}
-	return describePublished(e.net, next, &next.Publish[i]), nil
+	return s.describePublished(e.net, next, &next.Publish[i]), nil
 }
 
 // Unpublish takes published ports back, and ends the connections that came by them.
@@ -51,10 +51,16 @@ func (s *Switch) setPublished(e *endpoint, next *api.Port) error {
 	if err != nil {
 		return err
 	}
-	if err := s.fail.at("publish.checked"); err != nil {
+	_, come := changesOf(s.published[e.port.Name], list)
+	undo, err := s.listen(come)
+	if err != nil {
 		return err
 	}
-	if err := s.store.PutPort(store.PortRecord{Port: *next, Phase: store.PhasePresent}); err != nil {
+	if err = s.fail.at("publish.checked"); err == nil {
+		err = s.store.PutPort(store.PortRecord{Port: *next, Phase: store.PhasePresent})
+	}
+	if err != nil {
+		undo()
 		return err
 	}
 	s.passing("publish.recorded")

@@ -270,6 +270,7 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 func (s *Switch) restorePublished(log *slog.Logger, e *endpoint) {
 	p := e.port
 	v := s.viewFrom(e.net, &p)
+	v.held = nil // who took a port while we were away has to do without
 	s.mu.Lock()
 	list, err := s.post(v, e.net, &p)
 	if err == nil {

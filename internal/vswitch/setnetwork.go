@@ -17,6 +17,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
+	"vswitch/nat"
 )
 
 // SetNetwork changes a network at work; the change is on disk before the answer, and its ports heed it from then on.
@@ -42,10 +43,20 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 	if err != nil {
 		return api.Network{}, err
 	}
-	if err := s.fail.at("set-network.checked"); err != nil {
+	var come []*nat.Publication
+	for name, list := range published {
+		_, more := changesOf(s.published[name], list)
+		come = append(come, more...)
+	}
+	undo, err := s.listen(come)
+	if err != nil {
 		return api.Network{}, err
 	}
-	if err := s.store.PutNetwork(*next); err != nil {
+	if err = s.fail.at("set-network.checked"); err == nil {
+		err = s.store.PutNetwork(*next)
+	}
+	if err != nil {
+		undo()
 		return api.Network{}, err
 	}
 	s.passing("set-network.recorded")

@@ -31,7 +31,7 @@ func (s *Switch) SetPort(_ context.Context, name string, r api.PortChange) (api.
 		return s.describe(e), nil
 	}
 	if err == nil {
-		err = s.change(e, e.net, next)
+		err = s.changePublished(e, e.net, next, list)
 	}
 	if err != nil {
 		e.net.giveBack(given)

@@ -97,7 +97,7 @@ func (s *Switch) handOut(w *way, q *nat.Publication) {
 	}
 }
 
-// heldByHost returns the ports that the host's own sockets hold, where an uplink of the router would take them away.
+// heldByHost returns the ports that sockets of the host hold, but for our listeners, where an uplink of the router would take them away.
 func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 	s.ways.mu.Lock()
 	defer s.ways.mu.Unlock()
@@ -111,6 +111,7 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 			if err != nil {
 				s.log.Warn("list the ports of the host's sockets", "err", err)
 			}
+			s.listeners.disown(proto, &ports)
 			held[proto] = ports
 		}
 		return held // of all uplinks the same: they are one host's

@@ -21,6 +21,7 @@ import (
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
+	"vswitch/internal/relay"
 	"vswitch/internal/store"
 	"vswitch/nat"
 	"vswitch/router"
@@ -77,6 +78,7 @@ type Switch struct {
 	fail        failpoints
 	trouble     string // why changes can't be kept, as it was last told
 	conns       *nat.Table
+	listeners   listeners
 	host        *link.Namespace // the daemon's own
 	fresh       bool            // the private namespace is a new one: no device of an earlier daemon is in it
 
@@ -137,7 +139,8 @@ func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
 func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
-		line: pipeline.New(), conns: nat.NewTable(nat.Limits{}, nat.Timeouts{}), gone: make(chan packet.PortID, maxGone),
+		line: pipeline.New(), listeners: listeners{relay: relay.New(relay.Config{Logger: log}), open: make(map[relay.Place]*relay.Listener), missing: make(map[relay.Place]absent)},
+		conns: nat.NewTable(nat.Limits{}, nat.Timeouts{}), gone: make(chan packet.PortID, maxGone),
 		state: state{
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
@@ -194,6 +197,7 @@ func (s *Switch) Close() error {
 	if s.path != nil {
 		s.path.Close()
 	}
+	s.listeners.closeAll()
 	errs = append(errs, s.closeHostPort())
 	if s.private != nil && len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 		errs = append(errs, s.fds.Delete(fdPrivate))
@@ -252,6 +256,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 		s.mu.RUnlock()
 		s.conns.Sweep(sweptAtOnce, now)
 		s.tendRouters(now)
+		s.listenAgain()
 		known = s.tellStorms(known)
 	}
 }

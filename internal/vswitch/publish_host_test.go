@@ -1,0 +1,131 @@
+package vswitch_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"vswitch/internal/api"
+	"vswitch/internal/netnstest"
+)
+
+// hostRow returns the only row of what a port publishes.
+func hostRow(t *testing.T, d *netnstest.Daemon, port string) api.PublishedPort {
+	t.Helper()
+	rows := netnstest.Get[[]api.PublishedPort](d, "list-published", port)
+	if len(rows) != 1 {
+		t.Fatalf("%s publishes %+v", port, rows)
+	}
+	return rows[0]
+}
+
+// TestPublishHost: programs of the host reach published ports at 127.0.0.1, ::1 and the host's own addresses, and so do containers at the
+// latter, as themselves; nobody else does without an uplink.
+func TestPublishHost(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := withHost(t)
+	echoes(t, b, 80)
+	d.Must("publish", "b", "8080:80", "--", "publish", "b", "8080:80/udp", "--", "publish", "b", "127.0.0.1:8081:80", "--", "publish", "b", "[::1]:8081:80/udp")
+	try := func() {
+		t.Helper()
+		for _, addr := range []string{"127.0.0.1", "127.1.2.3", "[::1]", "192.0.2.2", "[2001:db8::2]", "10.12.0.1", "[fd12::1]"} {
+			want := "192.0.0.6"
+			if strings.HasPrefix(addr, "[") {
+				want = "fd83:585c:c419::6"
+			}
+			for proto, seen := range map[string]func(*netnstest.Container, string) (string, error){"tcp": tcpSeen, "udp": udpSeen} {
+				if got, err := seen(d.Host, addr+":8080"); err != nil || got != want {
+					t.Errorf("%s from the host to %s: seen as %q, want %s: %v", proto, addr, got, want, err)
+				}
+			}
+		}
+		for addr, want := range map[string]string{"192.0.2.2": "10.11.0.2", "[2001:db8::2]": "fd11::2"} {
+			if got, err := tcpSeen(a, addr+":8080"); err != nil || got != want {
+				t.Errorf("from a to %s: seen as %q, want %s: %v", addr, got, want, err)
+			}
+		}
+		if got, err := tcpSeen(b, "192.0.2.2:8080"); err != nil || got != "10.12.0.1" {
+			t.Errorf("from b to itself: seen as %q: %v", got, err)
+		}
+		if got, err := tcpSeen(d.Host, "127.0.0.1:8081"); err != nil {
+			t.Errorf("for the host alone, TCP: %q, %v", got, err)
+		}
+		if got, err := udpSeen(d.Host, "[::1]:8081"); err != nil {
+			t.Errorf("for the host alone, UDP: %q, %v", got, err)
+		}
+		for _, addr := range []string{"192.0.2.2:8081", "10.11.0.1:8081"} {
+			if got, err := tcpSeen(a, addr); err == nil {
+				t.Errorf("for the host alone, and a is seen as %s at %s", got, addr)
+			}
+		}
+	}
+	try()
+	if rows := netnstest.Get[[]api.PublishedPort](d, "list-published"); rows[0].Host != "listener" || rows[3].Host != "listener" {
+		t.Errorf("list-published: %+v", rows)
+	}
+	d.Kill()
+	d.Start()
+	try()
+	d.Must("set-port", "b", "--ip", "10.12.0.77", "--ip", "10.12.0.2-")
+	try()
+	conn := session(t, d.Host, "127.0.0.1:8080")
+	other := session(t, d.Host, "127.0.0.1:8081")
+	d.Must("unpublish", "b", "8080:80")
+	if _, err := io.Copy(io.Discard, conn); err == nil && alive(conn) || !alive(other) {
+		t.Error("unpublish ended the wrong connections of the host")
+	}
+	if _, err := tcpSeen(d.Host, "127.0.0.1:8080"); err == nil {
+		t.Error("the host is heard at a port that is taken back")
+	}
+}
+
+// TestPublishHostTaken: a port that a program of the host has is refused, with what to do, and nothing of it stays; one that is taken while the
+// daemon is away is told of, and heard again when it is free.
+func TestPublishHostTaken(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := withHost(t)
+	d.Allow("a program of the host has")
+	echoes(t, a, 80)
+	echoes(t, b, 80)
+	prog := d.Host.ListenTCP("127.0.0.1:8080")
+	for _, line := range []string{
+		"publish b 8080:80", "publish b 127.0.0.1:8080:80", "set-port b --publish 8080:80", "publish a 9000:80 -- publish b 8080:80",
+		"add-port netb x --stage --publish 8080:80",
+	} {
+		d.Refused(1, "a program of the host has", strings.Fields(line)...)
+	}
+	if got := append(publishedBy(d, "a"), publishedBy(d, "b")...); len(got) != 0 {
+		t.Errorf("%v is published", got)
+	}
+	if _, err := tcpSeen(d.Host, "127.0.0.1:9000"); err == nil {
+		t.Error("a transaction that failed has left a listener")
+	}
+	d.Must("publish", "b", "[::]:8080:80", "--", "publish", "b", "8080:80/udp", "--", "unpublish", "b") // nobody has these
+	prog.Close()
+	d.Must("publish", "b", "8080:80")
+	d.Must("unpublish", "b", "--", "publish", "a", "8080:80") // it goes from one to the other with its listener
+	if got, err := tcpSeen(d.Host, "[::1]:8080"); err != nil || got == "" {
+		t.Errorf("a is not reached: %v", err)
+	}
+	d.Stop()
+	prog = d.Host.ListenTCP("0.0.0.0:8080")
+	d.Start()
+	if row := hostRow(t, d, "a"); row.Host != "" || !strings.Contains(row.HostProblem, "a program of the host has 0.0.0.0:8080/tcp") {
+		t.Errorf("list-published: %+v", row)
+	}
+	prog.Close()
+	d.Eventually("the listener is back", func() bool { return hostRow(t, d, "a").Host == "listener" })
+	var l net.Listener
+	err := d.Host.Do(func() (err error) {
+		l, err = net.Listen("tcp4", "0.0.0.0:8080")
+		return err
+	})
+	if err == nil {
+		l.Close()
+		t.Error("a program of the host can take a published port")
+	}
+	d.Must("del-port", "a")
+	l = d.Host.ListenTCP("0.0.0.0:8080")
+	l.Close()
+}

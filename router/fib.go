@@ -146,6 +146,9 @@ func (s *Snapshot) Broadcast(a netip.Addr) bool { return s.broadcasts[a] }
 // Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2). Behind an
 // uplink that is a link there is whatever is in no subnet of another (2.4, loose): who is there knows routes that the router doesn't.
 func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
+	if slices.Contains(i.Sources, addr) {
+		return true
+	}
 	r := s.Lookup(addr)
 	if i.Uplink && i.PointToPoint() && (r == nil || r.Static) {
 		return true

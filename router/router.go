@@ -22,6 +22,7 @@ type Interface struct {
 	Peer     [6]byte      // point to point: whatever it sends goes to this MAC, and nobody is asked for one. Zero: neighbors have theirs
 	Uplink   bool         // it leads outside, where private addresses are worth nothing
 	Shared   bool         // the host uses it too: what belongs to no connection and no published port is the host's, and not answered
+	Sources  []netip.Addr // what comes by it may have these, though the way to them is another
 	External []netip.Addr // addresses of the host's where ports can be published; all that can leave by a Shared one
 
 	id    uint32       // the same for all interfaces of one name

@@ -147,6 +147,8 @@ func netns(p api.Port) string {
 		return p.Netns.Spec
 	case p.Stage:
 		return "(staged)"
+	case p.Type == api.PortHost:
+		return "(host)"
 	}
 	return ""
 }

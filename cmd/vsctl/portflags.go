@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	portTypes     = []string{api.PortTAP, api.PortVeth}
+	portTypes     = []string{api.PortTAP, api.PortVeth, api.PortHost}
 	defaultRoutes = []string{"auto", "no"}
 )
 
@@ -31,8 +31,8 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.StringVar(&r.Netns, "netns", "", "network `NAMESPACE`: a name, a path, or container:PORT")
 	f.IntVar(&r.PID, "pid", 0, "network namespace of the process `PID`")
 	f.BoolVar(&r.Stage, "stage", false, "leave the interface for the caller to pick up")
-	f.StringVar(&r.IfName, "ifname", "", "`NAME` of the interface in the namespace (default eth0)")
-	f.StringVar(&r.Type, "type", "", "`KIND` of interface: tap or veth (default tap)")
+	f.StringVar(&r.IfName, "ifname", "", "`NAME` of the interface in the namespace (default eth0; of type host the port's)")
+	f.StringVar(&r.Type, "type", "", "`KIND` of interface: tap or veth in a namespace, or host: the host's own (default tap)")
 	f.StringVar(&r.MAC, "mac", "", "`MAC` address, or random, or from-ip (default from-ip)")
 	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, netip.ParseAddr))
 	f.BoolVar(&r.NoIP, "no-ip", false, "no address, although the network has subnets")
@@ -48,7 +48,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.BoolVar(&r.SourceGuard, "source-guard", false, "drop what it sends from others' addresses, or as a router or DHCP server")
 	f.Func("storm", "floods that it may send, as `KIND=PPS`: broadcast, multicast or unknown, packets per second; repeatable", stormMeter(&r.Storm))
 	f.Func("route", "a route in the namespace, as `PREFIX=IP`; repeatable", each(&r.Routes, route))
-	f.StringVar(&r.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE` (default auto)")
+	f.StringVar(&r.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE` (default auto; of type host no)")
 	f.IntVar(&r.Metric, "metric", 0, "metric of its routes, as `N`")
 	f.BoolVar(&r.NoConfig, "no-config", false, "leave the interface down and without addresses")
 	f.Func("alias", "another `NAME` in its network; repeatable", each(&r.Aliases, func(s string) (string, error) { return s, nil }))
@@ -69,8 +69,10 @@ func (r *portFlags) check(cmd *cobra.Command) error {
 		return errors.New("--native needs --trunk")
 	case cmd.Flags().Changed("pid") && r.PID <= 0:
 		return fmt.Errorf("--pid is %d: give the id of a process", r.PID)
-	case r.Netns == "" && r.PID == 0 && !r.Stage:
-		return errors.New("the port's namespace is missing: give --netns, --pid or --stage")
+	case r.Type == api.PortHost && (r.Netns != "" || r.PID != 0 || r.Stage):
+		return errors.New("a port of --type host stays in the host's own namespace: leave out --netns, --pid and --stage")
+	case r.Type != api.PortHost && r.Netns == "" && r.PID == 0 && !r.Stage:
+		return errors.New("the port's namespace is missing: give --netns, --pid or --stage, or --type host")
 	}
 	if err := exclusive(cmd, [][]string{{"netns", "pid", "stage"}, {"vlan", "trunk"}, {"ip", "no-ip"}}); err != nil {
 		return err

@@ -6,6 +6,7 @@ import "net/netip"
 const (
 	PortTAP  = "tap"
 	PortVeth = "veth"
+	PortHost = "host" // a TAP that stays in the host's own namespace
 )
 
 // Kinds of floods that a port can have a storm meter for.

@@ -61,6 +61,7 @@ type State struct {
 	link.State                // of the interface; Index 0: there is none now
 	Addrs      []netip.Prefix // those of Config that it has
 	Local      []netip.Addr   // the host's other addresses
+	Inside     []netip.Addr   // those in subnets of networks, by which it may speak to other networks
 	Routes     []netip.Prefix // to which networks the host has a route by it
 	Unrouted   []Unrouted     // to which it has not
 	Problems   []string       // what is to be done so that it works as wanted

@@ -153,12 +153,16 @@ func (l *look) addresses() (err error) {
 		return err
 	}
 	for _, a := range l.local {
-		if a.Index != p.index && !l.wanted(a.Addr) {
-			l.state.Local = append(l.state.Local, a.Addr)
+		list := &l.state.Local
+		if l.wanted(a.Addr) {
+			list = &l.state.Inside
+		}
+		if a.Index != p.index && !slices.Contains(*list, a.Addr) {
+			*list = append(*list, a.Addr)
 		}
 	}
 	slices.SortFunc(l.state.Local, netip.Addr.Compare)
-	l.state.Local = slices.Compact(l.state.Local)
+	slices.SortFunc(l.state.Inside, netip.Addr.Compare)
 	if !l.state.Up {
 		l.state.Problems = append(l.state.Problems, fmt.Sprintf("interface %s is down: set it up with 'ip link set %[1]s up'", l.state.Name))
 		return nil
@@ -190,7 +194,7 @@ func (l *look) problem(why string, err error) {
 	l.state.Problems = append(l.state.Problems, why)
 }
 
-// wanted tells whether the address is in a subnet of a network: it is reached there.
+// wanted tells whether the address is in a subnet of a network: it is sought there.
 func (l *look) wanted(a netip.Addr) bool {
 	return slices.ContainsFunc(l.p.want, func(r link.HostRoute) bool { return r.Prefix.Contains(a) })
 }

@@ -108,7 +108,7 @@ func SetUpHostPort(host *Namespace, index int, addrs []netip.Prefix) error {
 	}
 	name, up := l.Attrs().Name, l.Attrs().RawFlags&unix.IFF_UP != 0
 	if !up {
-		if err := host.Do(func() error { return quieten(name) }); err != nil {
+		if err := host.Do(func() error { return setSysctls(hostPortSysctls, name) }); err != nil {
 			return err
 		}
 	}
@@ -134,16 +134,6 @@ func isolate(ns *Namespace, l netlink.Link) error {
 		return err
 	}
 	return errors.Join(h.LinkSetARPOff(l), h.LinkSetMulticastOff(l))
-}
-
-// quieten writes the settings of a host port in the calling thread's namespace.
-func quieten(name string) error {
-	for _, s := range hostPortSysctls {
-		if err := setSysctl("/proc/sys/net/"+fmt.Sprintf(s.path, name), s.value); err != nil {
-			return fmt.Errorf("set up interface %s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // addLinkAddr adds an address that the kernel chooses for nothing that leaves by another interface: of link scope in IPv4, deprecated

@@ -20,6 +20,7 @@ type PlaceConfig struct {
 	IfName   string           // its name there
 	MAC      net.HardwareAddr // nil: as it is
 	MTU      int              // bytes; 0: as it is
+	Host     bool             // it is the host's own, in a network of strangers; the rest of the host is left alone
 	NoConfig bool             // leave it down and without what follows
 	Addrs    []netip.Prefix   // each with the length of its subnet
 	Gateways []netip.Addr     // of the default routes, at most one a family
@@ -33,9 +34,10 @@ type PlaceConfig struct {
 //  1. is the name free?
 //  2. move
 //  3. rename; no queue in front of a TAP's own; MAC, MTU
-//  4. addresses
-//  5. up, and lo with it
-//  6. routes
+//  4. the host's own: what it doesn't listen to
+//  5. addresses
+//  6. up, and a container's lo with it
+//  7. routes
 //
 // Place does all or nothing: after an error the interface is again where it was, but lo may be up. What is as wanted
 // already stays as it is, so an interrupted Place can be repeated. undo moves back; it needs both handles open.
@@ -47,6 +49,7 @@ func Place(from *Namespace, index int, to *Namespace, c PlaceConfig) (State, fun
 		p.rename,
 		p.takeQueue,
 		func() error { return setAddressing(p.h, p.link, c.MAC, c.MTU) },
+		p.distrust,
 		p.addresses,
 		p.up,
 		p.routes,
@@ -166,6 +169,22 @@ func (p *placement) takeQueue() error {
 	return nil
 }
 
+// hostSysctls are of an interface of the host in a network of containers: none of them makes itself its router. What comes by it
+// may be answered by the host port, and the other way round, which the strict check of RFC 3704 would drop.
+var hostSysctls = []struct{ path, value string }{
+	{"ipv4/conf/%s/rp_filter", "2"},
+	{"ipv6/conf/%s/accept_ra", "0"},
+	{"ipv6/conf/%s/accept_redirects", "0"},
+}
+
+// distrust writes the settings of an interface of the host.
+func (p *placement) distrust() error {
+	if !p.c.Host {
+		return nil
+	}
+	return p.to.Do(func() error { return setSysctls(hostSysctls, p.c.IfName) })
+}
+
 // addresses adds the addresses while the interface is down, so that it comes up with all of them.
 func (p *placement) addresses() error {
 	if p.c.NoConfig {
@@ -210,8 +229,10 @@ func (p *placement) up() error {
 	if p.c.NoConfig {
 		return nil
 	}
-	if err := p.h.LinkSetUp(loopback); err != nil {
-		return fmt.Errorf("set lo up in network namespace %s: %w", p.to, err)
+	if !p.c.Host {
+		if err := p.h.LinkSetUp(loopback); err != nil {
+			return fmt.Errorf("set lo up in network namespace %s: %w", p.to, err)
+		}
 	}
 	if p.link.Attrs().RawFlags&unix.IFF_UP != 0 {
 		return nil

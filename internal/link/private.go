@@ -38,6 +38,16 @@ func NewPrivate() (*Namespace, error) {
 	return FromFD(fd, "")
 }
 
+// setSysctls writes settings of an interface in the calling thread's namespace; the paths are below net, with %s for its name.
+func setSysctls(list []struct{ path, value string }, ifname string) error {
+	for _, s := range list {
+		if err := setSysctl("/proc/sys/net/"+fmt.Sprintf(s.path, ifname), s.value); err != nil {
+			return fmt.Errorf("set up interface %s: %w", ifname, err)
+		}
+	}
+	return nil
+}
+
 // setSysctl writes a setting of the calling thread's namespace. A setting that the kernel lacks, as all of IPv6 may be, is
 // no error.
 func setSysctl(path, value string) error {

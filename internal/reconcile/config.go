@@ -98,7 +98,9 @@ func (c *comparison) port(name string) {
 	have, want := c.have[name], c.want[name]
 	if have == nil {
 		place := "staged"
-		if want.Netns != nil {
+		if want.Type == api.PortHost {
+			place = "of the host"
+		} else if want.Netns != nil {
 			place = "in " + want.Netns.Spec
 		}
 		c.add(api.ActionAdd, api.KindPort, name, want.Network, place, nil)

@@ -55,6 +55,9 @@ func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpo
 	s.watch(e, target)
 	s.look(e, target)
 	s.announce(e)
+	if p.Type == api.PortHost {
+		s.reachHost() // this network by the new interface
+	}
 	return e, nil
 }
 
@@ -196,6 +199,9 @@ func (s *Switch) detach(e *endpoint) {
 	s.passing("detach.unplugged")
 	s.destroy(e.dev)
 	s.passing("detach.destroyed")
+	if e.port.Type == api.PortHost {
+		s.reachHost()
+	}
 }
 
 // passing is a failpoint where nothing can fail any more: an error is only told.
@@ -208,7 +214,7 @@ func (s *Switch) passing(name string) {
 // placing says how the port's interface is to be found in its namespace.
 func (s *Switch) placing(n *network, p *api.Port) link.PlaceConfig {
 	c := link.PlaceConfig{
-		IfName: p.IfName, MAC: hardwareAddr(p.MAC), MTU: p.MTU, NoConfig: p.NoConfig || p.Stage,
+		IfName: p.IfName, MAC: hardwareAddr(p.MAC), MTU: p.MTU, NoConfig: p.NoConfig || p.Stage, Host: p.Type == api.PortHost,
 		Addrs: p.IPs, Routes: p.Routes, Metric: p.Metric,
 	}
 	if n != nil && p.DefaultRoute != "no" && !n.NoGateway {

@@ -63,6 +63,9 @@ func (s *Switch) tellChanged(e *endpoint, was *api.Port) {
 		s.announce(e)
 	}
 	s.portUp(e) // it may be in another network or VLAN
+	if e.port.Type == api.PortHost {
+		s.reachHost()
+	}
 }
 
 // enact makes the port p, on network n, and its interface from what is said of it what is to be, in this order:

@@ -35,9 +35,9 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 		return err
 	}
 	switch r.Type {
-	case "", api.PortTAP, api.PortVeth:
+	case "", api.PortTAP, api.PortVeth, api.PortHost:
 	default:
-		return invalid("port type %.40q: use tap or veth", r.Type)
+		return invalid("port type %.40q: use tap, veth or host", r.Type)
 	}
 	switch r.DefaultRoute {
 	case "", "auto", "no":
@@ -50,7 +50,11 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 			places++
 		}
 	}
-	if places != 1 {
+	if r.Type == api.PortHost {
+		if places != 0 {
+			return invalid("a port of type host stays in the host's own namespace: leave out --netns, --pid and --stage, or give it type tap or veth")
+		}
+	} else if places != 1 {
 		return invalid("say where the port goes: one of --netns, --pid and --stage")
 	}
 	if err := n.checkPortMTU(r.MTU); err != nil {

@@ -83,9 +83,11 @@ func (s *Switch) networkRequest(n *api.Network) api.NetworkRequest {
 // portRequest returns what one would ask for to get the port again.
 func portRequest(n *api.Network, p *api.Port) api.PortRequest {
 	r := api.PortRequest{NoIP: len(p.IPs) == 0 && len(n.Subnets) > 0}
-	usual := portOf(n, &api.PortRequest{})
-	if p.Stage {
+	usual := portOf(n, &api.PortRequest{Name: p.Name, Type: p.Type})
+	if usual.Type = api.PortTAP; p.Stage {
 		usual.IfName = link.DeviceName(p.ID)
+	} else if p.Type == api.PortHost {
+		usual.IfName = hostIfName(p)
 	}
 	copySame(&r, p, usual)
 	for _, ip := range p.IPs {
@@ -205,7 +207,7 @@ func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have 
 		}
 		p.StaticFDB = append(p.StaticFDB, api.StaticMAC{VLAN: row.VLAN, MAC: macString(mac)})
 	}
-	if !r.Stage {
+	if !r.Stage && p.Type != api.PortHost {
 		p.Netns = &api.NetnsRef{Spec: placeOf(&r)}
 	}
 	if have == nil {
@@ -217,6 +219,12 @@ func (s *Switch) wantedPort(name string, n *api.Network, c api.PortConfig, have 
 	}
 	if r.Stage && r.IfName == "" {
 		p.IfName = have.IfName
+	}
+	if p.Type == api.PortHost && have.Type == p.Type {
+		p.Netns = have.Netns // it may have been moved
+		if r.IfName == "" {
+			p.IfName = hostIfName(have)
+		}
 	}
 	p.IPs, p.Publish = wantedIPs(n, &r, have), wantedPublish(r.Publish, have.Publish)
 	if p.MAC = have.MAC; r.MAC == ipam.MACFromIP {

@@ -33,7 +33,7 @@ func (s *Switch) discardDevice(p *api.Port, held map[string]int) {
 	for _, fd := range held {
 		unix.Close(fd)
 	}
-	if p.Type == api.PortTAP { // one that was kept may still be held by a dying daemon
+	if p.Type == api.PortTAP || p.Type == api.PortHost { // one that was kept may still be held by a dying daemon
 		s.discardLostTAP(p)
 	}
 	if s.private == nil {

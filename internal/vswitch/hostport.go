@@ -178,7 +178,7 @@ func (s *Switch) lead(st hostport.State) {
 		return
 	}
 	l.line.SetGateway(s.router(api.MainRouter), &router.Interface{
-		MAC: s.hostPort.gateway, MTU: link.HostPortMTU, Prefixes: hostport.Peers(st.Addrs), Peer: [6]byte(st.MAC), External: st.Local,
+		MAC: s.hostPort.gateway, MTU: link.HostPortMTU, Prefixes: hostport.Peers(st.Addrs), Peer: [6]byte(st.MAC), External: st.Local, Sources: st.Inside,
 	})
 	var routes []router.StaticRoute
 	for _, a := range st.Local {
@@ -198,7 +198,7 @@ func (s *Switch) tellHostPort(was, st hostport.State) {
 		}
 	}
 	for _, u := range st.Unrouted {
-		if !slices.Contains(was.Unrouted, u) {
+		if !slices.Contains(was.Unrouted, u) && !s.ownInterface(u.Index) {
 			s.log.Info("the host doesn't reach a network by the host port", "subnet", u.Prefix, "why", u.Why)
 			s.events.Publish("host-port.unrouted", s.cfg.HostPort, u.Prefix.String()+": "+u.Why)
 		}
@@ -211,6 +211,14 @@ func (s *Switch) isHost(id packet.PortID) bool {
 	defer s.mu.RUnlock()
 	l := s.legs[id]
 	return l != nil && strings.HasPrefix(l.name, hostLeg)
+}
+
+// ownInterface tells whether the interface of the host of that index is a port's of type host: its network is reached by that.
+func (s *Switch) ownInterface(index int) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.places[place{s.host.ID(), index}]
+	return e != nil && e.port.Type == api.PortHost
 }
 
 // describeHost tells of the link for people; nil when it is switched off.
@@ -235,6 +243,9 @@ func (s *Switch) describeHost() *api.HostPort {
 		out.Addresses = append(out.Addresses, a.Addr())
 	}
 	for _, u := range st.Unrouted {
+		if s.ownInterface(u.Index) {
+			continue
+		}
 		out.Unrouted = append(out.Unrouted, api.Unrouted{Subnet: u.Prefix, Reason: u.Why})
 	}
 	return out

@@ -45,7 +45,7 @@ func (s *Switch) locate(e *endpoint) {
 }
 
 func (s *Switch) whereIs(e *endpoint) (*link.Namespace, link.State, error) {
-	if e.port.Type == api.PortTAP {
+	if e.port.Type != api.PortVeth {
 		return link.WhereIs(e.dev.fd)
 	}
 	ns, st, err := s.whereWas(e)
@@ -79,7 +79,7 @@ func (s *Switch) settle(e *endpoint, ns *link.Namespace, st link.State) {
 	if ref == nil || ref.Dev != id.Dev || ref.Inode != id.Inode {
 		ref = s.refTo(e, ns)
 	}
-	pins := e.dev.kind == api.PortTAP && link.Pins(e.dev.fd, id)
+	pins := e.dev.kind == api.PortTAP && id != s.host.ID() && link.Pins(e.dev.fd, id)
 	s.placeAt(e, id, st.Index)
 	s.mu.Lock()
 	e.down, e.err, e.pins = !st.Up, "", pins
@@ -90,10 +90,10 @@ func (s *Switch) settle(e *endpoint, ns *link.Namespace, st link.State) {
 	}
 }
 
-// refTo names the namespace into which an interface was moved; nil while a staged one waits to be taken.
+// refTo names the namespace into which an interface was moved; nil for those of the host, and while a staged one waits to be taken.
 func (s *Switch) refTo(e *endpoint, ns *link.Namespace) *api.NetnsRef {
 	id := ns.ID()
-	if host, err := link.Identify("/proc/self/ns/net"); e.port.Stage && err == nil && host == id {
+	if (e.port.Stage || e.port.Type == api.PortHost) && id == s.host.ID() {
 		return nil
 	}
 	ref := &api.NetnsRef{Spec: ns.String(), Path: ns.Path(), Dev: id.Dev, Inode: id.Inode}

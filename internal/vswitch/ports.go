@@ -285,8 +285,8 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 		return nil, nil, err
 	}
 	p := portOf(&n.Network, r)
-	if r.Stage {
-		if r.IfName == "" {
+	if r.Stage || r.Type == api.PortHost {
+		if r.Stage && r.IfName == "" {
 			p.IfName = link.DeviceName(p.ID)
 		}
 		ns, err := link.Host()
@@ -315,12 +315,24 @@ func (s *Switch) plan(st *state, n *network, r *api.PortRequest) (*api.Port, *li
 
 // portOf turns a request into a port of the network, defaults filled in, that is nowhere yet and has no addresses.
 func portOf(n *api.Network, r *api.PortRequest) *api.Port {
-	return &api.Port{
+	p := &api.Port{
 		ID: newID(), Name: r.Name, Network: r.Network, Type: cmp.Or(r.Type, api.PortTAP), Stage: r.Stage,
 		IfName: cmp.Or(r.IfName, "eth0"), MTU: cmp.Or(r.MTU, n.MTU), VLAN: r.VLAN, Trunk: r.Trunk, Native: r.Native,
 		Isolated: r.Isolated, MACLimit: r.MACLimit, SourceGuard: r.SourceGuard, Storm: meters(nil, r.Storm), NoConfig: r.NoConfig,
 		DefaultRoute: cmp.Or(r.DefaultRoute, "auto"), Metric: r.Metric, Routes: r.Routes, Aliases: r.Aliases, Publish: r.Publish, Labels: r.Labels,
 	}
+	if p.Type == api.PortHost {
+		p.IfName, p.DefaultRoute = cmp.Or(r.IfName, hostIfName(p)), cmp.Or(r.DefaultRoute, "no")
+	}
+	return p
+}
+
+// hostIfName is how the interface of a port of the host is called unless somebody says: as the port, where an interface may be.
+func hostIfName(p *api.Port) string {
+	if api.CheckIfName(p.Name) != nil {
+		return link.DeviceName(p.ID)
+	}
+	return p.Name
 }
 
 // netnsPath resolves --netns and --pid.
@@ -334,6 +346,9 @@ func (s *Switch) netnsPath(st *state, r *api.PortRequest) (string, error) {
 	e := st.ports[other]
 	if e == nil {
 		return "", noPort(other)
+	}
+	if e.port.Netns == nil && e.port.Type == api.PortHost {
+		return "", api.Errorf(api.CodeInvalid, "port %s is the host's own: give others there type host", other)
 	}
 	if e.port.Netns == nil {
 		return "", api.Errorf(api.CodeInvalid, "port %s is staged: its namespace is not known yet", other)

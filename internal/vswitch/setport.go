@@ -73,9 +73,10 @@ func (st *state) altered(e *endpoint, r *api.PortChange) (*api.Port, []netip.Pre
 	set(&next.MACLimit, r.MACLimit)
 	set(&next.SourceGuard, r.SourceGuard)
 	next.Storm = meters(next.Storm, r.Storm)
+	usual := portOf(&api.Network{}, &api.PortRequest{Name: next.Name, Type: next.Type})
 	set(&next.DefaultRoute, r.DefaultRoute)
 	set(&next.Metric, r.Metric)
-	next.IfName, next.DefaultRoute = cmp.Or(next.IfName, "eth0"), cmp.Or(next.DefaultRoute, "auto")
+	next.IfName, next.DefaultRoute = cmp.Or(next.IfName, usual.IfName), cmp.Or(next.DefaultRoute, usual.DefaultRoute)
 	if next.MTU == 0 {
 		next.MTU = e.net.portMTU()
 	}
@@ -227,7 +228,7 @@ func mergeLabels(labels map[string]string, changes map[string]*string) map[strin
 // requestOf asks for the port as it is, so that it is checked as a new one is. Where it is was checked when it came there.
 func requestOf(p *api.Port) *api.PortRequest {
 	return &api.PortRequest{
-		Name: p.Name, Network: p.Network, Type: p.Type, Stage: true, IfName: p.IfName, MTU: p.MTU, VLAN: p.VLAN, Trunk: p.Trunk,
+		Name: p.Name, Network: p.Network, Type: p.Type, Stage: p.Type != api.PortHost, IfName: p.IfName, MTU: p.MTU, VLAN: p.VLAN, Trunk: p.Trunk,
 		Native: p.Native, Isolated: p.Isolated, MACLimit: p.MACLimit, Storm: p.Storm, NoConfig: p.NoConfig, DefaultRoute: p.DefaultRoute,
 		Metric: p.Metric, Routes: p.Routes, Aliases: p.Aliases, Publish: p.Publish, Labels: p.Labels,
 	}

@@ -13,7 +13,7 @@ import (
 type StaticRoute struct {
 	Prefix    netip.Prefix // masked
 	NextHops  []netip.Addr
-	Interface string // instead of next hops: the name of a point-to-point interface
+	Interface string // the next hops are behind that one, also link-local ones; or, without any, that is point to point
 	Metric    uint32 // of routes to the same prefix the one with the lowest is active; connected ones have 0
 }
 
@@ -23,7 +23,7 @@ type Route struct {
 	Static bool
 	Metric uint32
 	Wanted []netip.Addr // next hops of a static one, as they were asked for
-	Link   string       // or its point-to-point interface
+	Link   string       // the interface that the route is bound to
 	Hops   []Hop        // ways to those that are in reach; without any it is not active
 }
 
@@ -65,8 +65,8 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 	}
 	for _, r := range static {
 		route := &Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Wanted: r.NextHops, Link: r.Interface, Hops: s.hops(r.NextHops)}
-		if i := s.Interface(r.Interface); i != nil && i.PointToPoint() {
-			route.Hops = []Hop{{If: i}}
+		if r.Interface != "" {
+			route.Hops = s.bound(r)
 		}
 		s.add(route)
 	}
@@ -85,6 +85,21 @@ func (s *Snapshot) add(r *Route) {
 	if old, ok := s.fib.Get(r.Prefix); !ok || r.Metric < old.Metric {
 		s.fib.Insert(r.Prefix, r)
 	}
+}
+
+// bound returns the hops of a route that is bound to an interface.
+func (s *Snapshot) bound(r StaticRoute) (hops []Hop) {
+	i := s.Interface(r.Interface)
+	if i == nil {
+		return nil
+	}
+	if i.PointToPoint() {
+		return []Hop{{If: i}}
+	}
+	for _, via := range r.NextHops {
+		hops = append(hops, Hop{i, via})
+	}
+	return hops
 }
 
 // hops finds the interfaces of next hops; those that no subnet contains are left out.
@@ -110,6 +125,22 @@ func (s *Snapshot) hops(via []netip.Addr) (hops []Hop) {
 func (s *Snapshot) Lookup(dst netip.Addr) *Route {
 	r, _ := s.fib.Lookup(dst)
 	return r
+}
+
+// LookupBy returns the way to dst by an interface, also where the active route leads elsewhere: that of the longest prefix.
+func (s *Snapshot) LookupBy(dst netip.Addr, i *Interface) (hop Hop, ok bool) {
+	bits := -1
+	for _, r := range s.routes {
+		if r.Prefix.Bits() <= bits || !r.Prefix.Contains(dst) {
+			continue
+		}
+		for _, h := range r.Hops {
+			if h.If.id == i.id {
+				hop, ok, bits = h, true, r.Prefix.Bits()
+			}
+		}
+	}
+	return hop, ok
 }
 
 // Active tells whether datagrams take the route.
@@ -144,13 +175,13 @@ func (s *Snapshot) External(a netip.Addr) *Interface { return s.external[a] }
 func (s *Snapshot) Broadcast(a netip.Addr) bool { return s.broadcasts[a] }
 
 // Reaches tells whether one of the ways to addr leads through the interface: the strict reverse-path check (RFC 3704 2.2). Behind an
-// uplink that is a link there is whatever is in no subnet of another (2.4, loose): who is there knows routes that the router doesn't.
+// uplink there is whatever static routes say to be behind any (2.4, loose): who is there knows routes that the router doesn't.
 func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
 	if slices.Contains(i.Sources, addr) {
 		return true
 	}
 	r := s.Lookup(addr)
-	if i.Uplink && i.PointToPoint() && (r == nil || r.Static) {
+	if i.Uplink && (r == nil || r.Static && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.Uplink })) {
 		return true
 	}
 	return r != nil && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.id == i.id })

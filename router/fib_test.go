@@ -113,3 +113,35 @@ func TestDirectedBroadcasts(t *testing.T) {
 		}
 	}
 }
+
+// A route may be bound to an interface: its next hops are there, also link-local ones, and it is found there when another one is active.
+func TestBoundRoutes(t *testing.T) {
+	m := router.New("main")
+	one := m.SetInterface(router.Interface{Name: "one", MTU: 1500, Uplink: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::2/64")}})
+	two := m.SetInterface(router.Interface{Name: "two", MTU: 1500, Uplink: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:2::2/64")}})
+	link := netip.MustParseAddr("fe80::1")
+	all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	m.SetRoutes([]router.StaticRoute{
+		{Prefix: all, NextHops: []netip.Addr{link}, Interface: "one", Metric: 100},
+		{Prefix: all, NextHops: []netip.Addr{link}, Interface: "two", Metric: 200},
+		{Prefix: all, NextHops: []netip.Addr{link}, Interface: "none", Metric: 1},
+	})
+	s, dst := m.Snapshot(), netip.MustParseAddr("2001:db8:9::9")
+	if r := s.Lookup(dst); r == nil || len(r.Hops) != 1 || r.Hops[0] != (router.Hop{If: one, Via: link}) {
+		t.Errorf("the active route is %+v", r)
+	}
+	if h, ok := s.LookupBy(dst, two); !ok || h != (router.Hop{If: two, Via: link}) {
+		t.Errorf("by the other uplink: %+v, %v", h, ok)
+	}
+	if h, ok := s.LookupBy(netip.MustParseAddr("2001:db8:2::9"), two); !ok || h.If != two || h.Via.IsValid() {
+		t.Errorf("on the other uplink's segment: %+v, %v", h, ok)
+	}
+	if h, ok := s.LookupBy(netip.MustParseAddr("192.0.2.1"), two); ok {
+		t.Errorf("IPv4: %+v", h)
+	}
+	for _, i := range []*router.Interface{one, two} {
+		if !s.Reaches(dst, i) || s.Reaches(netip.MustParseAddr("2001:db8:1::9"), two) && i == two {
+			t.Errorf("who is outside may be behind any uplink, but in no other one's subnet")
+		}
+	}
+}

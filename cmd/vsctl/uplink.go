@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 	"vswitch/internal/api"
 )
 
-var uplinkModes = []string{api.UplinkShared}
+var uplinkModes = []string{api.UplinkShared, api.UplinkDedicated}
 
 func (a *app) addUplink() *cobra.Command {
 	var r api.UplinkRequest
@@ -21,11 +22,13 @@ func (a *app) addUplink() *cobra.Command {
 		Short:   "Let a router reach the outside by an interface of the host",
 		Long: `Lets a router reach the outside by an interface of the host, beside the host and by the host's own addresses. No firewall rule, route or
 address of the host is made or changed, and its kernel tracks none of the switch's connections. auto is the interface of the host's
-default route, and follows it. Networks are masqueraded towards it unless they have --masquerade=off.
+default route, and follows it. With --mode dedicated the uplink has a MAC and addresses of its own on the interface's segment instead.
+Networks are masqueraded towards it unless they have --masquerade=off.
 Of several uplinks the one with the lowest metric counts that has a carrier.`,
 		Example: `  vsctl add-uplink auto
   vsctl add-uplink eth1 --name backup --metric 200
-  vsctl add-uplink eth0 --nat-ports 50000-60999 --router lab`,
+  vsctl add-uplink eth0 --nat-ports 50000-60999 --router lab
+  vsctl add-uplink eth2 --mode dedicated --ip 192.0.2.9/24 --gateway 192.0.2.1 --ip 2001:db8::9/64 --gateway fe80::1`,
 		Args:              arguments("INTERFACE"),
 		ValidArgsFunction: a.complete(func(context.Context, *ctl.Client, []string) []string { return []string{api.AutoUplink} }),
 	}
@@ -36,10 +39,20 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&r.Name, "name", "", "`NAME` of the uplink (default the interface's)")
-	f.StringVar(&r.Mode, "mode", "", "how the interface is used: shared, as `MODE` (default shared)")
+	f.StringVar(&r.Mode, "mode", "", "how the interface is used, as `MODE`: shared or dedicated (default shared)")
+	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", func(v string) error {
+		p, err := netip.ParsePrefix(v)
+		r.IPs = append(r.IPs, p)
+		return err
+	})
+	f.Func("gateway", "`IP` of the next hop of its default route; one of each family", func(v string) error {
+		a, err := netip.ParseAddr(v)
+		r.Gateways = append(r.Gateways, a)
+		return err
+	})
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router (default main)")
 	f.Uint32Var(&r.Metric, "metric", 0, "of several uplinks the one with the lowest `N` counts (default 100)")
-	f.Func("nat-ports", "ports that masqueraded connections get, as `LOW-HIGH` (default 61000-65535)", func(s string) (err error) {
+	f.Func("nat-ports", "ports that masqueraded connections get, as `LOW-HIGH` (default 61000-65535; dedicated: 1024-65535)", func(s string) (err error) {
 		r.NATPorts, err = api.ParsePortRange(s)
 		return usage(err)
 	})
@@ -142,6 +155,12 @@ func (a *app) showUplink(u api.Uplink) {
 		addrs = append(addrs, p.String())
 	}
 	a.field("    ", "Addresses", strings.Join(addrs, " "))
+	a.field("    ", "MAC", u.Status.MAC)
+	var gateways []string
+	for _, g := range u.Gateways {
+		gateways = append(gateways, g.String())
+	}
+	a.field("    ", "Gateways", strings.Join(gateways, " "))
 	a.field("    ", "MTU", number(u.Status.MTU))
 	a.field("    ", "NAT ports", u.NATPorts.String())
 	a.field("    ", "Follows", map[bool]string{true: "the host's default route"}[u.Interface == api.AutoUplink])

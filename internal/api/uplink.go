@@ -12,7 +12,8 @@ const AutoUplink = "auto"
 
 // Modes of an uplink.
 const (
-	UplinkShared = "shared" // it uses the host's own addresses, beside the host
+	UplinkShared    = "shared"    // it uses the host's own addresses, beside the host
+	UplinkDedicated = "dedicated" // it has a MAC and addresses of its own on the interface's segment
 )
 
 // Uplink is a way from a router to the outside by an interface of the host: what the user asked for, with defaults filled in.
@@ -24,6 +25,9 @@ type Uplink struct {
 	Router    string    `json:"router"`
 	Metric    uint32    `json:"metric"`    // of its default routes
 	NATPorts  PortRange `json:"nat_ports"` // which ports masqueraded connections get
+
+	IPs      []netip.Prefix `json:"ips,omitempty"`      // of a dedicated one: its addresses, with the lengths of their subnets
+	Gateways []netip.Addr   `json:"gateways,omitempty"` // of a dedicated one: the next hops of its default routes, one of each family at most
 
 	Status UplinkStatus `json:"status,omitzero"`
 }
@@ -38,9 +42,10 @@ const (
 type UplinkStatus struct {
 	State     string         `json:"state"`
 	Interface string         `json:"interface,omitempty"` // its name now
-	Addresses []netip.Prefix `json:"addresses,omitempty"` // the host's
+	Addresses []netip.Prefix `json:"addresses,omitempty"` // the host's, or those of a dedicated one
+	MAC       string         `json:"mac,omitempty"`       // of a dedicated one
 	MTU       int            `json:"mtu,omitempty"`
-	Attached  string         `json:"attached,omitempty"` // how the host's frames are told from the switch's: tcx, clsact
+	Attached  string         `json:"attached,omitempty"` // how the host's frames are told from the switch's: tcx, clsact; packet: by their MAC
 	Device    string         `json:"device,omitempty"`   // the switch's, in the host's namespace
 	Problem   string         `json:"problem,omitempty"`
 }
@@ -54,6 +59,9 @@ type UplinkRequest struct {
 	Metric    uint32    `json:"metric,omitempty"` // by default 100
 	NATPorts  PortRange `json:"nat_ports,omitzero"`
 	MayExist  bool      `json:"may_exist,omitempty"`
+
+	IPs      []netip.Prefix `json:"ips,omitempty"`      // of a dedicated one
+	Gateways []netip.Addr   `json:"gateways,omitempty"` // likewise; each in the subnet of an address, or link-local
 }
 
 // PortRange is a range of ports, written as "61000-65535" or, where it is one, "8080". The zero range is none.

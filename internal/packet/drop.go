@@ -151,7 +151,7 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropFragNeeded:        {"frag_needed", "larger than the MTU of the way out, and not to be fragmented: the sender is told"},
 	DropInternalNetwork:   {"internal_network", "from or to a network that is --internal, which is not routed"},
 
-	DropForeign:       {"foreign", "came in by a shared uplink, and belongs to no connection and no published port: it is the host's, or nobody's"},
+	DropForeign:       {"foreign", "came in by an uplink, and belongs to no connection and no published port: it is the host's, or nobody's"},
 	DropUplinkRefused: {"uplink_refused", "by a shared uplink leave TCP, UDP, SCTP and pings only, from addresses of the host: see --masquerade of its network"},
 
 	DropFragBad:       {"frag_bad", "a fragment that no stack sends: it ends within its headers, or reaches beyond 65535 bytes"},

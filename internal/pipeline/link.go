@@ -26,17 +26,33 @@ func (w *walk) ourEcho(src netip.Addr) bool {
 	return w.gw.If.Shared && slices.Contains(w.gw.If.External, src)
 }
 
-// homeOf returns the shared uplink to which a translated frame is bound by its source address, when the way is by another uplink; or nil.
-func (w *walk) homeOf(way *router.Hop) *router.Interface {
+// homeOf returns the way by the uplink to which a translated frame is bound by its source address, when its way to dst is by another one.
+func (w *walk) homeOf(way *router.Hop, dst netip.Addr) (home router.Hop, ok bool) {
 	src, ok := w.newSource()
 	if !ok || !way.If.Uplink {
-		return nil
+		return home, false
 	}
-	i := w.fib.External(src)
-	if i == nil || !i.Shared || i == way.If {
-		return nil
+	i := w.fib.Own(src)
+	if i == nil {
+		i = w.fib.External(src)
 	}
-	return i
+	switch {
+	case i == nil || i == way.If || !i.Uplink:
+		return home, false
+	case i.Shared:
+		return router.Hop{If: i}, true
+	}
+	return w.fib.LookupBy(dst, i)
+}
+
+// hidden tells whether the frame came by an uplink to an address in the network that is masqueraded there, and not as an answer, nor to
+// a published port: nobody outside has a way to know it.
+func (w *walk) hidden(to *Network, dst netip.Addr) bool {
+	if !w.gw.If.Uplink || w.tracked || w.published != nil {
+		return false
+	}
+	t := to.nat.Load()
+	return t != nil && t.hides(dst, w.gw.If)
 }
 
 // newSource returns the source address that the frame's connection gives it; false when it keeps its own.

@@ -112,8 +112,10 @@ func (w *walk) route() bool {
 		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
 	}
 	way, via := w.choose(r, dst)
-	if i := w.homeOf(&way); i != nil {
-		way, via = router.Hop{If: i}, dst
+	if home, ok := w.homeOf(&way, dst); ok {
+		if way, via = home, home.Via; !via.IsValid() {
+			via = dst
+		}
 	}
 	if way.If.Internal || w.gw.If.Internal {
 		return w.refuse(stage, packet.DropInternalNetwork, prohibited)
@@ -124,6 +126,9 @@ func (w *walk) route() bool {
 	}
 	if to == w.net && w.linked() { // there is nobody else
 		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
+	}
+	if w.hidden(to, dst) {
+		return w.drop(stage, packet.DropForeign)
 	}
 	if way.If.Shared && !carried(k) {
 		return w.refuse(stage, packet.DropUplinkRefused, prohibited)

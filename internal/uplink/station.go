@@ -30,9 +30,10 @@ type StationConfig struct {
 	MAC   [6]byte      // the station's
 	Addrs []netip.Addr // by which it is looked for: whoever reads the Port answers
 
-	Store  Store               // of fds
-	Record func(Changes) error // writes down what of the host is changed, before it is; nil and it is forgotten
-	Logger *slog.Logger        // nil discards
+	Store  Store                 // of fds
+	Record func(Changes) error   // writes down what of the host is changed, before it is; nil and it is forgotten
+	Claim  func(index int) error // as in Config
+	Logger *slog.Logger          // nil discards
 
 	lro string // as in Config
 }
@@ -197,7 +198,11 @@ func (s *Station) findLocked() (State, error) {
 	case err != nil:
 		return State{}, err
 	}
-	return checked(s.cfg.Host, found)
+	st, err := checked(s.cfg.Host, found)
+	if err != nil || st.Index == 0 || s.cfg.Claim == nil {
+		return st, err
+	}
+	return judged(st, s.cfg.Claim(found.Index))
 }
 
 // moveLocked takes the station from the interface where it is to another one.

@@ -128,6 +128,13 @@ func (s *Switch) takenPrefixes(st *state, n *api.Network) (others []ipam.Owned, 
 			}
 		}
 	}
+	for _, u := range st.uplinks {
+		for _, p := range u.IPs {
+			if u.Router == n.Router {
+				others = append(others, ipam.Owned{Network: legName(u.Name), Prefix: p.Masked()})
+			}
+		}
+	}
 	if host, err = link.HostPrefixes(); err != nil {
 		err = fmt.Errorf("list the host's routes: %w", err)
 	}

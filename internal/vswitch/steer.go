@@ -21,7 +21,10 @@ func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
 		return nil
 	}
 	for proto, table := range steered {
-		own := w.work.Ports(table)
+		if w.share == nil {
+			break // all ports of its addresses are the switch's
+		}
+		own := w.share.Ports(table)
 		for p := int(w.NATPorts.First); p <= int(w.NATPorts.Last); p++ {
 			if !own.Has(uint16(p)) {
 				s.conns.Keep(pool, proto, uint16(p), uint16(p), true)
@@ -35,11 +38,14 @@ func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
 // concerns tells whether a publication is reached by the way's addresses.
 func (s *Switch) concerns(w *way, q *nat.Publication) bool {
 	_, ok := steered[q.Proto]
-	return ok && w.work != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.external, q.Addr))
+	return ok && w.share != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.addrs, q.Addr))
 }
 
 // steerAll makes the way take from the host what is published by its addresses. Callers hold ways.mu.
 func (s *Switch) steerAll(w *way) {
+	if w.share == nil {
+		return
+	}
 	var want [len(transportTables)]bpf.PortSet
 	for _, q := range s.heard.All() {
 		if s.concerns(w, q) {
@@ -47,7 +53,7 @@ func (s *Switch) steerAll(w *way) {
 		}
 	}
 	for i, t := range transportTables {
-		w.work.Republish(t, want[i])
+		w.share.Republish(t, want[i])
 	}
 }
 
@@ -76,7 +82,7 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 				continue
 			}
 			for p := int(q.Low); p <= int(q.High); p++ {
-				w.work.Publish(steered[q.Proto], uint16(p))
+				w.share.Publish(steered[q.Proto], uint16(p))
 			}
 			for a, pool := range w.pools {
 				if !q.Addr.IsValid() || q.Addr == a {
@@ -89,7 +95,7 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 
 // handOut lets the way's pools hand out the ports of a publication again.
 func (s *Switch) handOut(w *way, q *nat.Publication) {
-	own := w.work.Ports(steered[q.Proto])
+	own := w.share.Ports(steered[q.Proto])
 	for p := int(max(q.Low, w.NATPorts.First)); p <= int(min(q.High, w.NATPorts.Last)); p++ {
 		for _, pool := range w.pools {
 			s.conns.Keep(pool, q.Proto, uint16(p), uint16(p), !own.Has(uint16(p)))
@@ -102,12 +108,12 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 	s.ways.mu.Lock()
 	defer s.ways.mu.Unlock()
 	for _, w := range s.ways.by {
-		if w.work == nil || s.zone(w.Router) != zone {
+		if w.share == nil || s.zone(w.Router) != zone {
 			continue
 		}
 		held := make(map[uint8]bpf.PortSet)
 		for proto, table := range steered {
-			ports, err := w.work.Held(table)
+			ports, err := w.share.Held(table)
 			if err != nil {
 				s.log.Warn("list the ports of the host's sockets", "err", err)
 			}

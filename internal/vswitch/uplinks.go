@@ -98,6 +98,9 @@ func (d *draft) addUplink(r *api.UplinkRequest) (outcome, error) {
 	if err := d.checkUplinkInterface(&want); err != nil {
 		return outcome{}, err
 	}
+	if err := d.checkUplinkSubnets(&want); err != nil {
+		return outcome{}, err
+	}
 	want.ID = newID()
 	d.charge(want.ID)
 	d.uplinks[want.Name] = want
@@ -120,13 +123,18 @@ func noUplink(name string) error {
 func uplinkOf(r *api.UplinkRequest) (api.Uplink, error) {
 	u := api.Uplink{
 		Name: cmp.Or(r.Name, r.Interface), Interface: r.Interface, Mode: cmp.Or(r.Mode, api.UplinkShared), Router: cmp.Or(r.Router, api.MainRouter),
-		Metric: cmp.Or(r.Metric, usualUplinkMetric), NATPorts: cmp.Or(r.NATPorts, api.PortRange{First: uplink.DefaultFirstPort, Last: uplink.DefaultLastPort}),
+		Metric: cmp.Or(r.Metric, usualUplinkMetric), IPs: r.IPs, Gateways: r.Gateways,
 	}
+	usual := api.PortRange{First: uplink.DefaultFirstPort, Last: uplink.DefaultLastPort}
+	if u.Mode == api.UplinkDedicated {
+		usual = api.PortRange{First: lowPort, Last: highPort}
+	}
+	u.NATPorts = cmp.Or(r.NATPorts, usual)
 	switch {
 	case u.Interface == "":
 		return u, invalid("the uplink has no interface: name one of the host, or auto for that of its default route")
-	case u.Mode != api.UplinkShared:
-		return u, invalid("mode %.40q of an uplink: use %s", u.Mode, api.UplinkShared)
+	case u.Mode != api.UplinkShared && u.Mode != api.UplinkDedicated:
+		return u, invalid("mode %.40q of an uplink: use %s or %s", u.Mode, api.UplinkShared, api.UplinkDedicated)
 	case u.Metric > math.MaxInt32:
 		return u, invalid("metric %d: use 1 to %d", u.Metric, math.MaxInt32)
 	case u.NATPorts.First == 0 || u.NATPorts.First > u.NATPorts.Last:
@@ -141,7 +149,10 @@ func uplinkOf(r *api.UplinkRequest) (api.Uplink, error) {
 		}
 		return u, err
 	}
-	return u, api.CheckName("router", u.Router)
+	if err := api.CheckName("router", u.Router); err != nil {
+		return u, err
+	}
+	return u, checkStation(&u)
 }
 
 // checkRouter refuses a router that nothing of the draft is on.
@@ -260,7 +271,12 @@ func uplinkConfigs(all []api.Uplink) (out map[string]api.UplinkConfig) {
 			out = make(map[string]api.UplinkConfig)
 		}
 		r := api.UplinkRequest{Interface: u.Interface}
-		if usual, err := uplinkOf(&api.UplinkRequest{Interface: u.Interface, Name: u.Name}); err == nil {
+		if u.Mode != api.UplinkShared {
+			r.Mode, r.IPs = u.Mode, u.IPs
+		}
+		asked := r
+		asked.Name = u.Name
+		if usual, err := uplinkOf(&asked); err == nil {
 			copySame(&r, u, &usual)
 		}
 		r.Name = ""

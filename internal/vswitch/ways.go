@@ -12,6 +12,8 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
+	"vswitch/internal/pipeline"
+	"vswitch/internal/port"
 	"vswitch/internal/store"
 	"vswitch/internal/uplink"
 	"vswitch/nat"
@@ -27,7 +29,8 @@ var peerMAC = [6]byte{0x02, 5: 1}
 // way is an uplink at work. It changes with ways.mu held.
 type way struct {
 	api.Uplink
-	work  *uplink.Uplink // nil when it could not be shared again: err says why
+	work  work           // nil when it could not be opened again: err says why
+	share *uplink.Uplink // the same, when it is shared
 	leg   *leg
 	end   func() // ends what follows the interface, and waits for that
 	err   string
@@ -36,12 +39,20 @@ type way struct {
 	pools map[netip.Addr]*nat.Pool
 }
 
+// work is what an uplink does at its interface.
+type work interface {
+	State() uplink.State
+	Run(ctx context.Context, report func(uplink.State)) error
+	Close() error
+	Remove() error
+}
+
 // wiring is what the router knows of a way.
 type wiring struct {
-	up       bool
-	spare    bool // down, while another one is up: its connections end
-	mtu      int
-	external []netip.Addr // best first
+	up    bool
+	spare bool // down, while another one is up: its connections end
+	mtu   int
+	addrs []netip.Addr // best first
 }
 
 // ways are the uplinks at work by id.
@@ -53,16 +64,12 @@ type ways struct {
 // openWay shares an uplink's interface with what was kept of it, and follows it. Who opened it lets settleWays route by it.
 func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Changes) error {
 	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool)}
-	var err error
-	w.work, err = uplink.Open(uplink.Config{
-		ID: u.ID, Interface: u.Interface, Host: s.host, FirstPort: u.NATPorts.First, LastPort: u.NATPorts.Last, TxQueueLen: s.cfg.TxQueueLen,
-		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: s.log.With("uplink", u.Name),
-	}, held, changes)
+	p, err := s.work(w, held, changes)
 	if err != nil {
 		s.claimed.release(u.ID)
 		return err
 	}
-	if w.leg, err = s.plugLeg("uplink:"+u.Name, w.work.Port(), uplinkPortMTU); err == nil {
+	if w.leg, err = s.plugLeg(legName(u.Name), p, uplinkPortMTU); err == nil {
 		err = s.path.Start(w.leg.id)
 	}
 	if err != nil {
@@ -76,6 +83,41 @@ func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Chang
 	s.putWay(w)
 	s.followWay(w)
 	return nil
+}
+
+// legName is what users see of an uplink's leg in traces and counters.
+func legName(uplink string) string { return "uplink:" + uplink }
+
+// work begins the way's work at its interface and returns its port.
+func (s *Switch) work(w *way, held map[string]int, changes uplink.Changes) (port.Port, error) {
+	u, log := &w.Uplink, s.log.With("uplink", w.Name)
+	if u.Mode == api.UplinkDedicated {
+		st, err := uplink.OpenStation(uplink.StationConfig{
+			ID: u.ID, Interface: u.Interface, Host: s.host, MAC: gatewayMAC(u.ID), Addrs: addrsOf(u.IPs),
+			Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log,
+		}, held, changes)
+		if err != nil {
+			return nil, err
+		}
+		w.work = st
+		return st.Port(), nil
+	}
+	sh, err := uplink.Open(uplink.Config{
+		ID: u.ID, Interface: u.Interface, Host: s.host, FirstPort: u.NATPorts.First, LastPort: u.NATPorts.Last, TxQueueLen: s.cfg.TxQueueLen,
+		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log,
+	}, held, changes)
+	if err != nil {
+		return nil, err
+	}
+	w.work, w.share = sh, sh
+	return sh.Port(), nil
+}
+
+func addrsOf(prefixes []netip.Prefix) (addrs []netip.Addr) {
+	for _, p := range prefixes {
+		addrs = append(addrs, p.Addr())
+	}
+	return addrs
 }
 
 func (s *Switch) putWay(w *way) {
@@ -183,10 +225,16 @@ func (s *Switch) settleWays() {
 		if w.work == nil {
 			continue
 		}
-		is := wiring{up: usable(&w.state), mtu: w.state.MTU, external: preferred(w.state.Addrs)}
+		is := wiring{up: usable(&w.state), mtu: w.state.MTU, addrs: preferred(w.state.Addrs)}
+		if w.share == nil {
+			is.addrs = addrsOf(w.IPs)
+		}
 		is.spare = !is.up && up[w.Router]
 		if !is.up { // what it had may come back
-			is.mtu, is.external = w.wired.mtu, w.wired.external
+			is.mtu = w.wired.mtu
+			if w.share != nil {
+				is.addrs = w.wired.addrs
+			}
 		}
 		if w.wired.mtu != 0 && reflect.DeepEqual(is, w.wired) {
 			continue
@@ -194,8 +242,12 @@ func (s *Switch) settleWays() {
 		if is.mtu == 0 {
 			is.mtu = defaultMTU
 		}
+		came := is.up && !w.wired.up
 		w.wired = is
 		s.wireWay(w)
+		if came {
+			s.announceWay(w)
+		}
 	}
 }
 
@@ -219,7 +271,7 @@ func (s *Switch) wireWay(w *way) {
 	c := s.translation(w.Router, w.leg.number)
 	keep := make(map[netip.Addr]*nat.Pool)
 	var routes []router.StaticRoute
-	for _, a := range w.wired.external {
+	for _, a := range w.wired.addrs {
 		i, all := 0, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if a.Is6() {
 			i, all = 1, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -237,15 +289,20 @@ func (s *Switch) wireWay(w *way) {
 		keep[a] = pool // also one that is no longer the best: its connections go on
 		if c.Pools[i] == nil {
 			c.Pools[i] = pool
-			if w.wired.up {
+			if w.wired.up && w.share != nil {
 				routes = append(routes, router.StaticRoute{Prefix: all, Interface: w.leg.name, Metric: w.Metric})
 			}
 		}
 	}
 	w.leg.line.SetNAT(c)
-	w.leg.line.SetGateway(s.router(w.Router), &router.Interface{
-		MAC: gatewayMAC(w.ID), MTU: w.wired.mtu, Peer: peerMAC, Uplink: true, Shared: true, External: w.wired.external,
-	})
+	i := &router.Interface{MAC: gatewayMAC(w.ID), MTU: w.wired.mtu, Uplink: true}
+	if w.share != nil {
+		i.Peer, i.Shared, i.External = peerMAC, true, w.wired.addrs
+	} else {
+		i.Prefixes = w.IPs
+		routes = w.gatewayRoutes()
+	}
+	w.leg.line.SetGateway(s.router(w.Router), i)
 	s.routeBy(w.leg.name, w.Router, routes)
 	for a, pool := range w.pools {
 		if keep[a] == nil {
@@ -254,6 +311,34 @@ func (s *Switch) wireWay(w *way) {
 	}
 	w.pools = keep
 	s.steerAll(w)
+}
+
+// gatewayRoutes are the default routes of a dedicated uplink.
+func (w *way) gatewayRoutes() (routes []router.StaticRoute) {
+	for _, via := range w.Gateways {
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if via.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if w.wired.up {
+			routes = append(routes, router.StaticRoute{Prefix: all, NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
+		}
+	}
+	return routes
+}
+
+// announceWay tells the segment where the addresses of a dedicated uplink are: its tables of MACs, and neighbors that knew an older owner.
+func (s *Switch) announceWay(w *way) {
+	if w.share != nil {
+		return
+	}
+	for _, a := range w.wired.addrs {
+		if a.Is4() {
+			s.path.Send(w.leg.id, pipeline.GratuitousARP(gatewayMAC(w.ID), a))
+		} else {
+			s.path.Send(w.leg.id, pipeline.UnsolicitedNA(gatewayMAC(w.ID), a))
+		}
+	}
 }
 
 // describeUplink adds to an intent what there is of it.
@@ -272,7 +357,11 @@ func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 	}
 	st := &w.state
 	out.Status.Interface, out.Status.MTU, out.Status.Attached, out.Status.Problem = st.Name, st.MTU, st.Attached, st.Problem
-	out.Status.Device = link.DeviceName(u.ID)
+	if w.share != nil {
+		out.Status.Device = link.DeviceName(u.ID)
+	} else {
+		out.Status.Addresses, out.Status.MAC = u.IPs, macString(gatewayMAC(u.ID))
+	}
 	for _, a := range st.Addrs {
 		out.Status.Addresses = append(out.Status.Addresses, a.Prefix)
 	}

@@ -1,0 +1,123 @@
+package vswitch_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vswitch/internal/api"
+	"vswitch/internal/netnstest"
+)
+
+const (
+	station4, station6 = "192.0.2.77", "2001:db8:1::77"
+	dedicated          = "add-uplink up0 --name own --mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.1 --ip 2001:db8:1::77/64 --gateway 2001:db8:1::1"
+)
+
+// TestDedicated: by an uplink with addresses of its own containers reach the outside and are reached by published ports, and keep their
+// ports; the host's traffic goes on beside it, and nothing of the host is changed.
+func TestDedicated(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated)...)
+	u := netnstest.Get[api.Uplink](n.d, "show", "uplink", "own")
+	if u.Status.State != api.UplinkUp || u.Status.Interface != "up0" || len(u.Status.Addresses) != 2 || u.Status.Attached != "packet" {
+		t.Fatalf("the uplink is %+v", u)
+	}
+	n.d.Must("publish", "c", "80:7000")
+	for i, addr := range serverAddrs {
+		own := []string{station4, station6}[i]
+		if err := pinged(n.c, addr); err != nil {
+			t.Errorf("ping to %s: %v\n%s", addr, err, n.d.Must("drops"))
+		}
+		if err := pinged(n.server, own); err != nil {
+			t.Errorf("ping to the uplink's own %s: %v", own, err)
+		}
+		if got := seenAs(t, n.c, n.server, addr); got != own {
+			t.Errorf("the container is seen as %s by %s, want %s", got, addr, own)
+		}
+		if err := netnstest.Stream(n.c, n.server, addr, 8<<20); err != nil {
+			t.Errorf("TCP to %s: %v", addr, err)
+		}
+		if err := netnstest.Datagrams(n.c, n.server, addr, 1, 100, 1400); err != nil {
+			t.Errorf("UDP to %s: %v", addr, err)
+		}
+		if err := netnstest.Stream(n.host, n.server, addr, 1<<20); err != nil {
+			t.Errorf("the host's own TCP to %s: %v", addr, err)
+		}
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
+	n.expectUntouched(t)
+	t.Run("restart", func(t *testing.T) {
+		n.d.Kill()
+		n.d.Start()
+		if err := pinged(n.c, serverAddrs[0]); err != nil {
+			t.Errorf("ping after the daemon was killed: %v", err)
+		}
+	})
+	n.d.Must("del-uplink", "own")
+	if pinged(n.server, station4, "-W", "1") == nil {
+		t.Error("the uplink's address answers although it is deleted")
+	}
+	n.expectUntouched(t)
+}
+
+// TestDedicatedHides: nobody outside reaches a private network by a route of his own, nor what is not published.
+func TestDedicatedHides(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated)...)
+	n.isp.IP("route add 10.11.0.0/24 via " + station4)
+	n.isp.IP("route add fd11::/64 via " + station6)
+	for _, addr := range []string{"10.11.0.2", "fd11::2"} {
+		if pinged(n.isp, addr, "-W", "1") == nil {
+			t.Errorf("%s answers the outside", addr)
+		}
+	}
+	if drops := n.d.Must("drops"); !strings.Contains(drops, "foreign") {
+		t.Errorf("drops are %s", drops)
+	}
+	n.d.Must("set-network", "net", "--masquerade", "off")
+	for _, addr := range []string{"10.11.0.2", "fd11::2"} {
+		if err := pinged(n.isp, addr); err != nil {
+			t.Errorf("%s of a network that is not masqueraded: %v", addr, err)
+		}
+	}
+}
+
+// TestDedicatedRefuses: each error says what was wrong, and what to do.
+func TestDedicatedRefuses(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	for _, c := range []struct{ words, flags string }{
+		{"needs an address of its own: give it by --ip", "--mode dedicated"},
+		{"are for --mode dedicated", "--ip 192.0.2.77/24"},
+		{"are for --mode dedicated", "--gateway 192.0.2.1"},
+		{"a host can't have it", "--mode dedicated --ip 127.0.0.1/8"},
+		{"in that subnet a host can't have it", "--mode dedicated --ip 192.0.2.255/24"},
+		{"in that subnet a host can't have it", "--mode dedicated --ip 192.0.2.0/24"},
+		{"in the subnet of no --ip", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.3.1"},
+		{"in the subnet of no --ip", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.77"},
+		{"one of each family", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.1 --gateway 192.0.2.3"},
+		{"their subnets overlap", "--mode dedicated --ip 192.0.2.77/24 --ip 192.0.2.78/25"},
+		{"is the host's own at up0", "--mode dedicated --ip 192.0.2.2/24"},
+		{"overlaps 10.11.0.0/24 of net", "--mode dedicated --ip 10.11.0.77/16"},
+	} {
+		n.d.Refused(1, c.words, append([]string{"add-uplink", "up0"}, strings.Fields(c.flags)...)...)
+	}
+	n.d.Refused(1, "needs an interface by name", "add-uplink", "auto", "--mode", "dedicated", "--ip", "192.0.2.77/24")
+	n.d.Refused(2, "no '/'", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77")
+	n.d.Refused(2, "unable to parse IP", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77/24", "--gateway", "x")
+	n.d.Must(strings.Fields(dedicated)...)
+	n.d.Refused(1, "overlaps 192.0.2.0/24 of network uplink:own", "add-network", "more", "--subnet", "192.0.2.0/25")
+	file := filepath.Join(t.TempDir(), "vswitch.yaml")
+	if err := os.WriteFile(file, []byte(n.d.Must("export")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.d.Must("del-uplink", "own")
+	n.d.Must("apply", "-f", file)
+	if u := netnstest.Get[api.Uplink](n.d, "show", "uplink", "own"); u.Status.State != api.UplinkUp || len(u.Gateways) != 2 || u.NATPorts.First != 1024 {
+		t.Errorf("as it was exported the uplink is %+v", u)
+	}
+}

@@ -63,15 +63,20 @@ func (c *Client) read(ctx context.Context, answer *http.Response, method, path s
 	} else {
 		err = json.NewDecoder(answer.Body).Decode(out)
 	}
+	if err != nil {
+		return c.misread(ctx, err, method, path)
+	}
+	return nil
+}
+
+// misread explains an error while an answer was read.
+func (c *Client) misread(ctx context.Context, err error, method, path string) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &syntax) || errors.As(err, &kind) {
 		return api.Errorf(api.CodeInternal, "the daemon's answer to %s %s is not understood: %v; do its version and ours match?", method, path, err)
 	}
-	if err != nil {
-		return c.broken(ctx, err)
-	}
-	return nil
+	return c.broken(ctx, err)
 }
 
 // send sends a request and returns the answer, if it is a good one; the caller closes its body.

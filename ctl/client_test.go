@@ -3,7 +3,9 @@ package ctl_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -90,9 +92,11 @@ func TestVerbs(t *testing.T) {
 		"Neighbors":      func(b server.Backend) (any, error) { return b.Neighbors(ctx, "net1") },
 		"FlushNeighbors": func(b server.Backend) (any, error) { return b.FlushNeighbors(ctx, "") },
 		"Connections": func(b server.Backend) (any, error) {
-			return b.Connections(ctx, api.ConnectionFilter{Network: "net1", Proto: 6})
+			return collect(b.Connections(ctx, api.ConnectionFilter{Network: "net1", Proto: 6}))
 		},
-		"other filter":     func(b server.Backend) (any, error) { return b.Connections(ctx, api.ConnectionFilter{Translated: true}) },
+		"other filter": func(b server.Backend) (any, error) {
+			return collect(b.Connections(ctx, api.ConnectionFilter{Translated: true}))
+		},
 		"FlushConnections": func(b server.Backend) (any, error) { return b.FlushConnections(ctx, api.ConnectionFilter{Port: "db"}) },
 		"Config":           func(b server.Backend) (any, error) { return b.Config(ctx) },
 		"Apply":            func(b server.Backend) (any, error) { return b.Apply(ctx, config, api.ApplyOptions{DryRun: true}) },
@@ -122,6 +126,66 @@ func TestVerbs(t *testing.T) {
 				t.Errorf("error -direct +through the socket:\n%s", d)
 			}
 		})
+	}
+}
+
+// collect makes a list of what is yielded.
+func collect[T any](rows iter.Seq2[T, error]) (list []T, err error) {
+	for row, err := range rows {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+// tracking is a backend with many connections, and an error behind some of them, or none.
+type tracking struct {
+	*servertest.Backend
+	rows, fails int
+}
+
+func (b tracking) Connections(context.Context, api.ConnectionFilter) iter.Seq2[api.Connection, error] {
+	return func(yield func(api.Connection, error) bool) {
+		for i := range b.rows {
+			if i == b.fails {
+				yield(api.Connection{}, api.Errorf(api.CodeRefused, "no more"))
+				return
+			}
+			if !yield(api.Connection{Network: "net1", Port: fmt.Sprintf("port%d", i)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A list too long for memory comes in parts; an error before it has begun is told, one in the middle cuts it, and it may be left early.
+func TestConnectionsInParts(t *testing.T) {
+	const many = 100000
+	c, _ := start(t, tracking{servertest.New(), many, -1}, new(server.Events))
+	list, err := collect(c.Connections(t.Context(), api.ConnectionFilter{}))
+	if err != nil || len(list) != many || list[many-1].Port != fmt.Sprintf("port%d", many-1) {
+		t.Errorf("%d connections, %v", len(list), err)
+	}
+	for range c.Connections(t.Context(), api.ConnectionFilter{}) {
+		break
+	}
+	if list, err := collect(c.Connections(t.Context(), api.ConnectionFilter{})); err != nil || len(list) != many {
+		t.Errorf("after one that was left: %d connections, %v", len(list), err)
+	}
+	var e *api.Error
+	first, _ := start(t, tracking{servertest.New(), 10, 5}, new(server.Events))
+	if _, err := collect(first.Connections(t.Context(), api.ConnectionFilter{})); !errors.As(err, &e) || e.Code != api.CodeRefused {
+		t.Errorf("an error before anything was sent: %v", err)
+	}
+	late, _ := start(t, tracking{servertest.New(), many, many - 1}, new(server.Events))
+	if _, err := collect(late.Connections(t.Context(), api.ConnectionFilter{})); err == nil {
+		t.Error("half a list is taken for all")
+	}
+	none, _ := start(t, tracking{servertest.New(), 0, -1}, new(server.Events))
+	if list, err := collect(none.Connections(t.Context(), api.ConnectionFilter{})); err != nil || len(list) != 0 {
+		t.Errorf("an empty list: %v, %v", list, err)
 	}
 }
 

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"context"
+	"encoding/json"
+	"iter"
 
 	"vswitch/internal/api"
 )
@@ -47,9 +49,31 @@ func (c *Client) FlushNeighbors(ctx context.Context, network string) (int, error
 	return f.Flushed, err
 }
 
-// Connections returns the connections that the filter selects.
-func (c *Client) Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error) {
-	return get[[]api.Connection](ctx, c, "GET", "/v1/connections", f.Query(), nil)
+// Connections yields the connections that the filter selects, in no order, as the daemon sends them. An error is its last element.
+func (c *Client) Connections(ctx context.Context, f api.ConnectionFilter) iter.Seq2[api.Connection, error] {
+	return func(yield func(api.Connection, error) bool) {
+		answer, err := c.send(ctx, "GET", "/v1/connections", f.Query(), nil)
+		if err != nil {
+			yield(api.Connection{}, err)
+			return
+		}
+		defer answer.Body.Close()
+		d := json.NewDecoder(answer.Body)
+		if _, err = d.Token(); err == nil { // [
+			for d.More() {
+				var row api.Connection
+				if err = d.Decode(&row); err != nil || !yield(row, nil) {
+					break
+				}
+			}
+		}
+		if err == nil && !d.More() {
+			_, err = d.Token() // ]
+		}
+		if err != nil {
+			yield(api.Connection{}, c.misread(ctx, err, "GET", "/v1/connections"))
+		}
+	}
 }
 
 // FlushConnections ends the connections that the filter selects, and returns how many.

@@ -1,10 +1,6 @@
 package nat
 
-import (
-	"time"
-
-	"vswitch/internal/packet"
-)
+import "vswitch/internal/packet"
 
 // State is how far a connection is.
 //
@@ -39,36 +35,6 @@ func (s State) lasting() bool { return s == Established }
 // closed tells whether the connection's external port may be given to another one.
 func (s State) closed() bool { return s == Closing || s == Aborted }
 
-// Timeouts say how long a connection lives unused. A field that is not positive stands for its default.
-type Timeouts struct {
-	TCPOpening     time.Duration // 240 s: not answered, or not acknowledged (RFC 5382 5)
-	TCPEstablished time.Duration // 7440 s (RFC 5382 REQ-5: 2 hours 4 minutes at least)
-	TCPClosing     time.Duration // 240 s: after a FIN from both sides
-	UDPNew         time.Duration // 120 s (RFC 4787 REQ-5)
-	UDP            time.Duration // 300 s, once answered (as RFC 4787 REQ-5 recommends)
-	ICMP           time.Duration // 60 s (RFC 5508 REQ-2)
-	SCTPOpening    time.Duration // 60 s
-	SCTP           time.Duration // 300 s: ten heartbeats (RFC 9260 16)
-	SCTPClosing    time.Duration // 30 s
-	Other          time.Duration // 600 s: other protocols, which have no ports
-	Aborted        time.Duration // 10 s: after a RST or ABORT
-}
-
-// Defaults of Timeouts.
-const (
-	DefaultTCPOpening     = 240 * time.Second
-	DefaultTCPEstablished = 7440 * time.Second
-	DefaultTCPClosing     = 240 * time.Second
-	DefaultUDPNew         = 120 * time.Second
-	DefaultUDP            = 300 * time.Second
-	DefaultICMP           = 60 * time.Second
-	DefaultSCTPOpening    = 60 * time.Second
-	DefaultSCTP           = 300 * time.Second
-	DefaultSCTPClosing    = 30 * time.Second
-	DefaultOther          = 600 * time.Second
-	DefaultAborted        = 10 * time.Second
-)
-
 // kind is a column of timeouts.
 type kind uint8
 
@@ -93,33 +59,6 @@ func kindOf(proto uint8) kind {
 		return kindSCTP
 	}
 	return kindOther
-}
-
-// table is Timeouts, in nanoseconds, as it is looked up.
-func (o Timeouts) table() [kinds][states]int64 {
-	or := func(d, otherwise time.Duration) int64 {
-		if d <= 0 {
-			d = otherwise
-		}
-		return int64(d)
-	}
-	aborted := or(o.Aborted, DefaultAborted)
-	opening, sctp := or(o.TCPOpening, DefaultTCPOpening), or(o.SCTPOpening, DefaultSCTPOpening)
-	icmp, other := or(o.ICMP, DefaultICMP), or(o.Other, DefaultOther)
-	fresh, udp := or(o.UDPNew, DefaultUDPNew), or(o.UDP, DefaultUDP)
-	return [kinds][states]int64{
-		kindTCP: {
-			New: opening, Opening: opening, Established: or(o.TCPEstablished, DefaultTCPEstablished),
-			Closing: or(o.TCPClosing, DefaultTCPClosing), Aborted: aborted,
-		},
-		kindUDP:  {New: fresh, Established: udp},
-		kindICMP: {New: icmp, Established: icmp},
-		kindSCTP: {
-			New: sctp, Opening: sctp, Established: or(o.SCTP, DefaultSCTP),
-			Closing: or(o.SCTPClosing, DefaultSCTPClosing), Aborted: aborted,
-		},
-		kindOther: {New: other, Established: other},
-	}
 }
 
 // progress is the state of a connection and what it needs to go on.

@@ -27,6 +27,7 @@ import (
 type Table struct {
 	mu       sync.Mutex
 	limits   Limits
+	lives    Timeouts // never changes
 	timeouts [kinds][states]int64
 	index    *index // refers to slot<<1, |1 for the tuple of answers
 	chunks   []*[chunkSize]conn
@@ -49,11 +50,23 @@ type Limits struct {
 	PerNetwork  int // of a network; 32768
 }
 
-// Defaults of Limits.
+// Defaults of Limits, and their highest values.
 const (
 	DefaultConnections = 262144
 	DefaultPerNetwork  = 32768
+	MaxConnections     = 1 << 24 // 3 GB
 )
+
+// WithDefaults returns the limits with all fields set.
+func (l Limits) WithDefaults() Limits {
+	if l.Connections <= 0 {
+		l.Connections = DefaultConnections
+	}
+	if l.PerNetwork <= 0 {
+		l.PerNetwork = min(DefaultPerNetwork, l.Connections)
+	}
+	return l
+}
 
 // Counters count what a Table did since it was made.
 type Counters struct {
@@ -86,17 +99,14 @@ const chunkSize = 256
 
 // NewTable makes an empty table.
 func NewTable(limits Limits, timeouts Timeouts) *Table {
-	if limits.Connections <= 0 {
-		limits.Connections = DefaultConnections
-	}
-	if limits.PerNetwork <= 0 {
-		limits.PerNetwork = DefaultPerNetwork
-	}
 	return &Table{
-		limits: limits, timeouts: timeouts.table(), index: newIndex(), used: 1, networks: map[uint32]*network{},
+		limits: limits.WithDefaults(), lives: timeouts.WithDefaults(), timeouts: timeouts.table(), index: newIndex(), used: 1, networks: map[uint32]*network{},
 		holders: []*holder{nil}, maps: newMappings(),
 	}
 }
+
+// Timeouts returns how long connections live unused.
+func (t *Table) Timeouts() Timeouts { return t.lives }
 
 // Len returns the number of connections.
 func (t *Table) Len() int {

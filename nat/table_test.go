@@ -3,6 +3,7 @@ package nat_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -229,6 +230,31 @@ func TestTimeoutsAreSettable(t *testing.T) {
 	}
 	if _, ok := table.Track(&q, nat.Data, sec(3)); ok {
 		t.Error("not expired")
+	}
+}
+
+// TestTimeoutsByName: each timeout has a name, by which it is set and told.
+func TestTimeoutsByName(t *testing.T) {
+	const defaults = "tcp=7440s,tcp-opening=240s,tcp-closing=240s,udp=300s,udp-new=120s,icmp=60s,sctp=300s,sctp-opening=60s,sctp-closing=30s,other=600s,aborted=10s"
+	var o nat.Timeouts
+	if o.String() != defaults {
+		t.Errorf("%v", o)
+	}
+	var want []string
+	for i, name := range strings.Split(defaults, ",") {
+		name, _, _ = strings.Cut(name, "=")
+		if err := o.Set(name, time.Duration(i+2)*time.Second); err != nil {
+			t.Error(err)
+		}
+		want = append(want, fmt.Sprintf("%s=%ds", name, i+2))
+	}
+	if o.String() != strings.Join(want, ",") || nat.NewTable(nat.Limits{}, o).Timeouts() != o {
+		t.Errorf("%v, want %v", o, want)
+	}
+	for name, d := range map[string]time.Duration{"tcp": time.Second, "udp": 31 * 24 * time.Hour, "icmp": -1, "UDP": time.Minute, "": time.Minute} {
+		if err := o.Set(name, d); err == nil {
+			t.Errorf("%q=%v is taken", name, d)
+		}
 	}
 }
 

@@ -9,7 +9,13 @@ const (
 )
 
 // Limiter is a token bucket for ICMP errors, kept as the time when it is full again (as flow.Meter). The zero Limiter is full.
-type Limiter struct{ full atomic.Int64 }
+type Limiter struct {
+	full       atomic.Int64
+	sent, held atomic.Uint64
+}
+
+// Counts returns how many errors were sent, and how many were held back.
+func (l *Limiter) Counts() (sent, held uint64) { return l.sent.Load(), l.held.Load() }
 
 // Take tells whether one more may be sent at now, nanoseconds.
 func (l *Limiter) Take(now int64) bool {
@@ -17,9 +23,11 @@ func (l *Limiter) Take(now int64) bool {
 	for {
 		full := l.full.Load()
 		if full-now > (ErrorBurst-1)*interval {
+			l.held.Add(1)
 			return false
 		}
 		if l.full.CompareAndSwap(full, max(full, now)+interval) {
+			l.sent.Add(1)
 			return true
 		}
 	}

@@ -190,4 +190,7 @@ func TestLimiter(t *testing.T) {
 	if total != router.ErrorRate {
 		t.Errorf("%d in a second", total)
 	}
+	if sent, held := l.Counts(); sent != router.ErrorBurst+router.ErrorRate || sent+held != 1001*10000 {
+		t.Errorf("counted %d sent and %d held back", sent, held)
+	}
 }

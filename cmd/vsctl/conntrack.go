@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -16,10 +19,14 @@ func (a *app) conntrack() *cobra.Command {
 		if err := ofNetwork(&f, args); err != nil {
 			return err
 		}
-		connections, err := c.Connections(ctx, f)
-		if err != nil {
-			return err
+		connections := []api.Connection{}
+		for row, err := range c.Connections(ctx, f) {
+			if err != nil {
+				return err
+			}
+			connections = append(connections, row)
 		}
+		slices.SortFunc(connections, compareConnections)
 		return a.print(connections, func() {
 			var rows [][]string
 			for i := range connections {
@@ -52,6 +59,20 @@ external port.`
 		}
 	}
 	return cmd
+}
+
+// compareConnections is the order of lists: by router, network, port, protocol and endpoints.
+func compareConnections(a, b api.Connection) int {
+	return cmp.Or(cmp.Compare(a.Router, b.Router), cmp.Compare(a.Network, b.Network), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto),
+		compareTuples(&a.Original, &b.Original))
+}
+
+func compareTuples(a, b *api.Tuple) int {
+	ends := func(t *api.Tuple) [2]netip.AddrPort {
+		return [2]netip.AddrPort{netip.AddrPortFrom(t.Src, t.SrcPort), netip.AddrPortFrom(t.Dst, t.DstPort)}
+	}
+	x, y := ends(a), ends(b)
+	return cmp.Or(x[0].Compare(y[0]), x[1].Compare(y[1]))
 }
 
 // ofNetwork takes the network from the arguments, if there is one. An empty one is a mistake: it must not flush all.

@@ -39,6 +39,8 @@ A port marked "slow" takes long to be written to: a worker marked so serves it a
 				fmt.Fprintln(a.out)
 				a.networkStats(s.Networks)
 				fmt.Fprintln(a.out)
+				a.routerStats(s.Routers)
+				fmt.Fprintln(a.out)
 				a.connectionStats(&s.Connections)
 				fmt.Fprintln(a.out)
 				a.workerStats(s.Workers)
@@ -88,6 +90,14 @@ func (a *app) networkStats(list []api.NetworkStats) {
 	}
 	a.table([]string{"NETWORK", "MACS", "LEARNED", "MOVED", "EXPIRED", "EVICTED-PORT", "EVICTED-NETWORK", "REFUSED-STATIC", "DAMPED",
 		"HELD"}, rows)
+}
+
+func (a *app) routerStats(list []api.RouterStats) {
+	var rows [][]string
+	for _, r := range list {
+		rows = append(rows, counts([]string{r.Router}, r.ErrorsSent, r.ErrorsHeld))
+	}
+	a.table([]string{"ROUTER", "ICMP-ERRORS", "HELD-BACK"}, rows)
 }
 
 func (a *app) connectionStats(c *api.ConnectionStats) {

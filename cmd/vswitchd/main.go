@@ -27,6 +27,7 @@ import (
 	"vswitch/internal/logsink"
 	"vswitch/internal/machine"
 	"vswitch/internal/vswitch"
+	"vswitch/nat"
 )
 
 // farewell is how long the end waits for the reader of the log.
@@ -71,6 +72,8 @@ type options struct {
 	teardown                  bool
 	hostPort                  string
 	hostIPs                   []net.IP
+	limits                    nat.Limits
+	timeouts                  map[string]string
 
 	log *logsink.Sink // where the log goes
 }
@@ -108,6 +111,9 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	f.IntVar(&o.queue, "txqueuelen", 0, "frames that wait in the kernel for us, of each TAP (0: 8192)")
 	f.StringVar(&o.hostPort, "host-port", "vsw0", "the host's interface to the networks of router main, or off")
 	f.IPSliceVar(&o.hostIPs, "host-ip", nil, "the host's address on it, one for IPv4 and one for IPv6 (192.0.0.6, fd83:585c:c419::6)")
+	f.IntVar(&o.limits.Connections, "max-connections", 0, "connections that routers and rules know of (0: 262144)")
+	f.IntVar(&o.limits.PerNetwork, "max-network-connections", 0, "the same, of one network (0: 32768)")
+	f.StringToStringVar(&o.timeouts, "nat-timeout", nil, "how long connections live unused, as in udp=300s,tcp=2h4m: all are in 'vsctl show'")
 	f.StringVar(&o.fdstore, "fdstore", "auto", "who keeps our devices open over a restart: auto, systemd, keeper or none")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -155,6 +161,9 @@ func run(ctx context.Context, o *options) error {
 	if err := hostPort(o, &cfg); err != nil {
 		return usageError{err}
 	}
+	if err := connections(o, &cfg); err != nil {
+		return usageError{err}
+	}
 	switch o.keepAwake {
 	case "on":
 		cfg.KeepAwake = true
@@ -171,6 +180,26 @@ func run(ctx context.Context, o *options) error {
 		return vswitch.Teardown(ctx, cfg, log)
 	}
 	return serve(ctx, cfg, o, log)
+}
+
+// connections takes over limits and timeouts of connections.
+func connections(o *options, cfg *vswitch.Config) error {
+	for name, n := range map[string]int{"max-connections": o.limits.Connections, "max-network-connections": o.limits.PerNetwork} {
+		if n < 0 || n > nat.MaxConnections {
+			return fmt.Errorf("--%s %d: use 1 to %d, or 0 for the default", name, n, nat.MaxConnections)
+		}
+	}
+	cfg.Limits = o.limits
+	for name, value := range o.timeouts {
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return fmt.Errorf("--nat-timeout %s=%.40s: use a time like 90s or 2h", name, value)
+		}
+		if err := cfg.Timeouts.Set(name, d); err != nil {
+			return fmt.Errorf("--nat-timeout: %w", err)
+		}
+	}
+	return nil
 }
 
 // hostPort takes over what is asked of the host port.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"iter"
 
 	"vswitch/internal/api"
 )
@@ -59,9 +60,9 @@ type Routing interface {
 	Publish(ctx context.Context, r api.PublishRequest) (api.PublishedPort, error)
 	Unpublish(ctx context.Context, r api.UnpublishRequest) error
 	Neighbors(ctx context.Context, network string) ([]api.Neighbor, error)
-	FlushNeighbors(ctx context.Context, network string) (int, error) // the number of entries removed
-	Connections(ctx context.Context, f api.ConnectionFilter) ([]api.Connection, error)
-	FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) // likewise
+	FlushNeighbors(ctx context.Context, network string) (int, error)                          // the number of entries removed
+	Connections(ctx context.Context, f api.ConnectionFilter) iter.Seq2[api.Connection, error] // an error is the last
+	FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error)                // likewise
 }
 
 // Uplinks are the verbs of the noun uplink.

@@ -11,7 +11,7 @@ func (s *Server) connections(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(s.backend.Connections(r.Context(), f))
+	return listing[api.Connection](s.backend.Connections(r.Context(), f)), nil
 }
 
 func (s *Server) flushConnections(r *http.Request) (any, error) {

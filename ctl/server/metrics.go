@@ -81,6 +81,11 @@ func network(name, help string, kind prometheus.ValueType, read func(api.Network
 		kind, func(n api.NetworkStats) float64 { return float64(read(n)) }}
 }
 
+func routers(name, help string, read func(api.RouterStats) uint64) counter[api.RouterStats] {
+	return counter[api.RouterStats]{prometheus.NewDesc("vswitch_router_"+name, help, []string{"router"}, nil),
+		prometheus.CounterValue, func(r api.RouterStats) float64 { return float64(read(r)) }}
+}
+
 func connections(name, help string, kind prometheus.ValueType, read func(api.ConnectionStats) uint64) counter[api.ConnectionStats] {
 	return counter[api.ConnectionStats]{prometheus.NewDesc("vswitch_connections"+name, help, nil, nil),
 		kind, func(c api.ConnectionStats) float64 { return float64(read(c)) }}
@@ -132,6 +137,11 @@ var networkCounters = []counter[api.NetworkStats]{
 	network("macs_held_total", "Moves refused while a MAC was held.", total, func(n api.NetworkStats) uint64 { return n.Held }),
 }
 
+var routerCounters = []counter[api.RouterStats]{
+	routers("icmp_errors_sent_total", "ICMP errors sent.", func(r api.RouterStats) uint64 { return r.ErrorsSent }),
+	routers("icmp_errors_held_total", "ICMP errors held back, since there are too many.", func(r api.RouterStats) uint64 { return r.ErrorsHeld }),
+}
+
 var connectionCounters = []counter[api.ConnectionStats]{
 	connections("", "Connections of all routers.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Connections) }),
 	connections("_bytes", "Memory of the table of connections.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Bytes) }),
@@ -165,6 +175,9 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, c := range workerCounters {
 		out <- c.desc
 	}
+	for _, c := range routerCounters {
+		out <- c.desc
+	}
 	for _, c := range connectionCounters {
 		out <- c.desc
 	}
@@ -196,6 +209,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for _, w := range stats.Workers {
 		for _, c := range workerCounters {
 			send(out, c.desc, c.kind, c.read(w), strconv.Itoa(w.Worker))
+		}
+	}
+	for _, r := range stats.Routers {
+		for _, c := range routerCounters {
+			send(out, c.desc, c.kind, c.read(r), r.Router)
 		}
 	}
 	for _, c := range connectionCounters {

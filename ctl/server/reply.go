@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -21,6 +22,12 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, value any) {
 	setWriteDeadline(w, clientOf(r).answerTime())
 	if value == nil {
 		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if l, ok := value.(streamed); ok {
+		if err := l.write(w, func() { setWriteDeadline(w, clientOf(r).answerTime()) }); err != nil {
+			s.problem(w, r, err)
+		}
 		return
 	}
 	body, err := encode(value)
@@ -88,4 +95,50 @@ func list[T any](v []T, err error) (any, error) {
 		v = []T{}
 	}
 	return v, err
+}
+
+// streamed is an answer that is too long to be made as a whole.
+type streamed interface {
+	write(w http.ResponseWriter, more func()) error
+}
+
+// listing is a list that is made while it is written. It ends when the client goes away, or takes longer for a part than it may.
+type listing[T any] iter.Seq2[T, error]
+
+// write writes the list as JSON. more is called before each part. An error is that of the list, before anything was written; one that comes
+// later cuts the connection.
+func (l listing[T]) write(w http.ResponseWriter, more func()) error {
+	const part = 64 << 10
+	b, begun := []byte{'['}, false
+	send := func() bool {
+		if more(); !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/json")
+		}
+		_, err := w.Write(b)
+		b = b[:0]
+		return err == nil
+	}
+	first := true
+	for row, err := range l {
+		if err != nil && begun {
+			panic(http.ErrAbortHandler)
+		} else if err != nil {
+			return err
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		line, err := json.Marshal(row)
+		if err != nil { // plain types have nothing that cannot be encoded
+			panic(err)
+		}
+		if b = append(b, line...); len(b) >= part && !send() {
+			return nil
+		}
+	}
+	b = append(b, "]\n"...)
+	send()
+	return nil
 }

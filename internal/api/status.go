@@ -107,7 +107,15 @@ type Stats struct {
 	Workers []WorkerStats `json:"workers"`
 
 	Networks    []NetworkStats  `json:"networks"`
+	Routers     []RouterStats   `json:"routers"`
 	Connections ConnectionStats `json:"connections"`
+}
+
+// RouterStats say what a router told senders of what it did not deliver, so far.
+type RouterStats struct {
+	Router     string `json:"router"`
+	ErrorsSent uint64 `json:"icmp_errors_sent"`
+	ErrorsHeld uint64 `json:"icmp_errors_held"` // back, since there are no more than 1000 a second
 }
 
 // ConnectionStats say what the table of connections, of all routers, did so far.

@@ -112,8 +112,10 @@ func TestMasqueradeResets(t *testing.T) {
 			back.check(t, TCP, Flags(packet.TCPSyn|packet.TCPAck))
 			there.check(t, TCP)
 			back.check(t, TCP)
-			back.check(t, TCP, Flags(packet.TCPRst))
+			back.check(t, TCP, Flags(packet.TCPRst), Seq(0xdeadbeef)) // whoever forged it
+			expectState(t, lab, there, nat.Aborted, nat.DefaultAborted)
 			there.check(t, TCP, Size(10))
+			expectState(t, lab, there, nat.Established, nat.DefaultTCPEstablished)
 			back.check(t, TCP, Size(10))
 			there.check(t, TCP, Flags(packet.TCPFin|packet.TCPAck))
 			back.check(t, TCP, Flags(packet.TCPFin|packet.TCPAck))
@@ -128,6 +130,22 @@ func TestMasqueradeResets(t *testing.T) {
 	b1.Send(TCP(way[1].sent(Flags(packet.TCPAck))...)) // the flow is in the cache, and its connection is no more
 	a1.ExpectNothing(t)
 	lab.Discard()
+}
+
+// expectState fails unless the connection of the leg's frames is in the state, and lives for as long if nothing comes.
+func expectState(t *testing.T, lab *netlab.Lab, way leg, state nat.State, expires time.Duration) {
+	t.Helper()
+	n := 0
+	f := &nat.Filter{SrcPort: way.port, DstPort: way.at, Src: netip.PrefixFrom(netip.MustParseAddr(way.src), netip.MustParseAddr(way.src).BitLen())}
+	lab.Connections().List(f, lab.Now(), func(e *nat.Entry) bool {
+		if n++; e.State != state || e.Expires != expires {
+			t.Errorf("%v is %v for %v, want %v for %v", &e.Orig, e.State, e.Expires, state, expires)
+		}
+		return true
+	})
+	if n != 1 {
+		t.Errorf("%d connections of %s:%d", n, way.src, way.port)
+	}
 }
 
 // An ICMP error about a masqueraded datagram comes to who sent that, and quotes it as it was sent.

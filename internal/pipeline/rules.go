@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/binary"
+	"time"
 
 	"vswitch/internal/acl"
 	"vswitch/internal/flow"
@@ -208,11 +209,11 @@ func (w *walk) look(s *acl.Snapshot) {
 // the one who began. Else the answers to what a new rule denies would let it pass, as their reply.
 func (w *walk) begins() bool {
 	known := w.tuple.Proto == packet.ProtoTCP || w.tuple.Proto == packet.ProtoSCTP
-	age := w.now - w.since
+	age := time.Duration(w.now - w.since)
 	switch {
 	case w.since == 0 || w.signal == nat.Open:
 		return true
-	case known && age > int64(nat.DefaultTCPEstablished) || !known && age > int64(nat.DefaultUDP):
+	case known && age > w.conns.Timeouts().TCPEstablished || !known && age > w.conns.Timeouts().UDP:
 		return true // it would be known, if it had been used
 	}
 	return w.tuple.SrcPort >= w.tuple.DstPort

@@ -1,9 +1,8 @@
 package vswitch
 
 import (
-	"cmp"
 	"context"
-	"net/netip"
+	"iter"
 	"slices"
 
 	"vswitch/internal/api"
@@ -11,24 +10,24 @@ import (
 	"vswitch/nat"
 )
 
-// Connections lists those of the table of connections that the filter selects. The table is locked for some of them at a time: frames of
-// new connections don't wait for the whole list.
-func (s *Switch) Connections(ctx context.Context, want api.ConnectionFilter) ([]api.Connection, error) {
-	out := []api.Connection{}
-	f, err := s.connectionFilter(&want)
-	if err != nil {
-		return nil, err
+// Connections lists those of the table of connections that the filter selects, in no order. The table is locked for some of them at a time,
+// while nobody reads them: frames of new connections don't wait for the whole list, whoever reads it.
+func (s *Switch) Connections(ctx context.Context, want api.ConnectionFilter) iter.Seq2[api.Connection, error] {
+	return func(yield func(api.Connection, error) bool) {
+		f, err := s.connectionFilter(&want)
+		if err != nil {
+			yield(api.Connection{}, err)
+			return
+		}
+		describe := s.connectionsNamed()
+		s.conns.List(&f, s.path.Now(), func(e *nat.Entry) bool {
+			if err := ctx.Err(); err != nil {
+				yield(api.Connection{}, err)
+				return false
+			}
+			return yield(describe(e), nil)
+		})
 	}
-	describe := s.connectionsNamed()
-	s.conns.List(&f, s.path.Now(), func(e *nat.Entry) bool {
-		out = append(out, describe(e))
-		return ctx.Err() == nil
-	})
-	slices.SortFunc(out, func(a, b api.Connection) int {
-		return cmp.Or(cmp.Compare(a.Router, b.Router), cmp.Compare(a.Network, b.Network), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto),
-			compareTuples(&a.Original, &b.Original))
-	})
-	return out, ctx.Err()
 }
 
 // FlushConnections ends the connections that the filter selects: the next frame of each is decided anew, as the first of a new one.
@@ -109,12 +108,4 @@ func (s *Switch) connectionsNamed() func(*nat.Entry) api.Connection {
 
 func tupleOf(q *nat.Tuple) api.Tuple {
 	return api.Tuple{Src: q.SrcAddr(), SrcPort: q.SrcPort, Dst: q.DstAddr(), DstPort: q.DstPort}
-}
-
-func compareTuples(a, b *api.Tuple) int {
-	ends := func(t *api.Tuple) [2]netip.AddrPort {
-		return [2]netip.AddrPort{netip.AddrPortFrom(t.Src, t.SrcPort), netip.AddrPortFrom(t.Dst, t.DstPort)}
-	}
-	x, y := ends(a), ends(b)
-	return cmp.Or(x[0].Compare(y[0]), x[1].Compare(y[1]))
 }

@@ -51,6 +51,10 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 		st.Workers = append(st.Workers, workerStats(c))
 	}
 	st.Networks = s.networkStats()
+	for _, r := range s.allRouters() {
+		sent, held := r.Errors().Counts()
+		st.Routers = append(st.Routers, api.RouterStats{Router: r.Name(), ErrorsSent: sent, ErrorsHeld: held})
+	}
 	c := s.conns.Counters()
 	st.Connections = api.ConnectionStats{
 		Connections: s.conns.Len(), Bytes: s.conns.Memory(), Opened: c.Opened, Expired: c.Expired, Evicted: c.Evicted, Refused: c.Refused,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,6 +100,7 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 	if s.cfg.MaxSpin >= 0 {
 		spin = s.cfg.MaxSpin.String()
 	}
+	limits := s.cfg.Limits.WithDefaults()
 	left, limit, err := s.filesLeft()
 	if err != nil {
 		return api.Daemon{}, err
@@ -112,7 +114,11 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 		Version: Version, APIVersion: api.Version, Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]),
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
 		Features: s.features(), HostPort: s.describeHost(),
-		Options: map[string]string{"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake)},
+		Options: map[string]string{
+			"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake),
+			"max-connections": strconv.Itoa(limits.Connections), "max-network-connections": strconv.Itoa(limits.PerNetwork),
+			"nat-timeout": s.cfg.Timeouts.String(),
+		},
 	}, nil
 }
 

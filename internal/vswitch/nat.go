@@ -13,8 +13,8 @@ const (
 	highPort = 65535
 )
 
-// sweptAtOnce is how many connections are looked at in each sweep: all of a full table in eight.
-const sweptAtOnce = nat.DefaultConnections / 8
+// sweeps is in how many sweeps all connections of a full table are looked at.
+const sweeps = 8
 
 // masquerades are the values of --masquerade.
 var masquerades = map[string]pipeline.Masquerade{"auto": pipeline.MasqueradeAuto, "on": pipeline.MasqueradeOn, "off": pipeline.MasqueradeOff}

@@ -68,7 +68,14 @@ func looks(ctx context.Context, c *ctl.Client) []func() error {
 		func() error { _, err := c.FDB(ctx, ""); return err },
 		func() error { _, err := c.Flows(ctx, ""); return err },
 		func() error { _, err := c.FlushFlows(ctx); return err },
-		func() error { _, err := c.Connections(ctx, api.ConnectionFilter{}); return err },
+		func() error {
+			for _, err := range c.Connections(ctx, api.ConnectionFilter{}) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		func() error { _, err := c.FlushConnections(ctx, api.ConnectionFilter{}); return err },
 		func() error {
 			_, err := c.Trace(ctx, api.TraceRequest{Flow: "in_port=a,icmp,ip_dst=10.9.0.3"})

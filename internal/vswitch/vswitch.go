@@ -49,6 +49,8 @@ type Config struct {
 	TxQueueLen int           // of TAPs, frames
 	HostPort   string        // the host's interface to router main; empty: none
 	HostIPs    []netip.Addr  // its addresses, see CheckHostIPs
+	Limits     nat.Limits    // of connections
+	Timeouts   nat.Timeouts  // likewise
 	NoCache    bool
 	NoCoalesce bool
 	LogLost    func() uint64 // lines of the log that were lost; nil: none
@@ -140,7 +142,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 	return &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
 		line: pipeline.New(), listeners: listeners{relay: relay.New(relay.Config{Logger: log}), open: make(map[relay.Place]*relay.Listener), missing: make(map[relay.Place]absent)},
-		conns: nat.NewTable(nat.Limits{}, nat.Timeouts{}), gone: make(chan packet.PortID, maxGone),
+		conns: nat.NewTable(cfg.Limits, cfg.Timeouts), gone: make(chan packet.PortID, maxGone),
 		state: state{
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
@@ -254,7 +256,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 			n.line.Bridge.FDB().Sweep(now)
 		}
 		s.mu.RUnlock()
-		s.conns.Sweep(sweptAtOnce, now)
+		s.conns.Sweep(s.cfg.Limits.WithDefaults().Connections/sweeps, now)
 		s.tendRouters(now)
 		s.listenAgain()
 		known = s.tellStorms(known)

@@ -65,6 +65,7 @@ func New() *Backend {
 				FlowEntries: 2, Coalesced: 7}},
 			Networks: []api.NetworkStats{{Network: "net1", MACs: 2, Learned: 20, Moved: 3, Expired: 10, EvictedPort: 4, EvictedTable: 5,
 				RefusedStatic: 6, Damped: 1, Held: 9}},
+			Routers: []api.RouterStats{{Router: "main", ErrorsSent: 12, ErrorsHeld: 3}},
 			Connections: api.ConnectionStats{Connections: 3, Bytes: 65536, Opened: 100, Expired: 90, Evicted: 5, Refused: 4, NoPort: 1, Shared: 7,
 				Replaced: 2}},
 		Dropped: []api.Drop{{Port: "web", Reason: "vlan", Packets: 1, Sentence: "the frame's VLAN is not carried by the port"}},

@@ -3,6 +3,7 @@ package servertest
 import (
 	"cmp"
 	"context"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -79,7 +80,17 @@ func (b *Backend) FlushNeighbors(ctx context.Context, network string) (int, erro
 }
 
 // Connections returns the connections of a network, port and protocol; other keys of the filter select nothing.
-func (b *Backend) Connections(_ context.Context, f api.ConnectionFilter) (list []api.Connection, err error) {
+func (b *Backend) Connections(_ context.Context, f api.ConnectionFilter) iter.Seq2[api.Connection, error] {
+	return func(yield func(api.Connection, error) bool) {
+		for _, c := range b.tracked(f) {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (b *Backend) tracked(f api.ConnectionFilter) (list []api.Connection) {
 	known := api.ConnectionFilter{Network: f.Network, Port: f.Port, Proto: f.Proto}
 	for _, c := range b.Tracked {
 		if f == known && (f.Network == "" || f.Network == c.Network) && (f.Port == "" || f.Port == c.Port || f.Port == c.Peer) &&
@@ -87,13 +98,12 @@ func (b *Backend) Connections(_ context.Context, f api.ConnectionFilter) (list [
 			list = append(list, c)
 		}
 	}
-	return list, nil
+	return list
 }
 
 // FlushConnections returns how many such connections there are.
-func (b *Backend) FlushConnections(ctx context.Context, f api.ConnectionFilter) (int, error) {
-	list, err := b.Connections(ctx, f)
-	return len(list), err
+func (b *Backend) FlushConnections(_ context.Context, f api.ConnectionFilter) (int, error) {
+	return len(b.tracked(f)), nil
 }
 
 func tuple(src, dst string) api.Tuple {

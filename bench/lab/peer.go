@@ -58,6 +58,8 @@ var Kinds = []Kind{
 	// Over IPv6 the pasta of Debian 12 accepts connections and passes nothing on.
 	{Name: "pasta-publish", About: "pasta that publishes ports", Routed: true, Publish: true, V4Only: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},
 	{Name: "vswitch-publish", About: "vswitchd that publishes a TAP port's ports at a shared uplink", Daemon: true, Routed: true, Publish: true, build: (*Lab).buildUplink},
+	{Name: "host-alone", About: "no container: the host's own traffic, by an interface of its own", Routed: true, build: (*Lab).buildHostOnly},
+	{Name: "host-shared", About: "the same where vswitchd shares the interface as an uplink", Daemon: true, Routed: true, build: (*Lab).buildHostOnly},
 	{Name: "bridge-100", About: "kernel bridge with 100 more ports", Ports: 100, build: (*Lab).buildBridge},
 	{Name: "vswitch-100", About: "vswitchd with 100 more TAP ports", Daemon: true, Ports: 100, build: (*Lab).buildTAP},
 	{Name: "bridge-1000", About: "kernel bridge with 1000 more ports", Ports: 1000, build: (*Lab).buildBridge},

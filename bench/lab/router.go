@@ -170,6 +170,29 @@ func (l *Lab) buildUplink(ctx context.Context, p *Peer) error {
 		port)
 }
 
+// buildHostOnly:  A, which is the host itself, eth0 .1 ======== eth0 B
+func (l *Lab) buildHostOnly(ctx context.Context, p *Peer) error {
+	p.switchSpace = p.A
+	p.Net4, p.Net6, p.A4, p.A6 = p.Far4, p.Far6, host(p.Far4, 1), host(p.Far6, 1)
+	outside := leg{p.B, "eth0", p.A4, p.A6}
+	for _, do := range []func() error{
+		func() error { return l.cable(ctx, p, outside) },
+		func() error { return l.addresses(ctx, p, outside) },
+		func() error { return l.underlay(ctx, p, outside) },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	if !p.Daemon {
+		return nil
+	}
+	if err := l.startDaemon(ctx, p); err != nil {
+		return err
+	}
+	return l.configureDaemon(ctx, p, []string{"add-network", network, "--subnet", "10.79.0.0/24"}, []string{"add-uplink", outside.device})
+}
+
 // buildPasta:  container eth0 (TAP) -------- pasta, sockets of the host -------- p0 .1 ======== eth0 outside
 //
 // It gets the others' MTU; by default it gives its container one of 65520, and lets the host's TCP cut that up.

@@ -245,6 +245,28 @@ func (t *Published) Lookup(q *Tuple) (Endpoint, *Publication, packet.DropReason)
 	return Endpoint{to, p.ToPort + q.DstPort - p.Low}, p, packet.DropNone
 }
 
+// Origin returns the tuple of the connection that the tuple would answer, from a published port at one of our addresses; false when there is no
+// such port, or more than one.
+func (t *Published) Origin(q *Tuple, ours netip.Addr) (orig Tuple, ok bool) {
+	tree := *t.tree.Load()
+	b := binding{zone: q.Zone, proto: q.Proto, family: q.Family}
+	orig = q.Reverse()
+	orig.Dst, _ = bytesOf(ours)
+	for _, addr := range [][16]byte{{}, orig.Dst} {
+		b.addr = addr
+		for _, p := range tree[b] {
+			if to, _ := p.to(q.Family); to != q.Src || q.SrcPort < p.ToPort || q.SrcPort-p.ToPort > p.High-p.Low {
+				continue
+			}
+			if ok {
+				return orig, false
+			}
+			orig.DstPort, ok = p.Low+q.SrcPort-p.ToPort, true
+		}
+	}
+	return orig, ok
+}
+
 // covering returns the range that the port is in.
 func covering(list []*Publication, port uint16) *Publication {
 	i, exact := search(list, port)

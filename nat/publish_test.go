@@ -216,3 +216,30 @@ func TestRemovePublished(t *testing.T) {
 		t.Errorf("%d removed, %d left", n, conns.Len())
 	}
 }
+
+// TestOrigin finds what a container's segment answers, when one published port alone leads there.
+func TestOrigin(t *testing.T) {
+	table := nat.NewPublished()
+	if err := table.Replace(nil, []*nat.Publication{publication("a", "", 8080, 8089, "10.0.0.1", "fd00::1"), publication("b", "192.0.2.1", 9000, 9000, "10.0.0.2"),
+		publication("c", "192.0.2.1", 9001, 9001, "10.0.0.3"), publication("c", "", 9002, 9002, "10.0.0.3")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ flow, ours, want string }{
+		{"10.0.0.1:80 > 1.1.1.1:5", "192.0.2.1", "6 1.1.1.1:5 > 192.0.2.1:8080"},
+		{"10.0.0.1:89 > 1.1.1.1:5", "192.0.2.2", "6 1.1.1.1:5 > 192.0.2.2:8089"},
+		{"10.0.0.1:90 > 1.1.1.1:5", "192.0.2.2", ""},
+		{"10.0.0.1:79 > 1.1.1.1:5", "192.0.2.2", ""},
+		{"[fd00::1]:81 > [2606::1]:5", "2001:db8::1", "6 [2606::1]:5 > [2001:db8::1]:8081"},
+		{"10.0.0.2:80 > 1.1.1.1:5", "192.0.2.1", "6 1.1.1.1:5 > 192.0.2.1:9000"},
+		{"10.0.0.2:80 > 1.1.1.1:5", "192.0.2.2", ""},
+		{"10.0.0.3:80 > 1.1.1.1:5", "192.0.2.1", ""}, // one of two
+		{"10.0.0.3:80 > 1.1.1.1:5", "192.0.2.2", "6 1.1.1.1:5 > 192.0.2.2:9002"},
+		{"10.0.0.9:80 > 1.1.1.1:5", "192.0.2.1", ""},
+	} {
+		q := tuple(tcp, c.flow)
+		orig, ok := table.Origin(&q, netip.MustParseAddr(c.ours))
+		if got := orig.String(); ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%s at %s answers %s, %v; want %q", c.flow, c.ours, got, ok, c.want)
+		}
+	}
+}

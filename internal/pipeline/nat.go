@@ -209,6 +209,9 @@ func (w *walk) snatRouted() bool {
 		w.foresee(stage, pool)
 		return true
 	}
+	if w.resume(pool) {
+		return true
+	}
 	r := nat.Request{
 		Tuple: w.tuple, Signal: w.signal, To: w.target, DNAT: w.published != nil, Pool: pool, Network: w.owner, Port: w.in.ID,
 	}
@@ -222,6 +225,31 @@ func (w *walk) snatRouted() bool {
 	}
 	if drop != packet.DropNone {
 		return w.drop(stage, drop)
+	}
+	w.become(&c)
+	w.leanOn(&c)
+	return true
+}
+
+// resume takes a segment from a published port for the answer that it is, though its connection is not known, as after a restart of the
+// daemon: masqueraded it would come from another port than the client knows, which would reset the connection.
+func (w *walk) resume(pool *nat.Pool) bool {
+	if pool == nil || w.published != nil || w.tuple.Proto != packet.ProtoTCP || w.signal == nat.Open || w.out == nil {
+		return false
+	}
+	orig, ok := w.nat.Published.Origin(&w.tuple, pool.Addr())
+	if !ok {
+		return false
+	}
+	r := nat.Request{
+		Tuple: orig, To: nat.Endpoint{Addr: w.tuple.Src, Port: w.tuple.SrcPort}, DNAT: true, Network: w.to.nat.Load().Network, Port: w.out.ID, Peer: w.in.ID,
+	}
+	if _, drop := w.conns.Open(&r, w.now); drop != packet.DropNone {
+		return false
+	}
+	c, ok := w.conns.Track(&w.tuple, w.signal, w.now)
+	if !ok { // the client's port had to be changed, see Table.Open
+		return false
 	}
 	w.become(&c)
 	w.leanOn(&c)

@@ -33,9 +33,12 @@ func (s *Switch) counters() (ports []counted, deleted counted) {
 		ports = append(ports, c)
 	}
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, l := range slices.SortedFunc(maps.Values(s.legs), func(a, b *leg) int { return strings.Compare(a.name, b.name) }) {
-		ports = append(ports, counted{name: l.name, state: s.path.PortState(l.id), Counters: all[l.id]})
+	legs := slices.SortedFunc(maps.Values(s.legs), func(a, b *leg) int { return strings.Compare(a.name, b.name) })
+	s.mu.RUnlock()
+	for _, l := range legs {
+		c := counted{name: l.name, state: s.path.PortState(l.id), Counters: all[l.id]}
+		s.addKernelDrops(&l.end, &c.Counters)
+		ports = append(ports, c)
 	}
 	return ports, deleted
 }

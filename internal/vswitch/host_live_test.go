@@ -259,3 +259,47 @@ func TestHostOfHundredNetworks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHostBesideUplink: where an uplink shares the host's addresses, published ports come first, then the host itself; the outside is
+// behind the uplink still.
+func TestHostBesideUplink(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t, "--host-port=vsw0")
+	n.d.Must("add-uplink", "auto")
+	n.d.Must("publish", "c", "8080:80")
+	other := n.lab.Container("other")
+	n.d.Join("net", "other", other)
+	web := map[string]*net.TCPListener{"10.11.0.2": n.c.ListenTCP("10.11.0.2:80"), "fd11::2": n.c.ListenTCP("[fd11::2]:80")}
+	for i, addr := range []string{"192.0.2.2", "2001:db8:1::2"} {
+		inner := []string{"10.11.0.2", "fd11::2"}[i]
+		if err := pinged(n.c, addr); err != nil {
+			t.Errorf("ping to the host by %s: %v", addr, err)
+		}
+		if got := seenAs(t, n.c, n.host, addr); got != inner {
+			t.Errorf("the host at %s sees the container as %s", addr, got)
+		}
+		if got := seenAs(t, n.c, n.server, serverAddrs[i]); got != addr {
+			t.Errorf("%s sees the container as %s", serverAddrs[i], got)
+		}
+		if err := netnstest.Stream(n.host, n.c, inner, 4<<20); err != nil {
+			t.Errorf("TCP from the host to %s: %v", inner, err)
+		}
+		for _, from := range []*netnstest.Container{other, n.server} {
+			conn, err := from.DialTCP(net.JoinHostPort(addr, "8080"))
+			if err != nil {
+				t.Errorf("%s to the published port at %s: %v", from.Name, addr, err)
+				continue
+			}
+			got, err := web[inner].Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Close()
+			conn.Close()
+		}
+	}
+	for _, l := range web {
+		l.Close()
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host)
+}

@@ -102,6 +102,15 @@ func TestHost(t *testing.T) {
 	if got := d.Must("trace", "in_port=host:vsw0,tcp,ip_src=192.0.0.6,ip_dst=10.11.0.2,tcp_dst=80"); !strings.Contains(got, "output:a") {
 		t.Errorf("trace from the host:\n%s", got)
 	}
+	d.Must("set-network", "neta", "--masquerade", "on")
+	for i, addr := range []string{"192.0.2.2", "fd83:585c:c419::6"} {
+		if got, want := seenAs(t, a, d.Host, addr), []string{"10.11.0.2", "fd11::2"}[i]; got != want {
+			t.Errorf("the host at %s sees %s as %s", addr, want, got)
+		}
+		if got, want := seenAs(t, d.Host, a, []string{"10.11.0.2", "fd11::2"}[i]), []string{"192.0.0.6", "fd83:585c:c419::6"}[i]; got != want {
+			t.Errorf("a container sees the host as %s, want %s", got, want)
+		}
+	}
 	want := &api.HostPort{
 		Interface: "vsw0", State: api.StateUp, Addresses: addresses("192.0.0.6", "fd83:585c:c419::6"), HostAddresses: addresses("192.0.2.2", "2001:db8::2"),
 		Routes: prefixes("10.11.0.0/24", "10.12.0.0/24", "fd11::/64", "fd12::/64"),

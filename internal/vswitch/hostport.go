@@ -177,8 +177,12 @@ func (s *Switch) lead(st hostport.State) {
 		l.line.SetGateway(nil, nil)
 		return
 	}
+	external := slices.Clone(st.Local)
+	for _, a := range st.Addrs {
+		external = append(external, a.Addr())
+	}
 	l.line.SetGateway(s.router(api.MainRouter), &router.Interface{
-		MAC: s.hostPort.gateway, MTU: link.HostPortMTU, Prefixes: hostport.Peers(st.Addrs), Peer: [6]byte(st.MAC), External: st.Local, Sources: st.Inside,
+		MAC: s.hostPort.gateway, MTU: link.HostPortMTU, Prefixes: hostport.Peers(st.Addrs), Peer: [6]byte(st.MAC), External: external, Sources: st.Inside,
 	})
 	var routes []router.StaticRoute
 	for _, a := range st.Local {

@@ -5,9 +5,11 @@ import (
 
 	l2switch "vswitch/switch"
 
+	"vswitch/internal/api"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/port"
+	"vswitch/internal/port/tap"
 	"vswitch/router"
 )
 
@@ -18,12 +20,17 @@ type leg struct {
 	number uint32 // in tables of connections
 	line   *pipeline.Network
 	id     packet.PortID
+	end    endpoint // what is asked for its kernel's counters
 }
 
 // plugLeg gives the port to the data plane and a network of its own, which is on no router yet. Frames wait in its queue until it is
 // started.
 func (s *Switch) plugLeg(name string, p port.Port, mtu int) (*leg, error) {
 	l := &leg{name: name, number: s.nextNumber(), line: &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(name, l2switch.Limits{})}}
+	if t, ok := p.(*tap.Tap); ok {
+		l.end.dev = &device{kind: api.PortTAP, id: name, fd: t.FD(), dropFD: -1, offload: t.Offload(), port: t}
+		_, l.end.dev.before = s.deviceDrops(l.end.dev)
+	}
 	var err error
 	if l.id, err = s.path.Add(p, mtu); err != nil {
 		return nil, fmt.Errorf("plug %s in: %w", name, err)
@@ -53,6 +60,12 @@ func (s *Switch) unplugLeg(l *leg) {
 		c.Drops[packet.DropPortDown] += uint64(f.Segs)
 	}
 	s.conns.RemoveNetwork(l.number)
+	if d := l.end.dev; d != nil {
+		s.addKernelDrops(&l.end, &c)
+		d.mu.Lock()
+		d.closed = true // its owner is about to
+		d.mu.Unlock()
+	}
 	s.bequeath(&c)
 }
 

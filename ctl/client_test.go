@@ -51,7 +51,8 @@ func TestVerbs(t *testing.T) {
 	known := api.RouteRequest{Prefix: netip.MustParsePrefix("10.9.0.0/16")}
 	published := api.PublishRequest{Port: "web", Publish: api.Publish{Port: 80, Last: 80, Proto: "tcp", From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 	uplink := api.UplinkRequest{Interface: "eth1", Metric: 7, NATPorts: api.PortRange{First: 50000, Last: 50999}}
-	all := []api.Operation{{Op: api.OpAddUplink, Request: &uplink}, {Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: "wan"}},
+	rule := api.RuleRequest{Rule: api.Rule{On: "web", Direction: "in", Action: "deny", Priority: 7, Proto: "tcp", Src: "@db", Dst: "10.0.0.0/8", SrcPorts: "1", DstPorts: "2", Log: true}}
+	all := []api.Operation{{Op: api.OpAddRule, Request: &rule}, {Op: api.OpDelRule, Request: &api.RuleDeletion{ID: "r1"}}, {Op: api.OpAddUplink, Request: &uplink}, {Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: "wan"}},
 		{Op: api.OpPublish, Request: &published}, {Op: api.OpUnpublish, Request: &api.UnpublishRequest{Port: "web", Publish: &published.Publish}},
 		{Op: api.OpAddRoute, Request: &way}, {Op: api.OpDelRoute, Request: &known},
 		{Op: api.OpAddNetwork, Request: &network}, {Op: api.OpAddPort, Request: &port}, {Op: api.OpAddFDB, Request: &entry},
@@ -89,6 +90,10 @@ func TestVerbs(t *testing.T) {
 		"Uplink":         func(b server.Backend) (any, error) { return b.Uplink(ctx, "wan") },
 		"no uplink":      func(b server.Backend) (any, error) { return b.Uplink(ctx, "net1") },
 		"DeleteUplink":   func(b server.Backend) (any, error) { return nil, b.DeleteUplink(ctx, "wan") },
+		"Rules":          func(b server.Backend) (any, error) { return b.Rules(ctx, "web") },
+		"AddRule":        func(b server.Backend) (any, error) { return b.AddRule(ctx, rule) },
+		"DeleteRule":     func(b server.Backend) (any, error) { return nil, b.DeleteRule(ctx, api.RuleDeletion{ID: "r1"}) },
+		"no rule":        func(b server.Backend) (any, error) { return nil, b.DeleteRule(ctx, api.RuleDeletion{ID: "r9"}) },
 		"Neighbors":      func(b server.Backend) (any, error) { return b.Neighbors(ctx, "net1") },
 		"FlushNeighbors": func(b server.Backend) (any, error) { return b.FlushNeighbors(ctx, "") },
 		"Connections": func(b server.Backend) (any, error) {

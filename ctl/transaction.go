@@ -65,6 +65,11 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 	case *api.UplinkRequest:
 		u, e := c.AddUplink(ctx, *request)
 		r.Uplink, err = &u, e
+	case *api.RuleRequest:
+		e, bad := c.AddRule(ctx, *request)
+		r.Rule, err = &e, bad
+	case *api.RuleDeletion:
+		r.Unchanged, err = forgive(request.IfExists, c.DeleteRule(ctx, api.RuleDeletion{ID: request.ID}))
 	default:
 		err = api.Errorf(api.CodeInvalid, "%q is no operation", o.Op)
 	}

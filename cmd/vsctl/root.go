@@ -87,6 +87,7 @@ const (
 	groupNetworks = "networks"
 	groupPorts    = "ports"
 	groupRouting  = "routing"
+	groupRules    = "rules"
 	groupTables   = "tables"
 	groupConfig   = "config"
 	groupLook     = "look"
@@ -133,13 +134,14 @@ Several commands that change the configuration, with " -- " between them, are ca
 	must(root.RegisterFlagCompletionFunc("output", fixed(formats)))
 
 	root.AddGroup(&cobra.Group{ID: groupNetworks, Title: "Networks:"}, &cobra.Group{ID: groupPorts, Title: "Ports:"},
-		&cobra.Group{ID: groupRouting, Title: "Routing:"}, &cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupConfig, Title: "The whole configuration:"},
+		&cobra.Group{ID: groupRouting, Title: "Routing:"}, &cobra.Group{ID: groupRules, Title: "Rules:"}, &cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupConfig, Title: "The whole configuration:"},
 		&cobra.Group{ID: groupLook, Title: "Looking:"})
 	root.AddCommand(
 		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
 		a.addPort(), a.setPort(), a.delPort(), a.connect(), a.disconnect(), a.listPorts(),
 		a.addUplink(), a.delUplink(), a.listUplinks(),
 		a.addRoute(), a.delRoute(), a.listRoutes(), a.publish(), a.unpublish(), a.listPublished(), a.neigh(), a.conntrack(),
+		a.addRule(), a.delRule(), a.listRules(),
 		a.fdb(), a.addFDB(), a.delFDB(), a.flows(),
 		a.export(), a.diff(), a.apply(),
 		a.show(), a.trace(), a.stats(), a.drops(), a.events(),

@@ -86,10 +86,10 @@ func (a *app) networkStats(list []api.NetworkStats) {
 	var rows [][]string
 	for _, n := range list {
 		row := []string{n.Network, strconv.Itoa(n.MACs)}
-		rows = append(rows, counts(row, n.Learned, n.Moved, n.Expired, n.EvictedPort, n.EvictedTable, n.RefusedStatic, n.Damped, n.Held))
+		rows = append(rows, counts(row, n.Learned, n.Moved, n.Expired, n.EvictedPort, n.EvictedTable, n.RefusedStatic, n.Damped, n.Held, uint64(n.Rules), n.RuleAllowed, n.RuleDenied, n.RuleRejected))
 	}
 	a.table([]string{"NETWORK", "MACS", "LEARNED", "MOVED", "EXPIRED", "EVICTED-PORT", "EVICTED-NETWORK", "REFUSED-STATIC", "DAMPED",
-		"HELD"}, rows)
+		"HELD", "RULES", "ALLOWED", "DENIED", "REJECTED"}, rows)
 }
 
 func (a *app) routerStats(list []api.RouterStats) {

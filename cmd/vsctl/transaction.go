@@ -117,6 +117,8 @@ func object(r api.OperationResult) any {
 		return r.Published
 	case r.Uplink != nil:
 		return r.Uplink
+	case r.Rule != nil:
+		return r.Rule
 	}
 	return nil
 }

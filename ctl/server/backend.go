@@ -18,6 +18,7 @@ type Backend interface {
 	FDB
 	Routing
 	Uplinks
+	Rules
 	Transactor
 	Configurer
 	Inspector
@@ -71,6 +72,13 @@ type Uplinks interface {
 	DeleteUplink(ctx context.Context, name string) error
 	Uplinks(ctx context.Context) ([]api.Uplink, error)
 	Uplink(ctx context.Context, name string) (api.Uplink, error)
+}
+
+// Rules are the verbs of rules. An empty name means those of all networks and ports.
+type Rules interface {
+	Rules(ctx context.Context, on string) ([]api.RuleEntry, error)
+	AddRule(ctx context.Context, r api.RuleRequest) (api.RuleEntry, error)
+	DeleteRule(ctx context.Context, r api.RuleDeletion) error
 }
 
 // Transactor carries out several verbs as one.

@@ -30,7 +30,7 @@ func TestDocs(t *testing.T) {
 	for _, code := range api.Codes() {
 		want("code", "| `"+code+"` |")
 	}
-	for _, request := range []any{api.NetworkRequest{}, api.PortRequest{}, api.FDBRequest{}, api.RouteRequest{}, api.PublishRequest{}, api.UnpublishRequest{}, api.UplinkRequest{}, api.Transaction{}, api.DeleteRequest{}, api.NetworkChange{}, api.PortChange{},
+	for _, request := range []any{api.NetworkRequest{}, api.PortRequest{}, api.FDBRequest{}, api.RouteRequest{}, api.PublishRequest{}, api.UnpublishRequest{}, api.UplinkRequest{}, api.Rule{}, api.RuleDeletion{}, api.Transaction{}, api.DeleteRequest{}, api.NetworkChange{}, api.PortChange{},
 		api.ConnectRequest{}, api.DisconnectRequest{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(request)) {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")

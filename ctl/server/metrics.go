@@ -135,6 +135,10 @@ var networkCounters = []counter[api.NetworkStats]{
 		func(n api.NetworkStats) uint64 { return n.RefusedStatic }),
 	network("macs_damped_total", "MACs that moved too often and were held.", total, func(n api.NetworkStats) uint64 { return n.Damped }),
 	network("macs_held_total", "Moves refused while a MAC was held.", total, func(n api.NetworkStats) uint64 { return n.Held }),
+	network("rules", "Rules of the network and its ports.", gauge, func(n api.NetworkStats) uint64 { return uint64(n.Rules) }),
+	network("rule_allowed_packets", "Packets that the rules there are have allowed.", gauge, func(n api.NetworkStats) uint64 { return n.RuleAllowed }),
+	network("rule_denied_packets", "Packets that the rules there are have denied.", gauge, func(n api.NetworkStats) uint64 { return n.RuleDenied }),
+	network("rule_rejected_packets", "Packets that the rules there are have rejected.", gauge, func(n api.NetworkStats) uint64 { return n.RuleRejected }),
 }
 
 var routerCounters = []counter[api.RouterStats]{

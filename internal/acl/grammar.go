@@ -3,6 +3,8 @@ package acl
 import (
 	"strconv"
 	"strings"
+
+	"vswitch/internal/api"
 )
 
 // The grammar of one rule, as `vsctl add-rule` takes it; options in any order, each once, "--option value" or "--option=value":
@@ -18,7 +20,6 @@ type option struct {
 	of   func(*Rule) *string
 }
 
-// options in the order in which a rule is written.
 var options = []option{
 	{"--proto", func(r *Rule) *string { return &r.Proto }},
 	{"--src", func(r *Rule) *string { return &r.Src }},
@@ -88,26 +89,14 @@ func (r *Rule) set(name, value string) error {
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > MaxPriority {
-		return invalid("--priority %.70q: use a number from 1 to %d; the highest is asked first, %d is the default", value, MaxPriority, DefaultPriority)
+		return invalid("--priority %.70q: use a number from 1 to %d; the highest is asked first, %d is the default", value, MaxPriority, api.DefaultRulePriority)
 	}
 	r.Priority = n
 	return nil
 }
 
 // String writes the rule in the words of the grammar, without its ID.
-func (r *Rule) String() string {
-	var b strings.Builder
-	b.WriteString(r.On + " " + r.Direction + " " + r.Action)
-	for _, o := range options {
-		if v := *o.of(r); v != "" {
-			b.WriteString(" " + o.name + " " + v)
-		}
-	}
-	if p := r.priority(); p != DefaultPriority {
-		b.WriteString(" --priority " + strconv.Itoa(p))
-	}
-	if r.Log {
-		b.WriteString(" --log")
-	}
-	return b.String()
-}
+func (r *Rule) String() string { return api.Rule(*r).String() }
+
+// Text is String from the direction on.
+func (r *Rule) Text() string { return api.Rule(*r).Text() }

@@ -72,7 +72,7 @@ func (s *Snapshot) decide(dir Direction, port packet.PortID, q *Query) Result {
 	if r := s.ways[dir].first(port, q); r != nil {
 		return Result{Action: r.m.action, rule: r, log: s.log}
 	}
-	if s.conf.NoICC && dir == In && !q.Gateway && !(s.opens && q.essential()) {
+	if s.conf.NoICC && dir == In && !q.Gateway && (!s.opens || !q.essential()) {
 		return Result{Action: Deny, Policy: PolicyICC}
 	}
 	return Result{Policy: PolicyAllow}

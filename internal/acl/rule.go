@@ -6,30 +6,11 @@ import (
 	"vswitch/internal/api"
 )
 
-// Rule is one rule as a user writes it. Empty fields match everything.
-type Rule struct {
-	ID        string `json:"id,omitempty"`
-	On        string `json:"on"`                  // whose it is: a network or port by name; "network:NAME" or "port:NAME" where both have the name
-	Direction string `json:"direction"`           // in: what the port sends; out: what it gets
-	Action    string `json:"action"`              // allow, deny, reject
-	Priority  int    `json:"priority,omitempty"`  // 1 to 65535, the highest is asked first; 0: 32768
-	Proto     string `json:"proto,omitempty"`     // by name or number
-	Src       string `json:"src,omitempty"`       // a prefix, "@NAME" of a port or network, "@port:NAME", "@network:NAME"
-	Dst       string `json:"dst,omitempty"`       // likewise
-	SrcPorts  string `json:"sport,omitempty"`     // "80", "8000-8099", "80,443"
-	DstPorts  string `json:"dport,omitempty"`     // likewise
-	ICMPType  string `json:"icmp_type,omitempty"` // "echo-request", "3", "3/4": type/code
-	SrcMAC    string `json:"src_mac,omitempty"`
-	DstMAC    string `json:"dst_mac,omitempty"`
-	EtherType string `json:"ethertype,omitempty"` // "arp", "ipv4", "ipv6", "0x88cc"
-	Log       bool   `json:"log,omitempty"`
-}
+// Rule is one rule as a user writes it.
+type Rule api.Rule
 
-// Priorities of rules.
-const (
-	MaxPriority     = 65535
-	DefaultPriority = 32768
-)
+// MaxPriority is the highest priority of rules; the lowest is 1.
+const MaxPriority = 65535
 
 // Direction is a frame's way as the switch sees it.
 type Direction uint8
@@ -81,6 +62,6 @@ func (r *Rule) name() string {
 }
 
 // priority returns the rule's priority with the default filled in.
-func (r *Rule) priority() int { return cmp.Or(r.Priority, DefaultPriority) }
+func (r *Rule) priority() int { return cmp.Or(r.Priority, api.DefaultRulePriority) }
 
 func invalid(format string, args ...any) error { return api.Errorf(api.CodeInvalid, format, args...) }

@@ -21,6 +21,7 @@ type UplinkConfig struct {
 // used.
 type NetworkConfig struct {
 	NetworkRequest
+	Rules []string              `json:"rules,omitempty"` // as vsctl add-rule takes them, from the direction on
 	Ports map[string]PortConfig `json:"ports,omitempty"`
 }
 
@@ -28,6 +29,7 @@ type NetworkConfig struct {
 type PortConfig struct {
 	PortRequest
 	StaticFDB []StaticMAC `json:"static_fdb,omitempty"`
+	Rules     []string    `json:"rules,omitempty"` // likewise
 }
 
 // ApplyOptions say how a configuration is applied.
@@ -57,13 +59,14 @@ const (
 	KindFDB     = "fdb"
 	KindRoute   = "route"
 	KindUplink  = "uplink"
+	KindRule    = "rule"
 )
 
 // Change is one difference between two configurations.
 type Change struct {
 	Action  string `json:"action"`
 	Kind    string `json:"kind"`
-	Name    string `json:"name"`              // of the network, port or uplink; of an FDB entry its MAC, of a route its prefix
+	Name    string `json:"name"`              // of the network, port or uplink; of an FDB entry its MAC, of a route its prefix, of a rule whose it is
 	Network string `json:"network,omitempty"` // of the port or entry
 	Detail  string `json:"detail,omitempty"`  // for people: "mtu 1500 -> 1400"
 }

@@ -143,6 +143,10 @@ type NetworkStats struct {
 	RefusedStatic uint64 `json:"refused_static"` // sources that a static entry places elsewhere
 	Damped        uint64 `json:"damped"`         // moved too often, once for each time it was held
 	Held          uint64 `json:"held"`           // moves refused while it was held
+	Rules         int    `json:"rules"`          // of the network and its ports, at the moment
+	RuleAllowed   uint64 `json:"rule_allowed"`   // packets that those let pass
+	RuleDenied    uint64 `json:"rule_denied"`
+	RuleRejected  uint64 `json:"rule_rejected"`
 }
 
 // DeletedPorts stands for a port's name where ports that are no more are counted together. No port can have it.

@@ -33,6 +33,8 @@ const (
 	OpUnpublish  = "unpublish"
 	OpAddUplink  = "add-uplink"
 	OpDelUplink  = "del-uplink"
+	OpAddRule    = "add-rule"
+	OpDelRule    = "del-rule"
 )
 
 // MaxOperations is how many operations a transaction can have.
@@ -63,6 +65,8 @@ var requests = map[string]func() any{
 	OpUnpublish:  func() any { return new(UnpublishRequest) },
 	OpAddUplink:  func() any { return new(UplinkRequest) },
 	OpDelUplink:  func() any { return new(DeleteRequest) },
+	OpAddRule:    func() any { return new(RuleRequest) },
+	OpDelRule:    func() any { return new(RuleDeletion) },
 }
 
 // Operations returns the names of all operations, sorted.
@@ -97,13 +101,14 @@ type TransactionResult struct {
 // OperationResult tells what an operation did.
 type OperationResult struct {
 	Op        string         `json:"op"`
-	Object    string         `json:"object"`              // name of the network, port or uplink, the MAC address, or the prefix
+	Object    string         `json:"object"`              // name of the network, port or uplink, the MAC address, the prefix, or the rule
 	Unchanged bool           `json:"unchanged,omitempty"` // it was so already, and that was said to be no error
 	Network   *Network       `json:"network,omitempty"`   // of add-network and set-network
 	Port      *Port          `json:"port,omitempty"`      // of add-port, set-port, connect and disconnect
 	Route     *RouteEntry    `json:"route,omitempty"`     // of add-route
 	Published *PublishedPort `json:"published,omitempty"` // of publish
 	Uplink    *Uplink        `json:"uplink,omitempty"`    // of add-uplink
+	Rule      *RuleEntry     `json:"rule,omitempty"`      // of add-rule
 }
 
 // Object returns the name of what the operation is about.
@@ -133,6 +138,10 @@ func (o *Operation) Object() string {
 		return r.Port
 	case *UplinkRequest:
 		return cmp.Or(r.Name, r.Interface)
+	case *RuleRequest:
+		return r.On
+	case *RuleDeletion:
+		return r.ID
 	}
 	return ""
 }

@@ -66,6 +66,10 @@ func TestEveryOperation(t *testing.T) {
 			key = "mac"
 		case strings.HasSuffix(op, "-route"):
 			key, object = "prefix", "10.9.0.0/16"
+		case op == api.OpAddRule:
+			key = "on"
+		case op == api.OpDelRule:
+			key = "id"
 		case strings.HasSuffix(op, "publish"):
 			key = "port"
 		}

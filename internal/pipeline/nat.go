@@ -197,7 +197,7 @@ func (w *walk) snatRouted() bool {
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
 	switch {
-	case plain && (!w.tupled || !(w.follows && w.begins()) && !w.answersMasqueraded()):
+	case plain && (!w.tupled || (!w.follows || !w.begins()) && !w.answersMasqueraded()):
 		w.absent = w.absent || w.follows
 		return true
 	case !w.tupled:

@@ -140,10 +140,9 @@ func (w *walk) judgeIn(stage string) bool {
 
 // judgeOut holds the frame against the rules of the ports by which it would leave.
 func (w *walk) judgeOut(stage string) bool {
-	n, s := w.net, w.filter
+	s := w.filter
 	if w.routed && w.to != w.net {
-		n = w.to
-		s = n.judges()
+		s = w.to.judges()
 	}
 	if s == nil {
 		return true

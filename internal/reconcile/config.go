@@ -18,6 +18,13 @@ type Config struct {
 	Ports    []api.Port
 	Routes   []api.StaticRoute // next hops sorted
 	Uplinks  []api.Uplink
+	Rules    []Rules
+}
+
+// Rules are all rules of a network or port, in their order.
+type Rules struct {
+	Kind, Name string
+	Texts      []string
 }
 
 // Change is a step from one configuration to another.
@@ -27,10 +34,11 @@ type Change struct {
 	Row   api.StaticMAC   // of an FDB entry
 	Port  string          // behind which that entry is
 	Route api.StaticRoute // as it is wanted; of one that goes as it is
+	Rules *Rules          // all that are wanted; of one of the changes of their owner
 }
 
 // Compare returns the steps from one configuration to another, in a fixed order: first what goes (uplinks, routes, entries, ports,
-// networks), then what changes or comes (networks, ports, entries, routes, uplinks), each by name. A network or port is replaced when a key of it differs that it has
+// networks), then what changes or comes (networks, ports, entries, routes, uplinks, rules), each by name. A network or port is replaced when a key of it differs that it has
 // for life, and a port also when its network is replaced or it does not work. Entries of a port that goes or is replaced need no
 // step to go. With noDelete nothing goes that the other configuration does not name.
 func Compare(have, want Config, noDelete bool) []Change {
@@ -53,7 +61,8 @@ func Compare(have, want Config, noDelete bool) []Change {
 	c.entries(noDelete)
 	c.routes(have.Routes, want.Routes, noDelete)
 	c.uplinks(have.Uplinks, want.Uplinks, noDelete)
-	slices.SortFunc(c.changes, inOrder)
+	c.rules(have.Rules, want.Rules, noDelete)
+	slices.SortStableFunc(c.changes, inOrder)
 	return c.changes
 }
 
@@ -229,7 +238,7 @@ func inOrder(a, b Change) int {
 }
 
 func rank(c Change) int {
-	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB, api.KindRoute, api.KindUplink}
+	kinds := []string{api.KindNetwork, api.KindPort, api.KindFDB, api.KindRoute, api.KindUplink, api.KindRule}
 	i := slices.Index(kinds, c.Kind)
 	if c.Action == api.ActionDelete {
 		return -i

@@ -26,6 +26,7 @@ var (
 	bucketRoutes   = []byte("routes")  // made with the first route: files of older daemons have none
 	bucketUplinks  = []byte("uplinks") // likewise
 	bucketChanges  = []byte("changes") // likewise; of the host, by uplinks
+	bucketRules    = []byte("rules")   // likewise
 	bucketDamaged  = []byte("damaged")
 	keyVersion     = []byte("version") // in meta: schema, decimal
 )

@@ -86,6 +86,27 @@ func checkRoute(r *api.StaticRoute) error {
 	return api.CheckName("router", r.Router)
 }
 
+type ruleValue struct {
+	Version int      `json:"version"`
+	Rule    api.Rule `json:"rule"`
+}
+
+func encodeRule(r api.Rule) ([]byte, error) {
+	if r.ID == "" {
+		return nil, errors.New("a rule has no id")
+	}
+	return encode(ruleValue{schema, r})
+}
+
+func decodeRule(key string, value []byte) (api.Rule, error) {
+	var v ruleValue
+	err := decode(value, &v, &v.Version)
+	if err == nil && v.Rule.ID != key {
+		err = fmt.Errorf("it is about rule %.70q", v.Rule.ID)
+	}
+	return v.Rule, err
+}
+
 func encodeNetwork(n api.Network) ([]byte, error) {
 	n.Ports = 0
 	if err := checkNetwork(&n); err != nil {

@@ -26,7 +26,7 @@ const (
 
 // Store is the intent on disk.
 //
-//	maps     id -> network, id -> port, (router, prefix, metric) -> static route, id -> uplink, id -> what that changed of the host
+//	maps     id -> network, id -> port, (router, prefix, metric) -> static route, id -> rule, id -> uplink, id -> what that changed of the host
 //	writes   control verbs, before they answer: what a call wrote is on the disk when it returns
 //	reads    the daemon when it starts
 //	limits   the disk
@@ -46,7 +46,7 @@ type Store struct {
 
 // Damaged is a record that makes no sense. It is kept in the file, aside.
 type Damaged struct {
-	Key    string // "networks/ID", "ports/ID", "routes/ROUTER/PREFIX/METRIC", "uplinks/ID" or "changes/ID"
+	Key    string // "networks/ID", "ports/ID", "routes/ROUTER/PREFIX/METRIC", "rules/ID", "uplinks/ID" or "changes/ID"
 	Reason string
 }
 
@@ -120,7 +120,8 @@ func (s *Store) examine() error {
 				look(tx, bucketPorts, func(key string, value []byte) error { _, err := decodePort(key, value); return err }),
 				look(tx, bucketRoutes, func(key string, value []byte) error { _, err := decodeRoute(key, value); return err }),
 				look(tx, bucketUplinks, func(key string, value []byte) error { _, err := decodeUplink(key, value); return err }),
-				look(tx, bucketChanges, func(key string, value []byte) error { _, err := decodeChanges(key, value); return err }))
+				look(tx, bucketChanges, func(key string, value []byte) error { _, err := decodeChanges(key, value); return err }),
+				look(tx, bucketRules, func(key string, value []byte) error { _, err := decodeRule(key, value); return err }))
 		})
 	})
 	if err != nil {
@@ -219,6 +220,9 @@ func (s *Store) Ports() ([]PortRecord, error) { return all(s, bucketPorts, decod
 
 // Routes returns all static routes by router, in no order of meaning.
 func (s *Store) Routes() ([]api.StaticRoute, error) { return all(s, bucketRoutes, decodeRoute) }
+
+// Rules returns all rules, in no order of meaning.
+func (s *Store) Rules() ([]api.Rule, error) { return all(s, bucketRules, decodeRule) }
 
 func all[T any](s *Store, bucket []byte, decode func(key string, value []byte) (T, error)) (records []T, err error) {
 	s.mu.RLock()

@@ -125,3 +125,25 @@ func (t *Tx) PutPort(r PortRecord) error {
 
 // DeletePort deletes the port with that id; that there is none is no error.
 func (t *Tx) DeletePort(id string) error { return t.tx.Bucket(bucketPorts).Delete([]byte(id)) }
+
+// PutRule adds the rule or replaces the one of the same id.
+func (t *Tx) PutRule(r api.Rule) error {
+	v, err := encodeRule(r)
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "store rule %s: %v", r.ID, err)
+	}
+	b, err := t.tx.CreateBucketIfNotExists(bucketRules)
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(r.ID), v)
+}
+
+// DeleteRule deletes the rule with that id; that there is none is no error.
+func (t *Tx) DeleteRule(id string) error {
+	b := t.tx.Bucket(bucketRules)
+	if b == nil {
+		return nil
+	}
+	return b.Delete([]byte(id))
+}

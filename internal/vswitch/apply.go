@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/reconcile"
 )
@@ -33,7 +34,7 @@ func (s *Switch) Apply(ctx context.Context, c api.Config, o api.ApplyOptions) (a
 		}
 	}
 	for _, x := range changes {
-		if x.Kind != api.KindFDB || x.Action != api.ActionReplace { // an entry that comes again with its port
+		if x.Kind != api.KindFDB && x.Kind != api.KindRule || x.Action != api.ActionReplace { // what comes again with its port
 			out.Changes = append(out.Changes, x.Change)
 		}
 	}
@@ -72,10 +73,77 @@ func (s *Switch) sides(c api.Config, nets map[string]*api.Network, ports map[str
 	}
 	have.Routes = slices.Collect(maps.Values(s.routes))
 	have.Uplinks = slices.Collect(maps.Values(s.uplinks))
-	if want.Uplinks, err = wantedUplinks(c); err == nil {
-		want.Routes, err = wantedRoutes(c)
+	if want.Uplinks, err = wantedUplinks(c); err != nil {
+		return have, want, err
 	}
+	if want.Routes, err = wantedRoutes(c); err != nil {
+		return have, want, err
+	}
+	for _, owner := range slices.Sorted(maps.Keys(s.rules)) {
+		kind, name, _ := strings.Cut(owner, ":")
+		r := reconcile.Rules{Kind: kind, Name: name}
+		for _, x := range s.rules[owner] {
+			r.Texts = append(r.Texts, x.Text())
+		}
+		have.Rules = append(have.Rules, r)
+	}
+	want.Rules, err = s.wantedRules(c)
 	return have, want, err
+}
+
+// wantedRules returns the rules of a configuration, by their networks and ports.
+func (s *Switch) wantedRules(c api.Config) (list []reconcile.Rules, err error) {
+	names := &wantedNames{have: &s.state, want: c}
+	for _, name := range slices.Sorted(maps.Keys(c.Networks)) {
+		n := c.Networks[name]
+		if list, err = names.rules(list, kindNetwork, name, n.Rules); err != nil {
+			return nil, err
+		}
+		for _, port := range slices.Sorted(maps.Keys(n.Ports)) {
+			if list, err = names.rules(list, kindPort, port, n.Ports[port].Rules); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// wantedNames are those that there will be, or that there are.
+type wantedNames struct {
+	have *state
+	want api.Config
+}
+
+func (n *wantedNames) has(kind, name string) bool {
+	if kind == kindPort && named(n.want, name) {
+		return true
+	}
+	_, ok := n.want.Networks[name]
+	return kind == kindNetwork && ok || n.have.has(kind, name)
+}
+
+// rules adds those of one network or port to the list.
+func (n *wantedNames) rules(list []reconcile.Rules, kind, name string, texts []string) ([]reconcile.Rules, error) {
+	r := reconcile.Rules{Kind: kind, Name: name}
+	seen := make(map[string]bool, len(texts))
+	for _, text := range texts {
+		rule, err := acl.Parse(ownerOf(kind, name) + " " + text)
+		if err == nil {
+			rule, err = resolve(rule, n)
+		}
+		if err == nil && seen[rule.Text()] {
+			err = invalid("rule '%.200s' is there twice", text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", kind, name, err)
+		}
+		seen[rule.Text()] = true
+		r.Texts = append(r.Texts, rule.Text())
+	}
+	if len(texts) > 0 {
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 // wantedRoutes returns the static routes of a configuration.
@@ -138,7 +206,7 @@ func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) 
 func operations(changes []reconcile.Change, c api.Config, have, want reconcile.Config) []api.Operation {
 	had, wanted := index(have.Ports, portName), index(want.Ports, portName)
 	at := changesInPlace(changes, have, want)
-	var gone, goneNets, come, ports, entries, routes, uplinks []api.Operation
+	var gone, goneNets, come, ports, entries, routes, uplinks, rules []api.Operation
 	for _, x := range changes {
 		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
 		switch x.Kind {
@@ -170,6 +238,10 @@ func operations(changes []reconcile.Change, c api.Config, have, want reconcile.C
 			} else {
 				entries = append(entries, api.Operation{Op: api.OpAddFDB, Request: r})
 			}
+		case api.KindRule:
+			if x.Rules != nil {
+				rules = append(rules, api.Operation{Op: opSetRules, Request: &ruleList{ownerOf(x.Rules.Kind, x.Rules.Name), x.Rules.Texts}})
+			}
 		case api.KindRoute:
 			r := &api.RouteRequest{Router: x.Route.Router, Prefix: x.Route.Prefix, NextHops: x.Route.NextHops, Metric: x.Route.Metric}
 			if x.Action != api.ActionAdd {
@@ -189,7 +261,7 @@ func operations(changes []reconcile.Change, c api.Config, have, want reconcile.C
 			}
 		}
 	}
-	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes, uplinks)
+	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes, uplinks, rules)
 }
 
 // keepAddresses asks for the addresses that the port had, as far as they are wanted.

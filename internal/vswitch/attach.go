@@ -141,12 +141,14 @@ func (s *Switch) bind(e *endpoint) {
 	if old == nil || *old != conf {
 		e.net.line.Bridge.SetPort(conf)
 	}
+	s.tellRules(e.port.Name, factOf(e))
 	s.line.Bind(e.id, e.net.line)
 }
 
 // unbind is bind's undo: nobody on the network reaches the port any more, nor it them.
 func (s *Switch) unbind(e *endpoint) {
 	s.line.Unbind(e.id)
+	s.tellRules(e.port.Name, fact{})
 	if e.net != nil {
 		e.net.line.Bridge.RemovePort(e.id)
 		s.line.Wake() // a port may have been blocked because of this one

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/store"
 )
@@ -48,6 +49,10 @@ func (c *carry) commit(ctx context.Context) error {
 		for _, u := range c.goneUplinks() {
 			errs = append(errs, tx.DeleteUplink(u.ID))
 		}
+		errs = append(errs, deleteRules(tx, c.goneRules()))
+		for _, r := range c.newRules() {
+			errs = append(errs, tx.PutRule(api.Rule(*r)))
+		}
 		return errors.Join(errs...)
 	})
 	if err != nil {
@@ -85,7 +90,7 @@ func missing(a, b map[string]*network) (list []*network) {
 // show is the first half of step 7.
 func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
-	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()
+	newRoutes, goneRoutes, newRules, goneRules := c.newRoutes(), c.goneRoutes(), c.newRules(), c.goneRules()
 	newUplinks := c.newUplinks()
 	c.goneWays = c.goneUplinks()
 	for _, e := range c.after {
@@ -101,7 +106,7 @@ func (c *carry) show() {
 	for _, now := range c.placed {
 		s.live(now).port.StaticFDB = now.port.StaticFDB
 	}
-	s.routes, s.uplinks = c.d.routes, c.d.uplinks
+	s.routes, s.uplinks, s.rules, s.lastRule = c.d.routes, c.d.uplinks, c.d.rules, c.d.lastRule
 	s.mu.Unlock()
 	for _, n := range gone {
 		s.unwire(n)
@@ -123,6 +128,7 @@ func (c *carry) show() {
 	for _, e := range c.joined {
 		s.enter(e)
 	}
+	s.heedRules(newRules, goneRules)
 	for _, e := range slices.Concat(c.before, c.after) {
 		s.events.Publish("port.deleted", e.port.Name, "from network "+cmp.Or(e.port.Network, "none"))
 	}

@@ -25,17 +25,21 @@ func (s *Switch) Config(context.Context) (api.Config, error) {
 		nets = append(nets, &c)
 	}
 	routers := routerConfigs(s.routes)
+	rules := make(map[string][]string)
+	for owner := range s.rules {
+		rules[owner] = s.ruleTexts(owner)
+	}
 	s.mu.RUnlock()
 	ports := s.endpoints()
 	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets)), Routers: routers, Uplinks: uplinkConfigs(s.uplinkIntents())}
 	for _, n := range nets {
-		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n)}
+		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n), Rules: rules[ownerOf(kindNetwork, n.Name)]}
 		for i := range ports {
 			if p := &ports[i].port; p.Network == n.Name {
 				if c.Ports == nil {
 					c.Ports = make(map[string]api.PortConfig)
 				}
-				c.Ports[p.Name] = api.PortConfig{PortRequest: portRequest(n, p), StaticFDB: p.StaticFDB}
+				c.Ports[p.Name] = api.PortConfig{PortRequest: portRequest(n, p), StaticFDB: p.StaticFDB, Rules: rules[ownerOf(kindPort, p.Name)]}
 			}
 		}
 		out.Networks[n.Name] = c

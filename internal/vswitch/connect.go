@@ -48,6 +48,9 @@ func (st *state) connecting(e *endpoint, n *network, r *api.ConnectRequest) (nex
 	if err := checkPortRequest(n, requestOf(&p)); err != nil {
 		return nil, err
 	}
+	if err := st.checkRules(n.Name, len(st.rules[ownerOf(kindPort, p.Name)])); err != nil {
+		return nil, err
+	}
 	switch {
 	case r.NoIP && len(r.IPs) > 0:
 		return nil, errBothIPs()

@@ -73,10 +73,15 @@ func (s *Switch) networkStats() []api.NetworkStats {
 	for _, n := range nets {
 		fdb := n.line.Bridge.FDB()
 		c := fdb.Counters()
-		out = append(out, api.NetworkStats{
+		st := api.NetworkStats{
 			Network: n.line.Name, MACs: fdb.Len(), Learned: c.Learned, Moved: c.Moved, Expired: c.Expired, EvictedPort: c.EvictedPort,
 			EvictedTable: c.EvictedTable, RefusedStatic: c.RefusedStatic, Damped: c.Damped, Held: c.Held,
-		})
+		}
+		for _, r := range n.filter.Snapshot().Stats() {
+			st.Rules++
+			*map[string]*uint64{"allow": &st.RuleAllowed, "deny": &st.RuleDenied, "reject": &st.RuleRejected}[r.Rule.Action] += r.Hits
+		}
+		out = append(out, st)
 	}
 	return out
 }

@@ -39,7 +39,7 @@ func (s *Switch) draft(operations []api.Operation) (*draft, error) {
 
 // newDraft is a draft of what is.
 func (s *Switch) newDraft(operations []api.Operation) *draft {
-	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes),
+	now := state{networks: maps.Clone(s.networks), ports: maps.Clone(s.ports), routes: maps.Clone(s.routes), rules: maps.Clone(s.rules), lastRule: s.lastRule,
 		published: maps.Clone(s.published), heard: s.heard.Clone(), uplinks: maps.Clone(s.uplinks)}
 	return &draft{s: s, state: now, all: operations, made: make(map[string]int)}
 }
@@ -107,6 +107,12 @@ func (d *draft) operate(o *api.Operation) error {
 		x, err = d.unpublish(r)
 	case *api.UplinkRequest:
 		x, err = d.addUplink(r)
+	case *api.RuleRequest:
+		x, err = d.addRule(r)
+	case *api.RuleDeletion:
+		x, err = d.deleteRule(r)
+	case *ruleList:
+		x, err = d.replaceRules(r)
 	default:
 		err = invalid("%.40q is no operation", o.Op)
 	}
@@ -154,6 +160,7 @@ func (d *draft) deleteNetwork(r *api.DeleteRequest) (outcome, error) {
 		d.drop(e)
 	}
 	delete(d.networks, r.Name)
+	delete(d.rules, ownerOf(kindNetwork, r.Name))
 	return outcome{}, nil
 }
 
@@ -229,6 +236,7 @@ func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
 // drop takes the port out of the draft. Its addresses and names are free for later operations.
 func (d *draft) drop(e *endpoint) {
 	delete(d.ports, e.port.Name)
+	delete(d.rules, ownerOf(kindPort, e.port.Name))
 	d.enforce(e.port.Name, nil)
 	if e.net != nil {
 		d.release(e, e.port.IPs)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/pipeline"
+	"vswitch/internal/store"
 	"vswitch/nat"
 )
 
@@ -207,11 +209,14 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	if n.count > 0 {
 		return networkInUse(name, n.count)
 	}
-	if err := s.store.DeleteNetwork(n.ID); err != nil {
+	rules := s.rules[ownerOf(kindNetwork, name)]
+	err = s.store.Update(func(tx *store.Tx) error { return errors.Join(tx.DeleteNetwork(n.ID), deleteRules(tx, rules)) })
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	delete(s.networks, name)
+	delete(s.rules, ownerOf(kindNetwork, name))
 	s.mu.Unlock()
 	s.unwire(n)
 	s.reachHost()

@@ -179,6 +179,7 @@ func (s *Switch) remove(e *endpoint) {
 	s.leave(e)
 	s.repost(e.port.Name, nil)
 	s.detach(e)
+	s.dropRules(e.port.Name)
 	e.net.release(&e.port)
 	if err := s.store.DeletePort(e.port.ID); err != nil {
 		s.log.Error("delete a port's record; the next start will finish it", "port", e.port.Name, "err", err)

@@ -48,6 +48,9 @@ func (s *Switch) Restore(ctx context.Context) error {
 	for id := range s.held {
 		ids = append(ids, id)
 	}
+	if err := s.loadRules(func(owner string) bool { return s.isOwner(owner, records) }); err != nil {
+		return err
+	}
 	start := time.Now()
 	for _, steps := range rounds(reconcile.Plan(wanted, ids), byID) {
 		_ = abreast(steps, func(step reconcile.Step) error {
@@ -61,6 +64,7 @@ func (s *Switch) Restore(ctx context.Context) error {
 		return nil
 	}
 	s.held = nil
+	s.judgeAll()
 	if err := s.loadUplinks(); err != nil {
 		return err
 	}

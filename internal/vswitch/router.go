@@ -12,7 +12,7 @@ import (
 // wire gives the network the interface on a router that its configuration asks for, or takes it away. Callers hold verb.
 func (s *Switch) wire(n *network) {
 	prefixes := gatewayPrefixes(&n.Network)
-	s.judge(n)
+	s.judgeUsers(n.Name)
 	s.translate(n)
 	if len(prefixes) == 0 {
 		n.line.SetGateway(nil, nil)
@@ -25,7 +25,8 @@ func (s *Switch) wire(n *network) {
 func (s *Switch) unwire(n *network) {
 	n.line.SetGateway(nil, nil)
 	s.untranslate(n)
-	s.unjudge(n)
+	n.line.SetRules(nil)
+	s.judgeUsers(n.Name)
 }
 
 // router returns the router of that name; at first use it is made.

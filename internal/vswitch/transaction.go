@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 )
 
@@ -54,6 +55,7 @@ type outcome struct {
 	route     *api.StaticRoute
 	published *api.PublishedPort
 	uplink    *api.Uplink
+	rule      *acl.Rule
 }
 
 // resultOf tells the outcome of an operation as things are now, or, after a dry run, as they would be.
@@ -83,6 +85,10 @@ func (s *Switch) resultOf(d *draft, o *api.Operation, x outcome) api.OperationRe
 	if x.uplink != nil {
 		u := s.describeUplink(x.uplink)
 		r.Uplink = &u
+	}
+	if x.rule != nil {
+		e := s.describeRule(x.rule)
+		r.Rule = &e
 	}
 	return r
 }

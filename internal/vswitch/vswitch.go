@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/datapath"
 	"vswitch/internal/fdstore"
@@ -106,6 +107,10 @@ type Switch struct {
 	zones      map[string]uint16         // of routers by name, from 1, in tables of connections
 	places     map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
 	past       datapath.Counters         // of ports that are no more
+	facts      map[string]fact           // of ports that are on a network, by name
+
+	judging  sync.Mutex // held while rules are set; before mu
+	restored bool       // guarded by judging: ports are back
 }
 
 // state is a configuration: the one there is, or the one that a transaction will leave.
@@ -115,6 +120,9 @@ type state struct {
 	arriving map[string]*api.Port // by name, being added: their MACs are taken
 	routes   map[api.RouteKey]api.StaticRoute
 	uplinks  map[string]api.Uplink // by name, without their status
+
+	rules    map[string][]*acl.Rule // by whose they are, see ownerOf, in the order in which they were added
+	lastRule uint64                 // the highest number of an id
 
 	published map[string][]*nat.Publication // by the port that publishes them, those that don't rest
 	heard     *nat.Published                // the same, as workers look them up
@@ -145,11 +153,11 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 		conns: nat.NewTable(cfg.Limits, cfg.Timeouts), gone: make(chan packet.PortID, maxGone),
 		state: state{
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
-			routes: make(map[api.RouteKey]api.StaticRoute), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
+			routes: make(map[api.RouteKey]api.StaticRoute), rules: make(map[string][]*acl.Rule), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
 			uplinks: make(map[string]api.Uplink),
 		},
 		heldHost: -1, ways: ways{by: make(map[string]*way)}, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
-		byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
+		facts: make(map[string]fact), byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 }
 
@@ -234,6 +242,7 @@ func (s *Switch) Run(ctx context.Context) error {
 	g.Go(func() error { return s.sweep(ctx) })
 	g.Go(func() error { return s.reap(ctx) })
 	g.Go(func() error { return s.tend(ctx) })
+	g.Go(func() error { return s.tellJudged(ctx) })
 	g.Go(func() error { return s.followHostPort(ctx) })
 	g.Go(func() error { return s.watcher.Run(ctx, s.linkEvent) })
 	return g.Wait()

@@ -32,6 +32,7 @@ type Backend struct {
 	ports    []api.Port       // guarded by mu
 	routes   []api.RouteEntry // guarded by mu
 	uplinks  []api.Uplink     // guarded by mu
+	ruled    []api.RuleEntry  // likewise
 }
 
 var _ server.Backend = (*Backend)(nil)
@@ -53,7 +54,7 @@ func New() *Backend {
 			{Network: "net1", Address: netip.MustParseAddr("fd00:1::9"), State: "incomplete", Waiting: 1}},
 		routes: []api.RouteEntry{{StaticRoute: route("10.0.0.0/24", 0), Networks: []string{"net1"}, Origin: api.RouteConnected, Active: true},
 			{StaticRoute: route("10.9.0.0/16", 1, "10.0.0.2"), Networks: []string{"net1"}, Origin: api.RouteStatic, Active: true}},
-		Tracked: tracked(), uplinks: uplinks(),
+		Tracked: tracked(), uplinks: uplinks(), ruled: rules(),
 		Cached: []api.Flow{{Worker: 1, InPort: "web", Match: "in_port=web,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80",
 			Actions: "output:db", Packets: 1234, Bytes: 567890, Idle: 3}},
 		Answer: api.Trace{Flow: "in_port=web,tcp,tcp_dst=80", Steps: []string{"1 admit: untagged, VLAN 0", "8 decide: 02:42:0a:00:00:03 is at db"},
@@ -64,7 +65,7 @@ func New() *Backend {
 			Workers: []api.WorkerStats{{Worker: 1, Ports: 1, Turns: 40, Sleeps: 30, SpinWins: 3, FlowHits: 95, FlowMisses: 5, FlowInvalid: 1,
 				FlowEntries: 2, Coalesced: 7}},
 			Networks: []api.NetworkStats{{Network: "net1", MACs: 2, Learned: 20, Moved: 3, Expired: 10, EvictedPort: 4, EvictedTable: 5,
-				RefusedStatic: 6, Damped: 1, Held: 9}},
+				RefusedStatic: 6, Damped: 1, Held: 9, Rules: 2, RuleAllowed: 1234, RuleDenied: 7, RuleRejected: 8}},
 			Routers: []api.RouterStats{{Router: "main", ErrorsSent: 12, ErrorsHeld: 3}},
 			Connections: api.ConnectionStats{Connections: 3, Bytes: 65536, Opened: 100, Expired: 90, Evicted: 5, Refused: 4, NoPort: 1, Shared: 7,
 				Replaced: 2}},

@@ -72,6 +72,11 @@ func (b *Backend) operate(ctx context.Context, o *api.Operation) (r api.Operatio
 	case *api.UplinkRequest:
 		u, e := b.AddUplink(ctx, *request)
 		r.Uplink, err = &u, e
+	case *api.RuleRequest:
+		e, bad := b.AddRule(ctx, *request)
+		r.Rule, err = &e, bad
+	case *api.RuleDeletion:
+		err = b.DeleteRule(ctx, *request)
 	}
 	return r, err
 }

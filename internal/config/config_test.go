@@ -177,7 +177,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"networks: !x {}":                                                    "line 1, column 11: tags",
 		"networks: *a":                                                       "line 1, column 11: there is no anchor",
 		"networks:\n  <<: {n: {}}":                                           "line 2, column 3",
-		"networks: {n: {ports: {p: {ips: [{a: b}]}}}}":                       "this is a mapping where an address is wanted",
+		"networks: {n: {ports: {p: {ips: [{a: b}]}}}}":                       "this is a mapping where an address or other text is wanted",
 		"networks: [": "line 1, column 11: this is not YAML",
 	} {
 		_, err := config.Decode([]byte(text))

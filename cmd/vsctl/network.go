@@ -41,6 +41,8 @@ Prints its name and subnets.`,
 	f.BoolVar(&icc, "icc", true, "its ports reach each other")
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router that it joins (default main)")
 	f.StringVar(&r.Masquerade, "masquerade", "", "hide its addresses from uplinks (auto), from other networks too (on), or not (off), as `MODE` (default auto)")
+	f.BoolVar(&r.RA, "ra", false, "its gateway sends router advertisements, of IPv6")
+	f.Func("ra-dns", "`IP` of a resolver that these name, IPv6; repeatable", each(&r.RADNS, netip.ParseAddr))
 	f.StringVar(&r.Driver, "driver", "", "`KIND` of network (default bridge)")
 	f.IntVar(&r.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS` (default 300)")
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs (default 16384)")

@@ -39,6 +39,14 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 	f.BoolVar(&icc, "icc", false, "its ports reach each other")
 	f.StringVar(&v.Router, "router", "", "`NAME` of the router that it joins")
 	f.StringVar(&v.Masquerade, "masquerade", "", "hide its addresses from uplinks (auto), from other networks too (on), or not (off), as `MODE`")
+	f.BoolVar(&v.RA, "ra", false, "its gateway sends router advertisements, of IPv6")
+	f.Func("ra-dns", "`IP` of a resolver that these name, in place of those that it has; \"\" for none; repeatable", func(s string) error {
+		if s == "" {
+			v.RADNS = []netip.Addr{}
+			return nil
+		}
+		return each(&v.RADNS, netip.ParseAddr)(s)
+	})
 	f.IntVar(&v.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS`")
 	f.IntVar(&v.MACLimit, "mac-limit", 0, "learn at most `N` MACs")
 	f.Func("label", "a label, as `KEY=VALUE`; KEY- removes one; repeatable", labelChanges(&r.Labels))
@@ -48,6 +56,7 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		r.NoGateway, r.MTU, r.Internal = given(f, "no-gateway", &v.NoGateway), given(f, "mtu", &v.MTU), given(f, "internal", &v.Internal)
 		r.ICC, r.Router, r.Masquerade = given(f, "icc", &icc), given(f, "router", &v.Router), given(f, "masquerade", &v.Masquerade)
+		r.RA, r.RADNS = given(f, "ra", &v.RA), given(f, "ra-dns", &v.RADNS)
 		r.Age, r.MACLimit, r.Driver = given(f, "age", &v.Age), given(f, "mac-limit", &v.MACLimit), given(f, "driver", &v.Driver)
 		return errors.Join(oneOf("--masquerade", v.Masquerade, masquerades), anyGiven(cmd))
 	}

@@ -151,7 +151,8 @@ func (a *app) showNetwork(n api.Network, ports []api.Port) {
 	a.field("    ", "MTU", number(n.MTU))
 	a.field("    ", "Router", n.Router)
 	a.field("    ", "Masquerade", n.Masquerade)
-	a.field("    ", "Options", options(map[string]bool{"internal": n.Internal, "no-icc": n.NoICC, "no-gateway": n.NoGateway}))
+	a.field("    ", "Options", options(map[string]bool{"internal": n.Internal, "no-icc": n.NoICC, "no-gateway": n.NoGateway, "ra": n.RA}))
+	a.field("    ", "Advertised DNS", joined(n.RADNS))
 	a.field("    ", "MAC table", fmt.Sprintf("%d entries at most, %d s", n.MACLimit, n.Age))
 	a.field("    ", "Labels", pairs(n.Labels))
 	for _, p := range ports {

@@ -22,6 +22,8 @@ type Network struct {
 	NoICC      bool              `json:"no_icc,omitempty"` // --icc=false: its ports do not reach each other
 	Router     string            `json:"router,omitempty"`
 	Masquerade string            `json:"masquerade,omitempty"` // auto, on, off
+	RA         bool              `json:"ra,omitempty"`         // its gateway sends router advertisements
+	RADNS      []netip.Addr      `json:"ra_dns,omitempty"`     // resolvers that these name
 	Age        int               `json:"age"`                  // seconds a learned MAC lives without traffic
 	MACLimit   int               `json:"mac_limit"`            // MACs in the network's table
 	Labels     map[string]string `json:"labels,omitempty"`
@@ -50,6 +52,8 @@ type NetworkRequest struct {
 	ICC        *bool             `json:"icc,omitempty"`
 	Router     string            `json:"router,omitempty"`
 	Masquerade string            `json:"masquerade,omitempty"`
+	RA         bool              `json:"ra,omitempty"`
+	RADNS      []netip.Addr      `json:"ra_dns,omitempty"` // IPv6 addresses
 	Age        int               `json:"age,omitempty"`
 	MACLimit   int               `json:"mac_limit,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
@@ -69,6 +73,8 @@ type NetworkChange struct {
 	ICC           *bool              `json:"icc,omitempty"`
 	Router        *string            `json:"router,omitempty"`
 	Masquerade    *string            `json:"masquerade,omitempty"`
+	RA            *bool              `json:"ra,omitempty"`
+	RADNS         *[]netip.Addr      `json:"ra_dns,omitempty"` // in place of those that it has
 	Age           *int               `json:"age,omitempty"`
 	MACLimit      *int               `json:"mac_limit,omitempty"`
 	Labels        map[string]*string `json:"labels,omitempty"` // null removes the label

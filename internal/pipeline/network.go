@@ -31,8 +31,10 @@ type Network struct {
 
 	gateway atomic.Pointer[Gateway]
 	nat     atomic.Pointer[NAT]
-	rules   atomic.Pointer[Rules]
-	rejects router.Limiter // of what tells senders that a rule rejects
+
+	advertiser atomic.Pointer[advertiser] // nil: none is sent
+	rules      atomic.Pointer[Rules]
+	rejects    router.Limiter // of what tells senders that a rule rejects
 }
 
 // New makes a pipeline to which no port is bound.

@@ -61,6 +61,9 @@ func (w *walk) localRouter() bool {
 	case k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && w.f.L4 != 0 &&
 		(k.SrcPort>>8 == ndSolicit || k.SrcPort>>8 == ndAdvertise):
 		return w.nd(stage)
+	case k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && w.f.L4 != 0 && k.SrcPort>>8 == ndRouterSolicit &&
+		w.net.advertiser.Load() != nil:
+		return w.solicited(stage, w.net.advertiser.Load())
 	case w.fib == nil:
 		return true
 	case k.EtherType != packet.EtherTypeIPv4 && k.EtherType != packet.EtherTypeIPv6:

@@ -162,6 +162,9 @@ func checkNetworkRequest(r *api.NetworkRequest) error {
 	if !slices.Contains([]string{"", "auto", "on", "off"}, r.Masquerade) {
 		return invalid("masquerade %.40q: use auto, on or off", r.Masquerade)
 	}
+	if err := checkAdvertisement(r); err != nil {
+		return err
+	}
 	if err := checkMTU("network", r.MTU, slices.ContainsFunc(r.Subnets, isIPv6)); err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func sameNetwork(n *api.Network, r *api.NetworkRequest) error {
 		each("gateway", r.Gateways, gateways, equal), each("IP range", r.Ranges, ranges, equal),
 		one("lack of a gateway", r.NoGateway, n.NoGateway), one("MTU", r.MTU, n.MTU), one("internal", r.Internal, n.Internal),
 		one("router", r.Router, n.Router), one("masquerade", r.Masquerade, n.Masquerade), one("age", r.Age, n.Age),
-		one("MAC limit", r.MACLimit, n.MACLimit), labelAspect(r.Labels, n.Labels),
+		one("router advertisements", r.RA, n.RA), each("ra-dns", r.RADNS, n.RADNS, equal), one("MAC limit", r.MACLimit, n.MACLimit), labelAspect(r.Labels, n.Labels),
 	}
 	if r.ICC != nil {
 		aspects = append(aspects, aspect{"icc", *r.ICC == !n.NoICC, *r.ICC, !n.NoICC})

@@ -148,6 +148,7 @@ func (s *Switch) networkOf(r *api.NetworkRequest) *api.Network {
 	n := &api.Network{
 		ID: newID(), Name: r.Name, Driver: api.DriverBridge, NoGateway: r.NoGateway, MTU: r.MTU, Internal: r.Internal,
 		NoICC: r.ICC != nil && !*r.ICC, Router: cmp.Or(r.Router, "main"), Masquerade: cmp.Or(r.Masquerade, "auto"),
+		RA: r.RA, RADNS: r.RADNS,
 		Age: cmp.Or(r.Age, int(l2switch.DefaultAge/time.Second)), MACLimit: cmp.Or(r.MACLimit, l2switch.DefaultMACs),
 		Labels: r.Labels,
 	}

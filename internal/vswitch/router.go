@@ -15,14 +15,17 @@ func (s *Switch) wire(n *network) {
 	s.judgeUsers(n.Name)
 	s.translate(n)
 	if len(prefixes) == 0 {
+		s.path.Do(n.line.Advertise(nil))
 		n.line.SetGateway(nil, nil)
 		return
 	}
 	n.line.SetGateway(s.router(n.Router), &router.Interface{MAC: gatewayMAC(n.ID), MTU: n.MTU, Prefixes: prefixes, Internal: n.Internal})
+	s.path.Do(n.line.Advertise(advertisementOf(&n.Network)))
 }
 
 // unwire takes the network's interface away: it is deleted.
 func (s *Switch) unwire(n *network) {
+	s.path.Do(n.line.Advertise(nil))
 	n.line.SetGateway(nil, nil)
 	s.untranslate(n)
 	n.line.SetRules(nil)

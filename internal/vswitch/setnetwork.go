@@ -93,6 +93,8 @@ func (s *Switch) reconceive(st *state, n *network, r *api.NetworkChange) (*api.N
 	set(&next.NoGateway, r.NoGateway)
 	set(&next.Router, r.Router)
 	set(&next.Masquerade, r.Masquerade)
+	set(&next.RA, r.RA)
+	set(&next.RADNS, r.RADNS)
 	set(&next.Age, r.Age)
 	set(&next.MACLimit, r.MACLimit)
 	if r.ICC != nil {
@@ -114,7 +116,7 @@ func (s *Switch) reconceive(st *state, n *network, r *api.NetworkChange) (*api.N
 	}
 	request := api.NetworkRequest{
 		Name: next.Name, Driver: next.Driver, MTU: next.MTU, Router: next.Router, Masquerade: next.Masquerade, Age: next.Age,
-		MACLimit: next.MACLimit, Labels: next.Labels,
+		MACLimit: next.MACLimit, Labels: next.Labels, NoGateway: next.NoGateway, RA: next.RA, RADNS: next.RADNS,
 	}
 	for _, sub := range next.Subnets {
 		request.Subnets = append(request.Subnets, sub.Prefix)

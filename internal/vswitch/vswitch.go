@@ -263,6 +263,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 		s.mu.RLock()
 		for _, n := range s.networks {
 			n.line.Bridge.FDB().Sweep(now)
+			s.path.Do(n.line.TendAdvertiser(now))
 		}
 		s.mu.RUnlock()
 		s.conns.Sweep(s.cfg.Limits.WithDefaults().Connections/sweeps, now)

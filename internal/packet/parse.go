@@ -15,6 +15,7 @@ const (
 	FlagICMPError                   // an ICMP error that quotes another datagram
 	FlagGroup                       // destination MAC is multicast or broadcast
 	FlagGSO                         // a super-frame
+	FlagND                          // Neighbor Discovery: ICMPv6 types 133 to 137 (RFC 4861 4)
 	FlagPorts                       // a fragment with its datagram's ports in the Key; not set by Parse
 )
 
@@ -264,6 +265,9 @@ func (f *Frame) parseICMP(t []byte, proto uint8) {
 	} else {
 		echo = t[0] == 128 || t[0] == 129
 		isError = t[0] < 128 // RFC 4443 2.1
+		if t[0] >= 133 && t[0] <= 137 {
+			f.Flags |= FlagND
+		}
 	}
 	if echo {
 		f.Key.DstPort = binary.BigEndian.Uint16(t[4:])

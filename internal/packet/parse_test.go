@@ -80,6 +80,7 @@ func TestParseFinds(t *testing.T) {
 		{"ICMP error", IP(1, Payload("\x03\x04\xaa\xbb\x00\x00\x05\xdc")), found{packet.FlagICMPError, 14, 34, 42, 42, 28, 1, 0, 0, v4, 1, 0x0304, 0}},
 		{"ICMPv6 error", IP(58, from6, to6, Payload("\x02\x00\xaa\xbb\x00\x00\x05\xdc")),
 			found{packet.FlagICMPError, 14, 54, 62, 62, 48, 1, 0, 0, v6, 58, 0x0200, 0}},
+		{"Neighbor Discovery", ND(135, "fd00::1", nil, from6, to6), found{packet.FlagND, 14, 54, 62, 78, 64, 1, 0, 0, v6, 58, 0x8700, 0}},
 		{"ICMPv6 in IPv4", IP(58, Payload("\x87\x00\xaa\xbb\x00\x00\x00\x00")), found{0, 14, 0, 0, 42, 28, 1, 0, 0, v4, 58, 0, 0}},
 		{"ICMP in IPv6", IP(1, from6, to6, Payload("\x08\x00\xaa\xbb\x00\x00\x00\x00")), found{0, 14, 0, 0, 62, 48, 1, 0, 0, v6, 1, 0, 0}},
 		{"SCTP", IP(132, Payload("\x03\xe8\x07\xd0--------")), found{0, 14, 34, 42, 46, 32, 1, 0, 0, v4, 132, 1000, 2000}},

@@ -294,6 +294,9 @@ func (w *walk) output() bool {
 	if w.tracked { // its connection has to see them
 		v.Slow |= packet.FlagSYN | packet.FlagFIN | packet.FlagRST
 	}
+	if w.gw != nil { // which hears them, whomever they are for
+		v.Slow |= packet.FlagND
+	}
 	v.L2 = !w.deep
 	v.Cacheable = !w.absent && !w.held && w.trace == nil && w.f.Flags&v.Slow == 0 && !neverCached(w.f) && v.Made == nil
 	w.guardAgain()
@@ -306,15 +309,5 @@ func (w *walk) output() bool {
 // neverCached tells whether each frame of the kind is decided on its own: those that tables learn from, those about other
 // flows, and our own probes among the ARP packets.
 func neverCached(f *packet.Frame) bool {
-	k := &f.Key
-	if k.EtherType == packet.EtherTypeARP || f.Flags&packet.FlagICMPError != 0 {
-		return true
-	}
-	return neighborDiscovery(k)
-}
-
-// neighborDiscovery tells whether it is one of ICMPv6 types 133 to 137 (RFC 4861 4).
-func neighborDiscovery(k *packet.Key) bool {
-	t := k.SrcPort >> 8
-	return k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && t >= 133 && t <= 137
+	return f.Key.EtherType == packet.EtherTypeARP || f.Flags&(packet.FlagICMPError|packet.FlagND) != 0
 }

@@ -18,7 +18,7 @@ func (w *walk) linked() bool { return w.gw != nil && w.gw.If.PointToPoint() }
 // fromPeer tells whether a frame that came by a link is one for the router: IP to one station. Neighbors are not looked for there.
 func (w *walk) fromPeer() bool {
 	k := &w.f.Key
-	return (k.EtherType == packet.EtherTypeIPv4 || k.EtherType == packet.EtherTypeIPv6) && !w.group() && !neighborDiscovery(k)
+	return (k.EtherType == packet.EtherTypeIPv4 || k.EtherType == packet.EtherTypeIPv6) && !w.group() && w.f.Flags&packet.FlagND == 0
 }
 
 // ourEcho tells whether a source address is one that the router itself uses on the shared uplink by which the frame came.

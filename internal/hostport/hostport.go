@@ -31,6 +31,8 @@ type Config struct {
 	// a time, with the Port locked.
 	Plug   func(*tap.Tap) error
 	Unplug func()
+	// Step is called between the steps of making the device; tests fail there.
+	Step func(name string) error
 	// Report is told of each State that differs from the one before, likewise.
 	Report func(State)
 }

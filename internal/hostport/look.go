@@ -87,18 +87,13 @@ func (p *Port) drop() {
 	p.dev, p.index = nil, 0
 }
 
-// obtain goes on with the device that was left, or makes one, and plugs it in.
+// obtain goes on with the device that was left, or makes one, and plugs it in. What is in the store has been set up; where it is down,
+// somebody has set it down.
 func (p *Port) obtain() (link.State, error) {
-	dev, err := p.left()
-	fresh := isNotFound(err)
-	if _, e := link.Lookup(p.cfg.Host, p.cfg.Name); fresh && e == nil {
-		return link.State{}, api.Errorf(api.CodeConflict, "the host has another interface %s; name the host port otherwise with --host-port", p.cfg.Name)
-	}
+	dev, ready, err := p.left()
 	undo := func() error { return unix.Close(dev.FD) }
-	if fresh {
-		dev, undo, err = link.CreateHostPort(p.cfg.Private, p.cfg.Host, link.HostPortConfig{
-			Name: p.cfg.Name, MAC: p.cfg.MAC, TxQueueLen: p.cfg.TxQueueLen,
-		})
+	if isNotFound(err) {
+		dev, undo, err = p.create()
 	}
 	if err != nil {
 		return link.State{}, err
@@ -109,28 +104,41 @@ func (p *Port) obtain() (link.State, error) {
 		}
 	}
 	t := tap.New(p.cfg.Name, dev.FD, dev.Offload)
-	if err = p.cfg.Store.PutAll(map[string]int{FDName: dev.FD}); err == nil {
-		err = p.cfg.Plug(t)
-	}
-	if err == nil && fresh {
-		if err = link.SetUpHostPort(p.cfg.Host, dev.Index, nil); err != nil {
-			p.cfg.Unplug()
+	for _, step := range []func() error{
+		func() error { return p.cfg.Step("host.made") },
+		func() error {
+			if ready {
+				return nil
+			}
+			return link.SetUpHostPort(p.cfg.Host, dev.Index, nil)
+		},
+		func() error { return p.cfg.Step("host.up") },
+		func() error { return p.cfg.Store.PutAll(map[string]int{FDName: dev.FD}) },
+		func() error { return p.cfg.Step("host.kept") },
+		func() error { return p.cfg.Plug(t) },
+	} {
+		if err := step(); err != nil {
+			return link.State{}, errors.Join(err, p.cfg.Store.Delete(FDName), undo())
 		}
-	}
-	if err != nil {
-		return link.State{}, errors.Join(err, p.cfg.Store.Delete(FDName), undo())
 	}
 	p.dev, p.index = t, dev.Index
 	return p.here()
 }
 
-// left finds the device of an earlier process: by the stored fd, or in the host's namespace.
-func (p *Port) left() (link.TAP, error) {
+// create makes a device, unless its name is somebody's.
+func (p *Port) create() (link.TAP, func() error, error) {
+	if _, err := link.Lookup(p.cfg.Host, p.cfg.Name); err == nil {
+		return link.TAP{}, nil, api.Errorf(api.CodeConflict, "the host has another interface %s; name the host port otherwise with --host-port", p.cfg.Name)
+	}
+	return link.CreateHostPort(p.cfg.Private, p.cfg.Host, link.HostPortConfig{Name: p.cfg.Name, MAC: p.cfg.MAC, TxQueueLen: p.cfg.TxQueueLen})
+}
+
+// left finds the device of an earlier process: by the stored fd, and then it is ready, or in the host's namespace.
+func (p *Port) left() (dev link.TAP, ready bool, err error) {
 	if fd := p.held; fd >= 0 {
 		p.held = -1
-		dev, err := link.AdoptTAP(fd)
-		if err == nil {
-			return dev, nil
+		if dev, err = link.AdoptTAP(fd); err == nil {
+			return dev, true, nil
 		}
 		if !errors.Is(err, port.ErrGone) {
 			p.log.Warn("go on with the host port", "err", err)
@@ -140,10 +148,10 @@ func (p *Port) left() (link.TAP, error) {
 		}
 	}
 	name, err := link.FindHostPort(p.cfg.Host, p.cfg.MAC)
-	if err != nil {
-		return link.TAP{}, err
+	if err == nil {
+		dev, err = link.ReopenTAP(context.Background(), p.cfg.Host, name)
 	}
-	return link.ReopenTAP(context.Background(), p.cfg.Host, name)
+	return dev, false, err
 }
 
 // addresses gives the interface those addresses that nobody else uses, and finds the host's others.

@@ -238,3 +238,44 @@ func TestHostUntouched(t *testing.T) {
 		t.Errorf("after --teardown:\n%s", diff)
 	}
 }
+
+// TestHostPortSteps: a host port that could not be made leaves nothing and is tried again; one that was cut off is completed by the next start.
+func TestHostPortSteps(t *testing.T) {
+	t.Parallel()
+	lab := netnstest.New(t)
+	d := lab.NewDaemon("--host-port=vsw0")
+	d.Allow("failpoint host.")
+	d.Host.IP("link set lo up")
+	d.Start()
+	d.Must("add-network", "a", "--subnet", "10.11.0.0/24")
+	c := lab.Container("c")
+	d.Join("a", "c", c)
+	for _, step := range []string{"host.made", "host.up", "host.kept"} {
+		for _, kind := range []string{"kill", "error"} {
+			d.Stop()
+			d.Host.IP("link del vsw0")
+			d.Env = []string{"VSWITCH_FAILPOINT=" + step + ":" + kind}
+			if err := d.TryStart(); (err != nil) != (kind == "kill") {
+				t.Fatalf("%s: %v", step, err)
+			}
+			if kind == "error" {
+				if h := shown(d); h.State != api.StateError || !slices.Equal(h.Problems, []string{"failpoint " + step}) {
+					t.Errorf("%s: shown is %+v", step, h)
+				}
+				lab.Eventually("nothing is left between two attempts", func() bool { return len(d.Host.Links()) == 0 })
+				d.Stop()
+			}
+			d.Env = nil
+			d.Start()
+			if err := pinged(d.Host, "10.11.0.2"); err != nil {
+				t.Errorf("after %s of %s: %v", kind, step, err)
+			}
+			if h := shown(d); h.State != api.StateUp || len(h.Problems) > 0 {
+				t.Errorf("after %s of %s: shown is %+v", kind, step, h)
+			}
+			if n := len(d.Host.Links()); n != 1 {
+				t.Errorf("after %s of %s: %d interfaces", kind, step, n)
+			}
+		}
+	}
+}

@@ -77,7 +77,7 @@ func (s *Switch) openHostPort() (err error) {
 	s.heldHost = -1
 	h.Port, err = hostport.Open(hostport.Config{
 		Name: s.cfg.HostPort, MAC: h.mac[:], Addrs: addrs, TxQueueLen: s.cfg.TxQueueLen, Private: s.private, Host: s.host,
-		Store: s.fds, Logger: s.log, Plug: s.plugHost, Unplug: s.unplugHost, Report: s.hostChanged,
+		Store: s.fds, Logger: s.log, Plug: s.plugHost, Unplug: s.unplugHost, Report: s.hostChanged, Step: s.fail.at,
 	}, held)
 	return err
 }

@@ -29,13 +29,20 @@ func newStepLab(t *testing.T, typ string) *stepLab {
 	l := &stepLab{Lab: netnstest.New(t), t: t, typ: typ}
 	l.d = l.Daemon()
 	l.d.Must("add-network", "net1", "--subnet", subnet4)
-	l.a, l.b = l.Container("a"), l.Container("b")
+	l.a, l.b = l.Container("a"), l.d.Host
+	if typ != api.PortHost {
+		l.b = l.Container("b")
+	}
 	l.d.Join("net1", "a", l.a)
 	return l
 }
 
 func (l *stepLab) addB() netnstest.Result {
-	return l.d.Vsctl("add-port", "net1", "b", "--netns", l.b.Name, "--type", l.typ, "--ip", b4)
+	line := []string{"add-port", "net1", "b", "--type", l.typ, "--ip", b4}
+	if l.typ != api.PortHost {
+		line = append(line, "--netns", l.b.Name)
+	}
+	return l.d.Vsctl(line...)
 }
 
 // restart starts the daemon with these failpoints, and again without.
@@ -74,7 +81,7 @@ func (l *stepLab) wantNoB(step string) {
 func (l *stepLab) wantDevices(step string, b bool) {
 	l.t.Helper()
 	taps, veths := 1, 0
-	if b && l.typ == "tap" {
+	if b && l.typ != "veth" {
 		taps++
 	} else if b {
 		veths++
@@ -105,7 +112,7 @@ var addSteps = []string{"add.planned", "add.recorded", "attach.created", "attach
 
 // TestKilledWhileAdding: the verb has not answered; after the restart nothing is left of the port, or it is whole.
 func TestKilledWhileAdding(t *testing.T) {
-	for _, typ := range []string{"tap", "veth"} {
+	for _, typ := range []string{"tap", "veth", "host"} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			l := newStepLab(t, typ)
@@ -129,7 +136,7 @@ func TestKilledWhileAdding(t *testing.T) {
 
 // TestErrorWhileAdding: the verb answers with the error, and nothing is left.
 func TestErrorWhileAdding(t *testing.T) {
-	for _, typ := range []string{"tap", "veth"} {
+	for _, typ := range []string{"tap", "veth", "host"} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			l := newStepLab(t, typ)
@@ -152,7 +159,7 @@ var deleteSteps = []string{"delete.recorded", "detach.condemned", "detach.forgot
 
 // TestKilledWhileDeleting: the restart finishes the deletion.
 func TestKilledWhileDeleting(t *testing.T) {
-	for _, typ := range []string{"tap", "veth"} {
+	for _, typ := range []string{"tap", "veth", "host"} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			l := newStepLab(t, typ)
@@ -194,7 +201,7 @@ func TestErrorWhileDeleting(t *testing.T) {
 
 // TestKilledWhileStarting: a start that is cut off is done by the next one.
 func TestKilledWhileStarting(t *testing.T) {
-	for _, typ := range []string{"tap", "veth"} {
+	for _, typ := range []string{"tap", "veth", "host"} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			l := newStepLab(t, typ)

@@ -37,6 +37,15 @@ func (k *mapKey) hash() uint64 {
 	return packet.HashBytes(unsafe.Slice((*byte)(unsafe.Pointer(k)), unsafe.Sizeof(*k)))
 }
 
+// start is where the search for the endpoint's external port begins: unpredictable to others (RFC 6056 3.3.3), and the same for a table that
+// has the same secret.
+func (t *Table) start(k *mapKey, p *Pool) uint16 {
+	b := make([]byte, 0, 36)
+	b = append(append(b, k.addr[:]...), p.addr[:]...)
+	b = append(b, byte(k.port>>8), byte(k.port), k.proto, k.family)
+	return uint16(packet.HashSeeded((*[3]uint64)(&t.secret), b) >> 16)
+}
+
 func newMappings() mappings { return mappings{index: newIndex(), used: 1} }
 
 func (m *mappings) at(slot uint32) *mapping { return &m.chunks[slot/chunkSize][slot%chunkSize] }

@@ -2,6 +2,7 @@ package nat_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"vswitch/internal/packet"
@@ -248,6 +249,41 @@ func TestPorts(t *testing.T) {
 		}
 		if table.Counters().Shared != 0 {
 			t.Errorf("%v: shared", c)
+		}
+	}
+}
+
+// TestSecret: a table with the secret of an earlier one gives endpoints the ports that they had, whatever its pools' numbers are; one with
+// another secret gives others.
+func TestSecret(t *testing.T) {
+	given := func(secret byte, pools int) (ports []uint16) {
+		b := make([]byte, nat.SecretSize)
+		for i := range b {
+			b[i] = secret + byte(i)*7
+		}
+		table := newTable()
+		table.SetSecret(nat.NewSecret(b))
+		for range pools {
+			pool(t, table, "192.0.2.9", 61000, 65535)
+		}
+		p := pool(t, table, "192.0.2.1", 61000, 65535)
+		for _, in := range []string{"10.0.0.1:40001", "10.0.0.1:40003", "10.0.0.2:40001", "[fd00::1]:40001"} {
+			to := "1.1.1.1:80"
+			if in[0] == '[' {
+				to = "[2606::1]:80"
+			}
+			c := open(t, table, nat.Request{Tuple: tuple(tcp, in+" > "+to), Signal: nat.Data, Pool: p}, sec(0))
+			ports = append(ports, external(c))
+		}
+		return ports
+	}
+	first, again, other := given(1, 0), given(1, 3), given(2, 0)
+	if !slices.Equal(first, again) {
+		t.Errorf("the ports are %v, and were %v", again, first)
+	}
+	for i := range first {
+		if first[i] == other[i] {
+			t.Errorf("with another secret endpoint %d has port %d again", i, first[i])
 		}
 	}
 }

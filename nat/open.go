@@ -95,7 +95,7 @@ func (t *Table) masquerade(r *Request, reply *Tuple, now int64) (uint32, packet.
 			return mapped, packet.DropNone
 		}
 		t.maps.release(t.pools, mapped)
-	} else if port, ok := p.take(k.proto, inside, uint16(k.hash()>>16)); ok {
+	} else if port, ok := p.take(k.proto, inside, t.start(&k, p)); ok {
 		reply.DstPort = port
 		if t.vacate(reply, true, now) {
 			return t.maps.add(&k, port, true, true), packet.DropNone

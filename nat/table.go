@@ -1,6 +1,8 @@
 package nat
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"sync"
 
 	"vswitch/internal/flow"
@@ -41,6 +43,7 @@ type Table struct {
 	maps     mappings
 	pools    []*Pool // by number; nil: given back
 	hand     uint32  // where Sweep goes on
+	secret   Secret
 	counters Counters
 }
 
@@ -66,6 +69,28 @@ func (l Limits) WithDefaults() Limits {
 		l.PerNetwork = min(DefaultPerNetwork, l.Connections)
 	}
 	return l
+}
+
+// Secret decides which external ports endpoints get where they can't have their own. Of a table that comes after another one with the same
+// secret, an endpoint asks for the same port again.
+type Secret [3]uint64
+
+// SecretSize is the length of a Secret in bytes.
+const SecretSize = 24
+
+// NewSecret makes one of SecretSize random bytes.
+func NewSecret(b []byte) (s Secret) {
+	for i := range s {
+		s[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return s
+}
+
+// RandomBytes returns n of them.
+func RandomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
 }
 
 // Counters count what a Table did since it was made.
@@ -101,12 +126,19 @@ const chunkSize = 256
 func NewTable(limits Limits, timeouts Timeouts) *Table {
 	return &Table{
 		limits: limits.WithDefaults(), lives: timeouts.WithDefaults(), timeouts: timeouts.table(), index: newIndex(), used: 1, networks: map[uint32]*network{},
-		holders: []*holder{nil}, maps: newMappings(),
+		holders: []*holder{nil}, maps: newMappings(), secret: NewSecret(RandomBytes(SecretSize)),
 	}
 }
 
 // Timeouts returns how long connections live unused.
 func (t *Table) Timeouts() Timeouts { return t.lives }
+
+// SetSecret is for the start, before the first connection. The table has a random one until then.
+func (t *Table) SetSecret(s Secret) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.secret = s
+}
 
 // Len returns the number of connections.
 func (t *Table) Len() int {

@@ -215,32 +215,6 @@ func (s *Steering) testAddr() asm.Instructions {
 	}
 }
 
-// LoadSend loads the program that sends what the switch wrote to its TAP out of the interface of index out, to be attached to what
-// the TAP receives. The kernel finds route and next hop, and resolves it; the frame's MACs don't count. Only IP passes.
-func LoadSend(out int) (Program, error) {
-	return load("vswitch_send", slices.Concat(
-		asm.Instructions{
-			asm.LoadMem(asm.R2, asm.R1, skbVLANPresent, asm.Word),
-			asm.JNE.Imm(asm.R2, 0, "drop"),
-			asm.LoadMem(asm.R2, asm.R1, skbProtocol, asm.Word),
-			asm.JEq.Imm(asm.R2, networkOrder(0x0800), "send"),
-			asm.JEq.Imm(asm.R2, networkOrder(0x86dd), "send"),
-		},
-		at("drop", asm.Instructions{
-			asm.Mov.Imm(asm.R0, tcActShot),
-			asm.Return(),
-		}),
-		at("send", asm.Instructions{
-			asm.Mov.Imm(asm.R1, int32(out)),
-			asm.Mov.Imm(asm.R2, 0), // by the route to the destination
-			asm.Mov.Imm(asm.R3, 0),
-			asm.Mov.Imm(asm.R4, 0),
-			asm.FnRedirectNeigh.Call(),
-			asm.Return(),
-		}),
-	))
-}
-
 func load(name string, code asm.Instructions) (Program, error) {
 	return loadType(ebpf.SchedCLS, name, code)
 }

@@ -216,14 +216,28 @@ func TestAdoptSteering(t *testing.T) {
 	}
 }
 
-// TestSendVerdicts: nothing but IP leaves by the TAP.
+// TestSendVerdicts: nothing but IP leaves by the TAP, with a detour of IPv6 or without.
 func TestSendVerdicts(t *testing.T) {
 	linktest.Root(t)
-	p, err := bpf.LoadSend(noDevice)
-	if err != nil {
-		t.Fatal(err)
+	gateway := netip.MustParseAddr("fe80::1")
+	var links []netip.Prefix
+	for i := range 2 * bpf.MaxOnLink {
+		links = append(links, netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0x20, 1: 1, 7: byte(i)}), 64-i))
 	}
-	defer p.Close()
+	for _, d := range []bpf.Detour{{}, {Gateway: gateway}, {Gateway: gateway, OnLink: links}} {
+		p, err := bpf.LoadSend(noDevice, d)
+		if err != nil {
+			t.Fatalf("%+v: %v", d, err)
+		}
+		sendVerdicts(t, p)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func sendVerdicts(t *testing.T, p bpf.Program) {
+	t.Helper()
 	for _, c := range []struct {
 		name  string
 		frame *packet.Frame

@@ -31,6 +31,7 @@ var notLimits = map[string]string{
 	"relay.maxControl":       "room for what the kernel tells of a datagram",
 	"relay.maxDatagram":      "the longest that IP has",
 	"relay.receiveBuffer":    "asked for; the host's limit counts",
+	"bpf.MaxOnLink":          "beyond it a neighbor is reached by the gateway",
 	"config.maxLine":         "where a written list is broken",
 	"flow.MaxActions":        "of a decision; the pipeline never makes more",
 	"flow.MaxRefs":           "likewise",

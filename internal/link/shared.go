@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/api"
+	"vswitch/internal/bpf"
 )
 
 // HostAddr is an address of an interface of the host.
@@ -126,6 +128,34 @@ func raiseTAP(host *Namespace, index int) error {
 func DefaultInterface(ns *Namespace) (int, error) {
 	r, err := defaultRoute(ns)
 	return r.LinkIndex, err
+}
+
+// Detour6 returns how IPv6 leaves by an interface with these addresses where the host's default route leads elsewhere: by the gateway of its
+// own default route. It is the zero Detour where the kernel finds the way.
+func Detour6(ns *Namespace, index int, addrs []HostAddr) (d bpf.Detour, err error) {
+	h, err := ns.netlink()
+	if err != nil {
+		return d, err
+	}
+	routes, err := h.RouteList(nil, netlink.FAMILY_V6)
+	if err != nil {
+		return d, fmt.Errorf("list the routes of network namespace %s: %w", ns, err)
+	}
+	if best, ok := bestDefault(routes); !ok || best.LinkIndex == index {
+		return d, nil
+	}
+	own, ok := bestDefault(slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.LinkIndex != index }))
+	gateway, isAddr := netip.AddrFromSlice(own.Gw)
+	if !ok || !isAddr {
+		return d, nil
+	}
+	d.Gateway = gateway
+	for _, a := range addrs {
+		if a.Addr().Is6() && a.Bits() < 128 {
+			d.OnLink = append(d.OnLink, a.Masked())
+		}
+	}
+	return d, nil
 }
 
 // defaultRoute returns the host's best default route, with the first of its next hops as its LinkIndex. That is 0 without one.

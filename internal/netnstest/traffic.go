@@ -186,9 +186,13 @@ func (c *Container) Counters() map[string]uint64 {
 func ExpectNoErrors(containers ...*Container) {
 	for _, c := range containers {
 		c.lab.t.Helper()
-		for name, n := range c.Counters() {
+		counters := c.Counters()
+		for name, n := range counters {
 			bad := strings.HasSuffix(name, "CsumErrors") || strings.HasSuffix(name, "InHdrErrors") || strings.HasSuffix(name, "ReasmFails")
-			if bad && n > 0 || name == "Tcp.InErrs" && n > 0 {
+			if name == "Tcp.InErrs" { // among them a SYN ACK that was sent twice, as on a busy machine (tcp_validate_incoming)
+				bad, n = true, n-min(n, counters["TcpExt.TCPSYNChallenge"])
+			}
+			if bad && n > 0 {
 				c.lab.t.Errorf("%s counts %s %d", c.Name, name, n)
 			}
 		}

@@ -96,16 +96,19 @@ func (k *Key) Hash() uint64 {
 }
 
 // HashBytes mixes a short byte string, for tables keyed by addresses.
-func HashBytes(b []byte) uint64 {
-	h := seeds[0] ^ uint64(len(b))
+func HashBytes(b []byte) uint64 { return HashSeeded((*[3]uint64)(seeds[:3]), b) }
+
+// HashSeeded is HashBytes with a secret of the caller's: the same values from run to run.
+func HashSeeded(secret *[3]uint64, b []byte) uint64 {
+	h := secret[0] ^ uint64(len(b))
 	for len(b) >= 8 {
-		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), seeds[1])
+		hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b), secret[1])
 		h, b = hi^lo, b[8:]
 	}
 	var t uint64
 	for i, c := range b {
 		t |= uint64(c) << (8 * i)
 	}
-	hi, lo := bits.Mul64(h^t, seeds[2])
+	hi, lo := bits.Mul64(h^t, secret[2])
 	return hi ^ lo
 }

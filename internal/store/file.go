@@ -27,6 +27,7 @@ var (
 	bucketUplinks  = []byte("uplinks") // likewise
 	bucketChanges  = []byte("changes") // likewise; of the host, by uplinks
 	bucketRules    = []byte("rules")   // likewise
+	bucketSecrets  = []byte("secrets") // likewise
 	bucketDamaged  = []byte("damaged")
 	keyVersion     = []byte("version") // in meta: schema, decimal
 )

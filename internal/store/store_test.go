@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -362,5 +363,56 @@ func TestStoreKeepsRoutes(t *testing.T) {
 	bad.Prefix = netip.MustParsePrefix("10.9.0.1/16")
 	if err := s.Update(func(tx *store.Tx) error { return tx.PutRoute(bad) }); code(err) != api.CodeInternal {
 		t.Errorf("a prefix with bits behind its length: %v", err)
+	}
+}
+
+// TestSecret is made once, and outlives the process.
+func TestSecret(t *testing.T) {
+	dir := t.TempDir()
+	made := 0
+	secret := func() string {
+		s := open(t, dir)
+		defer s.Close()
+		b, err := s.Secret("x", func() []byte { made++; return []byte{byte(made), 7} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if first, again := secret(), secret(); first != "\x01\x07" || again != first || made != 1 {
+		t.Errorf("the secret is %x, and was %x; made %d times", again, first, made)
+	}
+}
+
+// TestStoreKeepsUplinks, and what they changed of the host, which outlives them. Records that make no sense are put aside.
+func TestStoreKeepsUplinks(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	u := api.Uplink{ID: "u1", Name: "wan", Interface: "eth0", Mode: api.UplinkShared, Router: "main", Metric: 7, NATPorts: api.PortRange{First: 61000, Last: 61999}}
+	with := u
+	with.Status.State = api.UplinkUp
+	changes := store.HostChanges{ID: "u1", Changes: json.RawMessage(`{"reserved":"1-2"}`)}
+	other := u
+	other.ID = "u2"
+	err := s.Update(func(tx *store.Tx) error {
+		return errors.Join(tx.DeleteUplink("u1"), tx.DeleteHostChanges("u1"), tx.PutUplink(with), tx.PutHostChanges(changes), tx.PutUplink(other))
+	})
+	err = errors.Join(err, s.Update(func(tx *store.Tx) error { return tx.DeleteUplink("u2") }), s.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	list, err := s.Uplinks()
+	if diff := cmp.Diff([]api.Uplink{u}, list, comparable); err != nil || diff != "" {
+		t.Errorf("uplinks, %v (-want +got):\n%s", err, diff)
+	}
+	kept, err := s.HostChanges()
+	if diff := cmp.Diff([]store.HostChanges{changes}, kept); err != nil || diff != "" {
+		t.Errorf("changes of the host, %v (-want +got):\n%s", err, diff)
+	}
+	bad := u
+	bad.Name = "a b"
+	if err := s.Update(func(tx *store.Tx) error { return tx.PutUplink(bad) }); code(err) != api.CodeInternal {
+		t.Errorf("a name with a blank: %v", err)
 	}
 }

@@ -80,6 +80,9 @@ func (u *Uplink) look() (changed bool, err error) {
 		if err = u.rename(now.Name); err == nil {
 			now.Addrs, err = link.HostAddrs(u.cfg.Host, now.Index)
 		}
+		if err == nil {
+			err = u.detourLocked(&now)
+		}
 	}
 	if err == nil {
 		err = u.steer.SetAddrs(plain(now.Addrs))
@@ -193,7 +196,7 @@ func judged(st State, err error) (State, error) {
 // attachLocked lets the programs of this process handle the interface's frames, and those that we write to the TAP. Where those of an
 // earlier process do so, no frame passes between them.
 func (u *Uplink) attachLocked(s link.State) error {
-	send, err := bpf.LoadSend(s.Index)
+	send, err := bpf.LoadSend(s.Index, bpf.Detour{})
 	if err != nil {
 		return err
 	}
@@ -219,8 +222,25 @@ func (u *Uplink) attachLocked(s link.State) error {
 	if err != nil {
 		return err
 	}
-	u.loaded = true
+	u.loaded, u.detour = true, bpf.Detour{}
 	return u.keep()
+}
+
+// detourLocked lets IPv6 leave where the kernel would not find the way.
+func (u *Uplink) detourLocked(s *State) error {
+	d, err := link.Detour6(u.cfg.Host, s.Index, s.Addrs)
+	if err != nil || d.Equal(u.detour) {
+		return err
+	}
+	send, err := bpf.LoadSend(s.Index, d)
+	if err != nil {
+		return err
+	}
+	defer send.Close()
+	if err = u.out.Replace(u.cfg.Host, send); err == nil {
+		u.detour = d
+	}
+	return err
 }
 
 // attachTo attaches by tcx, or where there is none by a classifier, after record.

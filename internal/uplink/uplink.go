@@ -66,6 +66,7 @@ type Uplink struct {
 	changer              // guarded by mu
 	in, out link.Ingress // on the interface and on the TAP; with Index 0: none. Guarded by mu
 	loaded  bool         // guarded by mu; in and out run programs of this process
+	detour  bpf.Detour   // guarded by mu; of out
 	state   State        // guarded by mu
 }
 
@@ -244,9 +245,11 @@ func (u *Uplink) closeLocked() error {
 	}
 	if u.steer != nil {
 		errs = append(errs, u.steer.Close())
+		u.steer = nil
 	}
 	if u.port != nil {
 		errs = append(errs, u.port.Close())
+		u.port = nil // the numbers of its fds may be others' from now on
 	}
 	return errors.Join(errs...)
 }

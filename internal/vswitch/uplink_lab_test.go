@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,6 +25,17 @@ type internet struct {
 
 var serverAddrs = []string{"198.51.100.9", "2001:db8:9::9"}
 
+// firewall is of a host that lets in only what it asked for, and forwards nothing.
+var firewall = []string{
+	"add table inet fw",
+	"add chain inet fw input { type filter hook input priority 0; policy drop; }",
+	"add rule inet fw input ct state established,related accept",
+	"add rule inet fw input iifname lo accept",
+	"add rule inet fw input meta l4proto { icmp, ipv6-icmp } accept",
+	"add rule inet fw input tcp dport { 2222, 8080 } accept",
+	"add chain inet fw forward { type filter hook forward priority 0; policy drop; }",
+}
+
 // newInternet starts the daemon with a network and a container; flags are the daemon's.
 func newInternet(t *testing.T, flags ...string) *internet {
 	t.Helper()
@@ -40,6 +52,9 @@ func newInternet(t *testing.T, flags ...string) *internet {
 		n.server.IP("route add default via " + way)
 	}
 	n.host.IP("link set lo up")
+	for _, rule := range firewall {
+		n.host.Run("nft", rule)
+	}
 	n.firewall = n.bystanders()
 	n.d.Start()
 	n.d.Must("add-network", "net", "--subnet", "10.11.0.0/24", "--subnet", "fd11::/64")
@@ -72,7 +87,7 @@ func (n *internet) bystanders() string {
 	var all strings.Builder
 	for _, command := range []string{
 		"nft list ruleset", "iptables-save", "ip6tables-save", "ip -4 route show table all", "ip -4 rule", "ip -6 rule", "ip neigh show proxy",
-		"sysctl -a -r net.ipv[46].conf.(all|default|up0|lo)|ip_forward|ip_local|nf_conntrack_count",
+		"sysctl -a -r net.ipv[46].conf.(all|default|up0|lo)|ip_forward|ip_local",
 	} {
 		words := strings.Fields(command)
 		out, err := n.host.Try(words[0], words[1:]...)
@@ -82,6 +97,19 @@ func (n *internet) bystanders() string {
 		}
 	}
 	return all.String()
+}
+
+// expectUntracked fails the test where the host's kernel tracks a connection by one of the ports that are the switch's.
+func (n *internet) expectUntracked(t *testing.T) {
+	t.Helper()
+	for line := range strings.Lines(n.host.Run("cat", "/proc/net/nf_conntrack")) {
+		for _, word := range strings.Fields(line) {
+			key, value, _ := strings.Cut(word, "=")
+			if port, err := strconv.Atoi(value); (key == "sport" || key == "dport") && err == nil && (port >= 61000 || port == 8080) {
+				t.Errorf("the host's kernel tracks %s", line)
+			}
+		}
+	}
 }
 
 // expectUntouched fails the test where the host is not as it was before the daemon came.

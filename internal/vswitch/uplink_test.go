@@ -40,6 +40,7 @@ func TestUplink(t *testing.T) {
 	}
 	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
 	n.expectUntouched(t)
+	n.expectUntracked(t)
 	n.d.Must("del-uplink", "auto")
 	if pinged(n.c, serverAddrs[0], "-W", "1") == nil {
 		t.Error("the outside answers although there is no uplink")

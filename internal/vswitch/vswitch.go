@@ -169,11 +169,23 @@ func (s *Switch) openState() (err error) {
 	if s.store, err = store.Open(s.cfg.StateDir, s.log); err != nil {
 		return err
 	}
+	s.keepSecret()
 	s.fds, err = fdstore.Open(fdstore.Config{Mode: s.cfg.FDStore, Dir: s.cfg.StateDir, Logger: s.log, Replaced: s.keeperReplaced})
 	if err != nil {
 		return fmt.Errorf("open the store of file descriptors: %w", err)
 	}
 	return nil
+}
+
+// keepSecret gives the table of connections the secret that earlier daemons had, so that endpoints get the ports that they had.
+func (s *Switch) keepSecret() {
+	secret, err := s.store.Secret("nat", func() []byte { return nat.RandomBytes(nat.SecretSize) })
+	if err != nil {
+		s.log.Warn("external ports will be others after the next start", "err", err)
+	}
+	if len(secret) == nat.SecretSize {
+		s.conns.SetSecret(nat.NewSecret(secret))
+	}
 }
 
 // makePath makes the data plane and what follows the interfaces.

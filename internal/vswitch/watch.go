@@ -98,6 +98,7 @@ func (s *Switch) buryGone(id packet.PortID) {
 	dead := make(map[packet.PortID]*endpoint)
 	for more := true; more; {
 		// The news of a veth may be of an earlier pair, which had the same number.
+		s.remakeWay(id)
 		if e := s.byID[id]; e != nil && (e.dev.kind == api.PortTAP || s.isGone(e)) {
 			dead[id] = e
 		}

@@ -12,6 +12,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
+	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/port"
 	"vswitch/internal/store"
@@ -190,6 +191,29 @@ func (s *Switch) removeWay(id string) {
 		s.conns.RemovePool(p)
 	}
 	s.discardWay(w)
+}
+
+// remakeWay shares an interface anew whose port died: somebody removed its device. Callers hold verb.
+func (s *Switch) remakeWay(id packet.PortID) {
+	s.ways.mu.Lock()
+	var dead *way
+	for _, w := range s.ways.by {
+		if w.leg != nil && w.leg.id == id {
+			dead = w
+		}
+	}
+	s.ways.mu.Unlock()
+	if dead == nil {
+		return
+	}
+	s.log.Info("the device of an uplink is gone; it is made anew", "uplink", dead.Name)
+	s.removeWay(dead.ID)
+	if err := s.openWay(dead.Uplink, nil, uplink.Changes{}); err != nil {
+		s.log.Error("share an uplink's interface", "uplink", dead.Name, "err", err)
+		s.events.Publish("uplink.down", dead.Name, err.Error())
+		s.putWay(&way{Uplink: dead.Uplink, err: err.Error()})
+	}
+	s.settleWays()
 }
 
 func (s *Switch) discardWay(w *way) {

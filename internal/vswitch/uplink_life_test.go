@@ -1,0 +1,336 @@
+package vswitch_test
+
+import (
+	"encoding/binary"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vswitch/internal/api"
+	"vswitch/internal/netnstest"
+)
+
+// resets hears TCP resets that the host sends. Its kernel's interface is at the other end.
+func (n *internet) resets() func(within time.Duration) []byte {
+	ear := n.isp.PacketSocket("eth0")
+	return func(within time.Duration) []byte {
+		return ear.Find(within, func(f []byte) bool {
+			switch {
+			case len(f) < 54:
+			case binary.BigEndian.Uint16(f[12:]) == 0x0800 && f[23] == 6:
+				return f[14+int(f[14]&15)*4+13]&4 != 0
+			case binary.BigEndian.Uint16(f[12:]) == 0x86dd && f[20] == 6:
+				return len(f) > 67 && f[67]&4 != 0
+			}
+			return false
+		})
+	}
+}
+
+// talkers are the ends of a TCP connection: the container's to the server, and the server's to a published port of the container.
+type talkers struct {
+	name        string
+	inner, far  *net.TCPConn
+	innerSpeaks bool // first
+}
+
+func (n *internet) sessions(t *testing.T) (all []talkers) {
+	t.Helper()
+	for i, addr := range serverAddrs {
+		l := n.server.ListenTCP(net.JoinHostPort(addr, "0"))
+		inner, err := n.c.DialTCP(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, talkers{"to " + addr, inner, far, true})
+		l = n.c.ListenTCP(":80")
+		at := []string{"192.0.2.2", "2001:db8:1::2"}[i]
+		if far, err = n.server.DialTCP(net.JoinHostPort(at, "8080")); err != nil {
+			t.Fatalf("connect to the published port at %s: %v", at, err)
+		}
+		if inner, err = l.AcceptTCP(); err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		all = append(all, talkers{"published at " + at, inner, far, false})
+	}
+	for _, s := range all {
+		if err := words(s.inner, s.far); err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+	}
+	return all
+}
+
+// TestUplinkOutlivesDaemon: while the daemon is killed, the host's kernel resets none of its connections, although their frames keep coming;
+// when it is back, they go on: those of containers as soon as these send something, those to published ports with any frame.
+func TestUplinkOutlivesDaemon(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:80")
+	all := n.sessions(t)
+	for _, end := range []func(){n.d.Kill, n.d.Stop} {
+		reset := n.resets()
+		end()
+		for _, s := range all { // frames for the switch, while there is none
+			if _, err := s.far.Write([]byte("word")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f := reset(700 * time.Millisecond); f != nil {
+			t.Errorf("the host sent a reset: %x", f)
+		}
+		if err := pinged(n.host, serverAddrs[0]); err != nil {
+			t.Errorf("the host's own ping while the daemon is away: %v", err)
+		}
+		n.d.Start()
+		for _, s := range all {
+			if _, err := s.inner.Write([]byte("go")); err != nil {
+				t.Fatal(err)
+			}
+			var b [4]byte
+			for _, c := range []struct {
+				conn *net.TCPConn
+				want string
+			}{{s.far, "go"}, {s.inner, "word"}} {
+				if err := c.conn.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+					t.Fatal(err)
+				}
+				if k, err := c.conn.Read(b[:]); err != nil || string(b[:k]) != c.want {
+					t.Errorf("%s: %q, %v, after the daemon came back\n%s", s.name, b[:k], err, n.d.Must("conntrack"))
+				}
+			}
+			if err := words(s.inner, s.far); err != nil {
+				t.Errorf("%s: %v", s.name, err)
+			}
+		}
+	}
+	n.expectUntouched(t)
+}
+
+// TestUplinkFollows: what happens to the interface under traffic is followed, and what is as before works as before.
+func TestUplinkFollows(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "up0")
+	state := func(want string) {
+		t.Helper()
+		n.d.Eventually(want, func() bool { return strings.Contains(n.d.Must("show", "uplink", "up0"), want) })
+	}
+	works := func(when string) {
+		t.Helper()
+		for _, addr := range serverAddrs {
+			n.lab.Eventually(when+" "+addr+" answers", func() bool { return pinged(n.c, addr, "-W", "1") == nil })
+			if err := netnstest.Stream(n.c, n.server, addr, 1<<20); err != nil {
+				t.Errorf("%s: TCP to %s: %v", when, addr, err)
+			}
+		}
+	}
+	all := n.established(t)
+	n.host.IP("link set up0 name wan0")
+	state("Interface: wan0")
+	for _, s := range all {
+		if err := words(s.inner, s.far); err != nil {
+			t.Errorf("%s: %v, after the interface was renamed", s.name, err)
+		}
+	}
+	n.host.IP("addr add 192.0.2.77/24 dev wan0")
+	n.host.IP("addr del 192.0.2.2/24 dev wan0")
+	n.host.IP("addr add 192.0.2.77/24 dev wan0")
+	n.host.IP("route replace default via 192.0.2.1")
+	state("192.0.2.77/24")
+	if got := seenAs(t, n.c, n.server, serverAddrs[0]); got != "192.0.2.77" {
+		t.Errorf("the container is seen as %s after the address changed", got)
+	}
+	n.host.IP("addr add 192.0.2.2/24 dev wan0")
+	works("with another address")
+	n.isp.IP("link set eth0 down")
+	state("has no carrier")
+	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.11.0.1") {
+		t.Errorf("without a carrier the container is not told: %s %v", out, err)
+	}
+	n.isp.IP("link set eth0 up")
+	n.isp.IP("addr add 2001:db8:1::1/64 dev eth0 nodad") // which its kernel took away
+	state("State: up")
+	works("after the carrier came back")
+	n.host.IP("link del wan0")
+	state("interface up0 is gone")
+	if list := netnstest.Get[[]api.RouteEntry](n.d, "list-routes"); strings.Contains(n.d.Must("list-routes"), "uplink") {
+		t.Errorf("routes are %+v", list)
+	}
+	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
+		n.host.IP("route add default via " + way)
+	}
+	state("State: up")
+	works("after the interface came back")
+	netnstest.ExpectNoErrors(n.c, n.server)
+}
+
+// established are the container's sessions.
+func (n *internet) established(t *testing.T) (all []talkers) {
+	t.Helper()
+	n.d.Must("publish", "c", "8080:80")
+	for _, s := range n.sessions(t) {
+		if s.innerSpeaks {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// secondWay is a further interface of the host to the isp: up1, with 203.0.113.2 and 2001:db8:2::2.
+func (n *internet) secondWay(t *testing.T) {
+	t.Helper()
+	n.cable(t, n.host, "up1", "203.0.113.2/24", "2001:db8:2::2/64", n.isp, "eth2", "203.0.113.1/24", "2001:db8:2::1/64")
+	n.host.IP("route add default via 203.0.113.1 metric 2000")
+	n.host.IP("-6 route add default via 2001:db8:2::1 metric 2000")
+}
+
+// TestTwoUplinks: new connections go by the uplink of the lowest metric that has a carrier, those there are by the one whose address they
+// have, and who connects to a published port is answered by the way it came.
+func TestTwoUplinks(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.secondWay(t)
+	n.d.Must("publish", "c", "8080:80")
+	n.d.Must("add-uplink", "up0", "--metric", "10", "--", "add-uplink", "up1", "--name", "backup", "--metric", "20")
+	first, second := []string{"192.0.2.2", "2001:db8:1::2"}, []string{"203.0.113.2", "2001:db8:2::2"}
+	seen := func(when string, want []string) {
+		t.Helper()
+		for i, addr := range serverAddrs {
+			if got := seenAs(t, n.c, n.server, addr); got != want[i] {
+				t.Errorf("%s: seen as %s, want %s", when, got, want[i])
+			}
+			if err := pinged(n.c, addr); err != nil {
+				t.Errorf("%s: ping to %s: %v", when, addr, err)
+			}
+		}
+	}
+	state := func(name, want string) {
+		t.Helper()
+		n.d.Eventually(name+" "+want, func() bool { return strings.Contains(n.d.Must("show", "uplink", name), want) })
+	}
+	seen("both up", first)
+	l := n.c.ListenTCP(":80")
+	defer l.Close()
+	for _, at := range append(first, second...) {
+		conn, err := n.server.DialTCP(net.JoinHostPort(at, "8080"))
+		if err != nil {
+			t.Errorf("published at %s: %v", at, err)
+			continue
+		}
+		peer, err := l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := words(conn, peer); err != nil {
+			t.Errorf("published at %s: %v", at, err)
+		}
+	}
+	n.d.Must("add-network", "net2", "--subnet", "10.12.0.0/24", "--masquerade", "off")
+	other := n.lab.Container("other")
+	n.d.Join("net2", "other", other)
+	if out, err := other.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.12.0.1") {
+		t.Errorf("a network that is not masqueraded: %s %v", out, err)
+	}
+	n.isp.IP("link set eth0 down")
+	state("up0", "has no carrier")
+	seen("the first one without a carrier", second)
+	n.isp.IP("link set eth0 up")
+	n.isp.IP("addr add 2001:db8:1::1/64 dev eth0 nodad")
+	state("up0", "State: up")
+	seen("both up again", first)
+	n.d.Must("del-uplink", "up0")
+	seen("the first one deleted", second)
+	if got := n.d.Must("list-routes"); !strings.Contains(got, "uplink:backup") || strings.Contains(got, "uplink:up0") {
+		t.Errorf("routes:\n%s", got)
+	}
+}
+
+// TestUplinkAuto follows the host's default route, and refuses to be beside another uplink of the same interface.
+func TestUplinkAuto(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.secondWay(t)
+	n.d.Must("add-uplink", "auto")
+	state := func(want string) {
+		t.Helper()
+		n.d.Eventually(want, func() bool { return strings.Contains(n.d.Must("show", "uplink", "auto"), want) })
+	}
+	state("Interface: up0")
+	n.host.IP("route del default via 192.0.2.1")
+	state("Interface: up1")
+	for i, addr := range serverAddrs {
+		if got, want := seenAs(t, n.c, n.server, addr), []string{"203.0.113.2", "2001:db8:2::2"}[i]; got != want {
+			t.Errorf("the container is seen as %s, want %s", got, want)
+		}
+	}
+	n.d.Must("add-uplink", "up0", "--metric", "500")
+	n.host.IP("route add default via 192.0.2.1")
+	state("another uplink shares the interface already")
+	n.d.Must("del-uplink", "up0")
+	n.host.IP("addr add 192.0.2.99/24 dev up0") // news
+	state("Interface: up0")
+	if err := pinged(n.c, serverAddrs[0]); err != nil {
+		t.Error(err)
+	}
+	device := n.devices()
+	if len(device) != 1 {
+		t.Fatalf("devices %q", device)
+	}
+	n.host.IP("link del " + device[0])
+	n.d.Eventually("a device again", func() bool { return len(n.devices()) == 1 && pinged(n.c, serverAddrs[0], "-W", "1") == nil })
+}
+
+// TestUplinkConfiguration: export, apply and transactions know uplinks, and a transaction that fails brings back the one that left.
+func TestUplinkConfiguration(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Allow("failpoint transaction.placed")
+	n.d.Must("add-uplink", "up0", "--name", "wan", "--metric", "50", "--nat-ports", "62000-62999")
+	file := filepath.Join(t.TempDir(), "v.yaml")
+	want := n.d.Must("export")
+	if !strings.Contains(want, "uplinks:\n  wan:\n    interface: up0\n    metric: 50\n    nat_ports: \"62000-62999\"") {
+		t.Errorf("exported:\n%s", want)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(want)
+	if got := n.d.Must("diff", "-f", file); got != "" {
+		t.Errorf("what was exported differs:\n%s", got)
+	}
+	write(strings.ReplaceAll(want, "metric: 50", "metric: 60"))
+	n.d.Must("apply", "-f", file)
+	if got := n.d.Must("export"); !strings.Contains(got, "metric: 60") {
+		t.Errorf("exported after apply:\n%s", got)
+	}
+	write(want[:strings.Index(want, "uplinks:")])
+	n.d.Must("apply", "-f", file)
+	if list := n.devices(); len(list) > 0 {
+		t.Errorf("%q are left", list)
+	}
+	write(want)
+	n.d.Must("apply", "-f", file)
+	n.d.Stop()
+	n.d.Env = []string{"VSWITCH_FAILPOINT=transaction.placed:error"}
+	n.d.Start()
+	n.d.Refused(1, "nothing was changed", "del-uplink", "wan", "--", "add-uplink", "up0", "--name", "other")
+	if got := n.d.Must("export"); got != want {
+		t.Errorf("after a transaction that failed:\n%s", got)
+	}
+	if err := pinged(n.c, serverAddrs[0]); err != nil {
+		t.Errorf("after a transaction that failed: %v", err)
+	}
+}

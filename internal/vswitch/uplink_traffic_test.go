@@ -1,0 +1,196 @@
+package vswitch_test
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"vswitch/internal/netnstest"
+)
+
+// TestUplinkTraceroute: the hops show themselves to a container, by UDP, ICMP and TCP: the gateway, the host's router, the server.
+func TestUplinkTraceroute(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto")
+	for i, addr := range serverAddrs {
+		hops := [][]string{{"10.11.0.1", "192.0.2.1", serverAddrs[0]}, {"fd11::1", "2001:db8:1::1", serverAddrs[1]}}[i]
+		for _, how := range [][]string{{}, {"-I"}, {"-T", "-p", "2222"}} {
+			out, err := n.c.Try("traceroute", append(append([]string{"-n", "-q", "1", "-w", "3"}, how...), addr)...)
+			for k, hop := range hops {
+				if !strings.Contains(out, hop+" ") {
+					t.Errorf("traceroute %s to %s does not name hop %d, %s: %v\n%s", how, addr, k+1, hop, err, out)
+				}
+			}
+		}
+	}
+}
+
+// TestUplinkDatagrams: of many datagrams each arrives once, whole and in order, in both directions.
+func TestUplinkDatagrams(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "up0")
+	for _, addr := range serverAddrs {
+		sizes := make([]int, 4096)
+		for i := range sizes {
+			sizes[i] = 1 + i*997%1400
+		}
+		if err := netnstest.Datagrams(n.c, n.server, addr, sizes...); err != nil {
+			t.Errorf("to %s: %v", addr, err)
+		}
+		if err := netnstest.SegmentedDatagrams(n.c, n.server, addr, 1200, 40); err != nil {
+			t.Errorf("in super-frames to %s: %v", addr, err)
+		}
+		rx, tx := n.server.UDP(net.JoinHostPort(addr, "0")), n.c.UDP(":0")
+		if err := ask(tx, rx, 1024); err != nil {
+			t.Errorf("there and back to %s: %v", addr, err)
+		}
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
+	for _, reason := range []string{"nat_ports", "conn_limit", "egress_full"} {
+		if k := dropped(n.d, "c", reason); k != 0 {
+			t.Errorf("%d dropped as %s", k, reason)
+		}
+	}
+}
+
+// ask sends datagrams and has each sent back before the next.
+func ask(tx, rx *net.UDPConn, times int) error {
+	b := make([]byte, 1<<16)
+	for _, c := range []*net.UDPConn{tx, rx} {
+		if err := c.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+			return err
+		}
+	}
+	for i := range times {
+		if _, err := tx.WriteTo(b[:1+i], rx.LocalAddr()); err != nil {
+			return err
+		}
+		k, from, err := rx.ReadFrom(b)
+		if err != nil {
+			return err
+		}
+		if _, err = rx.WriteTo(b[:k], from); err != nil {
+			return err
+		}
+		if k, _, err = tx.ReadFrom(b); err != nil || k != 1+i {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestUplinkMTU: who sends more than fits through the uplink, or a hop behind it, is told, and TCP goes on: at both sides.
+func TestUplinkMTU(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "up0")
+	mtu := func(c *netnstest.Container, ifname, size string) { c.IP("link set " + ifname + " mtu " + size) }
+	for _, addr := range serverAddrs {
+		told := func(by, want string, size string) {
+			t.Helper()
+			out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "3", "-M", "do", "-s", size, addr)
+			if err == nil || !strings.Contains(strings.ToLower(out+err.Error()), "mtu") {
+				t.Errorf("%s: a ping of %s bytes to %s: %s %v", by, size, addr, out, err)
+			}
+			if route := n.c.Run("ip", "route", "get", addr); !strings.Contains(route, "mtu "+want) {
+				t.Errorf("%s: the container did not learn the MTU to %s: %s", by, addr, route)
+			}
+		}
+		err := netnstest.StreamAfter(n.c, n.server, addr, 8<<20, func() {
+			mtu(n.isp, "eth0", "1400") // the other end of the cable, so that the server is told
+			mtu(n.host, "up0", "1400")
+			n.d.Eventually("the uplink's MTU", func() bool { return strings.Contains(n.d.Must("show", "uplink", "up0"), "MTU: 1400") })
+		})
+		if err != nil {
+			t.Errorf("TCP to %s over an uplink that shrank: %v", addr, err)
+		}
+		told("the uplink", "1400", "1420")
+		if err := netnstest.StreamAfter(n.c, n.server, addr, 8<<20, func() { mtu(n.isp, "eth1", "1300") }); err != nil {
+			t.Errorf("TCP to %s over a path that shrank: %v", addr, err)
+		}
+		told("a hop behind", "1300", "1320")
+		mtu(n.host, "up0", "1500")
+		mtu(n.isp, "eth0", "1500")
+		mtu(n.isp, "eth1", "1500")
+		n.d.Eventually("the uplink's MTU", func() bool { return strings.Contains(n.d.Must("show", "uplink", "up0"), "MTU: 1500") })
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host)
+}
+
+// TestUplinkPublished: clients outside reach a published port by the host's addresses and are seen with their own; a program of the host keeps
+// its port; nothing else of the host is reached that was not before.
+func TestUplinkPublished(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto")
+	own := n.host.ListenTCP("[::]:2222") // of the host, and open in its firewall
+	defer own.Close()
+	n.d.Refused(1, "used by a program of the host", "publish", "c", "2222:80")
+	n.d.Must("publish", "c", "8080:80", "--", "publish", "c", "8081:81/udp")
+	n.c.IP("route add unreachable 203.0.113.0/24")
+	for i, at := range []string{"192.0.2.2", "2001:db8:1::2"} {
+		l := n.c.ListenTCP(":80")
+		conn, err := n.server.DialTCP(net.JoinHostPort(at, "8080"))
+		if err != nil {
+			t.Fatalf("connect to the port published at %s: %v\n%s", at, err, n.d.Must("drops"))
+		}
+		peer, err := l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := netip.MustParseAddrPort(peer.RemoteAddr().String()).Addr().Unmap().String(); got != serverAddrs[i] {
+			t.Errorf("the client is seen as %s, and is %s", got, serverAddrs[i])
+		}
+		if err := words(conn, peer); err != nil {
+			t.Errorf("by %s: %v", at, err)
+		}
+		l.Close()
+		rx, tx := n.c.UDP(":81"), n.server.UDP(":0")
+		if _, err := tx.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(at), 8081))); err != nil {
+			t.Fatal(err)
+		}
+		if k, from, err := readFrom(rx); err != nil || k != 1 || netip.MustParseAddrPort(from.String()).Addr().Unmap().String() != serverAddrs[i] {
+			t.Errorf("a datagram to %s: %d bytes from %v, %v", at, k, from, err)
+		}
+		rx.Close()
+		if conn, err := n.server.DialTCP(net.JoinHostPort(at, "2222")); err != nil {
+			t.Errorf("the host's own port at %s: %v", at, err)
+		} else {
+			conn.Close()
+		}
+	}
+	n.expectUntracked(t)
+	n.expectUntouched(t)
+	n.d.Must("unpublish", "c")
+	if _, err := n.server.DialTCP("192.0.2.2:8080"); err == nil {
+		t.Error("the port is open after unpublish")
+	}
+}
+
+// words sends a few bytes each way.
+func words(a, b *net.TCPConn) error {
+	for _, c := range [2][2]*net.TCPConn{{a, b}, {b, a}} {
+		var got [4]byte
+		if err := c[1].SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+			return err
+		}
+		if _, err := c[0].Write([]byte("word")); err != nil {
+			return err
+		}
+		if _, err := c[1].Read(got[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readFrom(c *net.UDPConn) (int, net.Addr, error) {
+	if err := c.SetReadDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+		return 0, nil, err
+	}
+	return c.ReadFrom(make([]byte, 2048))
+}

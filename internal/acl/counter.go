@@ -1,6 +1,10 @@
 package acl
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"vswitch/internal/flow"
+)
 
 // Limits of log lines, since any frame can cause one: lines per second, and at once after a silence, of one rule and of all rules of a
 // network.
@@ -11,10 +15,9 @@ const (
 	NetworkLogBurst = 100
 )
 
-// counter is what a rule counts. Only the slow path does: a decision that is cached counts once.
+// counter is what a rule counts.
 type counter struct {
-	hits   atomic.Uint64 // decisions
-	last   atomic.Int64  // time of the last, nanoseconds
+	flow.Tally
 	missed atomic.Uint64 // log lines since the last that was written
 	log    limiter
 }

@@ -3,6 +3,7 @@ package acl
 import (
 	"iter"
 
+	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 )
 
@@ -93,8 +94,7 @@ func (r *Result) Hit(now int64, packets int) (log bool, missed uint64) {
 		return false, 0
 	}
 	c := r.rule.count
-	c.hits.Add(uint64(packets))
-	c.last.Store(now)
+	c.Add(uint64(packets), now)
 	if !r.rule.Log {
 		return false, 0
 	}
@@ -105,10 +105,18 @@ func (r *Result) Hit(now int64, packets int) (log bool, missed uint64) {
 	return true, c.missed.Swap(0)
 }
 
+// Tally returns what counts the packets that the rule decided about, for a decision that is cached; nil when a policy decided.
+func (r *Result) Tally() *flow.Tally {
+	if r.rule == nil {
+		return nil
+	}
+	return &r.rule.count.Tally
+}
+
 // Stats is a rule with what it has counted.
 type Stats struct {
 	Rule Rule
-	Hits uint64 // decisions; those that are replayed from the cache are not counted again
+	Hits uint64 // packets
 	Last int64  // time of the last one, nanoseconds as given to Hit; 0: never
 }
 
@@ -116,7 +124,7 @@ type Stats struct {
 func (s *Snapshot) Stats() []Stats {
 	var all []Stats
 	for r := range s.all() {
-		all = append(all, Stats{r.Rule, r.count.hits.Load(), r.count.last.Load()})
+		all = append(all, Stats{r.Rule, r.count.Packets(), r.count.Last()})
 	}
 	return all
 }

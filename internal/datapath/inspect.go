@@ -130,6 +130,15 @@ func (d *Datapath) Flows(keep func(*flow.Flow) bool) [][]flow.Flow {
 	return all
 }
 
+// Settle tells the tallies of cached flows what these have counted, some flows at a time.
+func (d *Datapath) Settle() {
+	for _, w := range d.workers {
+		for at, more := 0, true; more; more = at > 0 {
+			w.call(func() { at = w.table.Settle(at) })
+		}
+	}
+}
+
 // FlushFlows empties the flow tables and returns how many flows they held.
 func (d *Datapath) FlushFlows() int {
 	n := 0

@@ -280,8 +280,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 	w.decide(f)
 	if w.verdict.Cacheable && (stale || w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
 		w.last = w.table.Insert(&f.Key, &w.verdict, w.now)
-		w.last.Packets += uint64(f.Segs)
-		w.last.Bytes += uint64(bytes)
+		w.last.First(f.Segs, bytes)
 	}
 	w.carryOut(in, f)
 }

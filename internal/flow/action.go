@@ -75,13 +75,14 @@ type Verdict struct {
 	Gens      [2]GenRef // network's and router's; a nil Gen holds always
 	Refs      [MaxRefs]Ref
 	Made      *Made              // what else is to be done, once; nil when Cacheable
-	Actions   [MaxActions]Action // last, since most decisions use but the first: a hit touches few cache lines
+	Actions   [MaxActions]Action // behind what a hit looks at, since most decisions use but the first: it touches few cache lines
+	Tallies   [2]*Tally          // that count the packets of a cached one
 }
 
 // Reset makes v the zero Verdict without touching what its counts say is unused.
 func (v *Verdict) Reset() {
 	v.Slow, v.MaxL3, v.Drop, v.Cacheable, v.Taken, v.L2, v.NActions, v.NRefs, v.Made = 0, 0, 0, false, false, false, 0, 0, nil
-	v.Gens = [2]GenRef{}
+	v.Gens, v.Tallies = [2]GenRef{}, [2]*Tally{}
 }
 
 // Add appends an action. Exceeding MaxActions is a programmer's error.

@@ -42,6 +42,7 @@ type Flow struct {
 	Bytes    uint64
 	LastUsed int64 // when the worker last used it, nanoseconds
 	touched  int64
+	told     uint64 // of Packets, to the tallies
 	hash     uint64
 	Verdict
 }
@@ -120,6 +121,7 @@ func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
 	}
 	hash := k.Hash()
 	if f := t.find(&k, hash); f != nil {
+		f.settle()
 		f.Verdict = *v
 		f.LastUsed, f.touched = now, now
 		return f
@@ -181,6 +183,7 @@ func (t *Table) take() uint32 {
 }
 
 func (t *Table) give(i uint32) {
+	t.at(i).settle()
 	*t.at(i) = Flow{}
 	t.free = append(t.free, i)
 	t.live--
@@ -229,4 +232,9 @@ func (t *Table) All(yield func(*Flow) bool) {
 }
 
 // Flush empties the table and gives its memory back.
-func (t *Table) Flush() { *t = *NewTable(t.max) }
+func (t *Table) Flush() {
+	for f := range t.All {
+		f.settle()
+	}
+	*t = *NewTable(t.max)
+}

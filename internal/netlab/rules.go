@@ -62,6 +62,7 @@ func (l *Lab) setRules(r *rules) {
 // RuleHits returns how many packets the network's rules decided about, by their IDs.
 func (l *Lab) RuleHits(network string) map[string]int {
 	l.Settle()
+	l.path.Settle()
 	hits := map[string]int{}
 	for _, s := range l.rulesOf(network).filter.Snapshot().Stats() {
 		hits[s.Rule.ID] = int(s.Hits)

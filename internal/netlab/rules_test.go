@@ -230,6 +230,55 @@ func TestRulesAndErrors(t *testing.T) {
 	})
 }
 
+// Ten thousand rules cost a cached flow nothing: it is decided once, and counts its packets all the same.
+func TestManyRulesAndACachedFlow(t *testing.T) {
+	lab := netlab.New(t, netlab.Stepped())
+	c1, c2, _ := ruled(lab)
+	texts := make([]string, 10000)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("n in deny --proto udp --dst 10.7.%d.%d", i/256, i%256)
+	}
+	lab.Rules("n", append(texts, "c1 in allow --proto udp", "c2 out allow --proto udp --dport 1-9")...)
+	before := lab.Path().WorkerCounters()[0].FlowMisses
+	for range 100 {
+		c1.Send(UDP(c1.From(1000), c2.To(9)))
+		lab.Settle()
+	}
+	if n := lab.Path().WorkerCounters()[0].FlowMisses - before; n != 1 {
+		t.Errorf("100 frames of a flow were decided %d times", n)
+	}
+	for _, id := range []string{"r10001", "r10002"} {
+		if n := lab.RuleHits("n")[id]; n != 100 {
+			t.Errorf("rule %s has %d packets, want 100", id, n)
+		}
+	}
+	lab.Path().FlushFlows()
+	c1.Send(UDP(c1.From(1000), c2.To(9)))
+	if n := lab.RuleHits("n")["r10001"]; n != 101 {
+		t.Errorf("after a flush the rule has %d packets", n)
+	}
+}
+
+// Fragments are judged by the ports of their datagram's first one.
+func TestRulesAndFragments(t *testing.T) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
+		c1, c2, _ := ruled(lab)
+		lab.Rules("n", "c1 in deny --proto udp --dport 53", "c2 out allow --proto udp --dport 54", "c2 out deny")
+		for i, port := range []uint16{53, 54, 55} {
+			first := UDP(from(c1, 1000), to(c2, port), Fragment(0, true), ID(uint16(port), false), Size(32))
+			later := UDP(from(c1, 1000), to(c2, port), Fragment(5, false), ID(uint16(port), false), Size(32))
+			c1.Send(first, later)
+			if port == 54 {
+				c2.Expect(t, first, later)
+			}
+			lab.ExpectNothing(t)
+			if n, want := lab.Drops()[packet.DropRuleDeny], 2*((i+2)/2); n != want {
+				t.Errorf("port %d: %d fragments were denied so far, want %d", port, n, want)
+			}
+		}
+	})
+}
+
 // Judgements by rules with --log are told, but not too many.
 func TestRulesTell(t *testing.T) {
 	lab := netlab.New(t)

@@ -45,7 +45,23 @@ func (w *twins) rule(network, port, other, any string) {
 		}
 		texts[i] = strings.Join(words, " ")
 	}
+	w.ruled = map[string][]string{network: texts}
 	w.both(fmt.Sprintf("rules of %s: %q", network, texts), func(l *netlab.Lab) { l.Rules(network, texts...) })
+}
+
+// compareHits holds what rules of direction in have counted against each other: a cached decision counts all its packets. Of floods, those of
+// direction out count decisions.
+func (w *twins) compareHits() {
+	for network, texts := range w.ruled {
+		x, y := w.labs[0].RuleHits(network), w.labs[1].RuleHits(network)
+		for i, text := range texts {
+			id := fmt.Sprintf("r%d", i+1)
+			if x[id] != y[id] && strings.Fields(text)[1] == "in" {
+				w.fail("rule %s, %s, has %d packets with the cache, %d without", id, text, x[id], y[id])
+			}
+			w.counted += x[id]
+		}
+	}
 }
 
 // endpoint is one side of a datagram.

@@ -125,6 +125,7 @@ func (w *walk) judgeIn(stage string) bool {
 		return true
 	}
 	r := w.judge(stage, s, acl.In, w.in.ID, w.ask())
+	w.v.Tallies[acl.In] = r.Tally()
 	w.unruled = r.Policy == acl.PolicyAllow && w.state != acl.Reply
 	switch {
 	case r.Action == acl.Allow:
@@ -159,6 +160,7 @@ func (w *walk) judgeOut(stage string) bool {
 		return w.judgeFlood(stage, s, &q)
 	}
 	r := w.judge(stage, s, acl.Out, w.out.ID, &q)
+	w.v.Tallies[acl.Out] = r.Tally()
 	return r.Action == acl.Allow || w.refuseBy(stage, &r)
 }
 

@@ -70,6 +70,9 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 func (s *Switch) networkStats() []api.NetworkStats {
 	nets, _ := s.chosen("") // all: no error
 	out := make([]api.NetworkStats, 0, len(nets))
+	if s.ruled() {
+		s.path.Settle()
+	}
 	for _, n := range nets {
 		fdb := n.line.Bridge.FDB()
 		c := fdb.Counters()

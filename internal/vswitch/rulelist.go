@@ -119,12 +119,20 @@ func (s *Switch) networkOfRule(r *acl.Rule) string {
 // ruleCounts returns what all rules have counted, by their ids.
 func (s *Switch) ruleCounts() map[string]acl.Stats {
 	counts := make(map[string]acl.Stats)
+	s.path.Settle()
 	for _, n := range s.allNetworks() {
 		for _, st := range n.filter.Snapshot().Stats() {
 			counts[st.Rule.ID] = st
 		}
 	}
 	return counts
+}
+
+// ruled tells whether there are rules.
+func (s *Switch) ruled() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.rules) > 0
 }
 
 func (s *Switch) ruleEntry(r *acl.Rule, counts map[string]acl.Stats) api.RuleEntry {
@@ -135,8 +143,8 @@ func (s *Switch) ruleEntry(r *acl.Rule, counts map[string]acl.Stats) api.RuleEnt
 	return e
 }
 
-// describeRule tells of a rule that was added, or would be.
-func (s *Switch) describeRule(r *acl.Rule) api.RuleEntry { return s.ruleEntry(r, s.ruleCounts()) }
+// describeRule tells of a rule that was added, or would be. What one that was there has counted is not looked up.
+func (s *Switch) describeRule(r *acl.Rule) api.RuleEntry { return s.ruleEntry(r, nil) }
 
 // ruleTexts returns the owner's rules as a configuration has them.
 func (st *state) ruleTexts(owner string) (texts []string) {

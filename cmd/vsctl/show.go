@@ -47,7 +47,11 @@ func (a *app) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(n, func() { a.showNetwork(n, ports) })
+			rules, err := c.Rules(ctx, "network:"+n.Name)
+			if err != nil {
+				return err
+			}
+			return a.print(n, func() { a.showNetwork(n, ports); a.showRules(rules) })
 		}),
 	}, &cobra.Command{
 		Use:               "uplink NAME",
@@ -73,7 +77,11 @@ func (a *app) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(p, func() { a.showPort("", p) })
+			rules, err := c.Rules(ctx, "port:"+p.Name)
+			if err != nil {
+				return err
+			}
+			return a.print(p, func() { a.showPort("", p); a.showRules(rules) })
 		}),
 	})
 	return cmd
@@ -131,6 +139,13 @@ func joined[T fmt.Stringer](list []T) string {
 		text = append(text, x.String())
 	}
 	return strings.Join(text, ", ")
+}
+
+// showRules prints rules below what they are on.
+func (a *app) showRules(list []api.RuleEntry) {
+	for _, r := range list {
+		a.field("    ", "Rule "+r.ID, fmt.Sprintf("%s, %d packets", r.Rule, r.Packets))
+	}
 }
 
 // files tells how many ports the limit of open files allows.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/store"
@@ -17,7 +18,7 @@ import (
 //  1. its intent on disk, in one write: ports to be made as being added, ports in their way as to be made again, ports to be
 //     changed with what they are to be
 //  2. ports that are in the way leave; uplinks that go, too, where others come
-//  3. ports are changed, then new ones attached, and new uplinks opened
+//  3. ports are changed, then new ones attached, with their rules, and new uplinks opened
 //  4. static entries of the MAC tables
 //  5. the host's listeners of what is published
 //  6. the new configuration on disk, in one write: before it a restart goes back, after it a restart goes on
@@ -25,17 +26,19 @@ import (
 //
 // A failure up to 6 is undone in reverse order. 7 can't fail.
 type carry struct {
-	s        *Switch
-	d        *draft
-	before   []*endpoint            // ports that go in step 2
-	after    []*endpoint            // ports that go in step 7
-	new      []*endpoint            // of the draft, without a device
-	altered  []*endpoint            // of the draft, otherwise than at work
-	placed   []*endpoint            // of the draft, with other static entries than at work
-	joined   []*endpoint            // new ports at work
-	goneWays []api.Uplink           // that go in step 7
-	was      map[*endpoint]endpoint // what ports at work were before they were changed
-	undo     []func() error
+	s       *Switch
+	d       *draft
+	before  []*endpoint // ports that go in step 2
+	after   []*endpoint // ports that go in step 7
+	new     []*endpoint // of the draft, without a device
+	altered []*endpoint // of the draft, otherwise than at work
+	placed  []*endpoint // of the draft, with other static entries than at work
+	joined  []*endpoint // new ports at work
+
+	newRules, goneRules []*acl.Rule
+	goneWays            []api.Uplink           // that go in step 7
+	was                 map[*endpoint]endpoint // what ports at work were before they were changed
+	undo                []func() error
 }
 
 // carryThrough makes the draft real. After an error all is as it was, or the error says what is not.
@@ -45,7 +48,7 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 	}
 	c := s.compare(d)
 	for _, step := range []func(context.Context) error{
-		c.record, c.clear, c.clearUplinks, c.change, c.attach, c.openUplinks, c.place, c.listen, c.commit,
+		c.record, c.clear, c.clearUplinks, c.change, c.ruleNew, c.attach, c.openUplinks, c.place, c.listen, c.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return c.rollback(err)

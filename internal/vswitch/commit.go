@@ -49,8 +49,8 @@ func (c *carry) commit(ctx context.Context) error {
 		for _, u := range c.goneUplinks() {
 			errs = append(errs, tx.DeleteUplink(u.ID))
 		}
-		errs = append(errs, deleteRules(tx, c.goneRules()))
-		for _, r := range c.newRules() {
+		errs = append(errs, deleteRules(tx, c.goneRules))
+		for _, r := range c.newRules {
 			errs = append(errs, tx.PutRule(api.Rule(*r)))
 		}
 		return errors.Join(errs...)
@@ -90,7 +90,7 @@ func missing(a, b map[string]*network) (list []*network) {
 // show is the first half of step 7.
 func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
-	newRoutes, goneRoutes, newRules, goneRules := c.newRoutes(), c.goneRoutes(), c.newRules(), c.goneRules()
+	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()
 	newUplinks := c.newUplinks()
 	c.goneWays = c.goneUplinks()
 	for _, e := range c.after {
@@ -128,7 +128,7 @@ func (c *carry) show() {
 	for _, e := range c.joined {
 		s.enter(e)
 	}
-	s.heedRules(newRules, goneRules)
+	s.heedRules(c.newRules, c.goneRules)
 	for _, e := range slices.Concat(c.before, c.after) {
 		s.events.Publish("port.deleted", e.port.Name, "from network "+cmp.Or(e.port.Network, "none"))
 	}

@@ -14,7 +14,7 @@ import (
 
 // compare finds out what differs between what is at work and the draft.
 func (s *Switch) compare(d *draft) *carry {
-	c := &carry{s: s, d: d, was: make(map[*endpoint]endpoint)}
+	c := &carry{s: s, d: d, was: make(map[*endpoint]endpoint), newRules: otherRules(d.rules, s.rules), goneRules: otherRules(s.rules, d.rules)}
 	byID := make(map[string]*endpoint, len(d.ports))
 	for _, e := range d.ports {
 		byID[e.port.ID] = e

@@ -86,9 +86,10 @@ func (d *draft) deleteRule(r *api.RuleDeletion) (outcome, error) {
 	return outcome{unchanged: true}, unless(r.IfExists, api.Errorf(api.CodeNotFound, "no rule %.70q; 'vsctl list-rules' names those there are", r.ID))
 }
 
-func (d *draft) setRules(owner string, list []*acl.Rule) {
-	if d.rules[owner] = list; len(list) == 0 {
-		delete(d.rules, owner)
+// setRules makes the owner's rules those of the list.
+func (st *state) setRules(owner string, list []*acl.Rule) {
+	if st.rules[owner] = list; len(list) == 0 {
+		delete(st.rules, owner)
 	}
 }
 
@@ -181,11 +182,27 @@ func ruleNumber(id string) uint64 {
 
 func byID(a, b *acl.Rule) int { return cmp.Compare(ruleNumber(a.ID), ruleNumber(b.ID)) }
 
-// newRules returns the rules of the draft that are not at work.
-func (c *carry) newRules() []*acl.Rule { return otherRules(c.d.rules, c.s.rules) }
-
-// goneRules returns the rules at work that the draft does not have.
-func (c *carry) goneRules() []*acl.Rule { return otherRules(c.s.rules, c.d.rules) }
+// ruleNew gives new ports the rules that the draft has for them, so that these hold from the first frame on.
+func (c *carry) ruleNew(context.Context) error {
+	s := c.s
+	for _, e := range c.new {
+		owner := ownerOf(kindPort, e.port.Name)
+		was, is := s.rules[owner], c.d.rules[owner]
+		if slices.Equal(was, is) {
+			continue
+		}
+		s.mu.Lock()
+		s.setRules(owner, is)
+		s.mu.Unlock()
+		c.undo = append(c.undo, func() error {
+			s.mu.Lock()
+			s.setRules(owner, was)
+			s.mu.Unlock()
+			return nil
+		})
+	}
+	return nil
+}
 
 // otherRules returns the rules of a that b does not have.
 func otherRules(a, b map[string][]*acl.Rule) (list []*acl.Rule) {

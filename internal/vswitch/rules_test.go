@@ -219,6 +219,27 @@ func TestRulesSurvive(t *testing.T) {
 	}
 }
 
+// TestRulesOfNewPort: rules that come with a port in one transaction hold before its container is heard; and after a transaction that failed
+// there is nothing of them.
+func TestRulesOfNewPort(t *testing.T) {
+	t.Parallel()
+	lab, d, _, b, _ := ruled(t)
+	sniffer := b.PacketSocket("eth0")
+	e := lab.Container("e")
+	d.Must("add-port", "net1", "e", "--netns", e.Name, "--", "add-rule", "e", "in", "deny", "--ethertype", "arp", "--", "add-rule", "e", "in", "deny")
+	if got := dial(e, "udp", "10.9.0.3:80", "timeout"); got == "" {
+		t.Error("a new port is heard in spite of its rules")
+	}
+	if f := sniffer.Find(0, func(f []byte) bool { return string(f[6:12]) == string(macBytes(e.MAC())) && f[12] == 8 && f[13] != 6 }); f != nil {
+		t.Errorf("b heard % x", f)
+	}
+	d.Refused(1, "operation 3 of 3", "del-port", "e", "--", "add-rule", "b", "in", "deny", "--", "del-port", "nobody")
+	d.Refused(1, "nothing was changed", "add-port", "net1", "f", "--netns", e.Name, "--ifname", "f0", "--", "add-rule", "f", "in", "deny", "--", "add-port", "net1", "g", "--netns", "nowhere")
+	if list := netnstest.Get[[]api.RuleEntry](d, "list-rules"); len(list) != 2 || list[0].On != "e" {
+		t.Errorf("rules: %+v", list)
+	}
+}
+
 // TestRulesFollowNames: of ports that move, go and come again.
 func TestRulesFollowNames(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"vswitch/internal/api"
 )
@@ -19,6 +20,9 @@ func rules() []api.RuleEntry {
 func (b *Backend) Rules(_ context.Context, on string) (list []api.RuleEntry, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if _, name, ok := strings.Cut(on, ":"); ok {
+		on = name
+	}
 	for _, r := range b.ruled {
 		if on == "" || on == r.On || on == r.Network {
 			list = append(list, r)

@@ -29,6 +29,23 @@ type Endpoint struct {
 // The array has a negative length, and so does not compile, when the size is not 40.
 var _, _ = [40 - unsafe.Sizeof(Tuple{})]byte{}, [unsafe.Sizeof(Tuple{}) - 40]byte{}
 
+// NewTuple makes the tuple of a first frame from one endpoint to another.
+func NewTuple(zone uint16, proto uint8, src, dst netip.AddrPort) *Tuple {
+	q := &Tuple{SrcPort: src.Port(), DstPort: dst.Port(), Zone: zone, Proto: proto}
+	q.Src, _ = bytesOf(src.Addr())
+	q.Dst, q.Family = bytesOf(dst.Addr())
+	return q
+}
+
+// AddrPort returns the endpoint for people and sockets.
+func (e *Endpoint) AddrPort(ipv6 bool) netip.AddrPort {
+	family := uint8(4)
+	if ipv6 {
+		family = 6
+	}
+	return netip.AddrPortFrom(addrOf(&e.Addr, family), e.Port)
+}
+
 // Reverse is the tuple of an answer.
 func (q *Tuple) Reverse() Tuple {
 	return Tuple{

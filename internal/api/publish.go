@@ -217,6 +217,12 @@ type UnpublishRequest struct {
 	IfExists bool     `json:"if_exists,omitempty"` // that there is none is no error
 }
 
+// Ways by which programs of the host reach a published port at the host's own addresses.
+const (
+	HostListener = "listener"  // a socket of its own
+	HostLookup   = "sk_lookup" // one socket for many ports, which a program in the kernel finds
+)
+
 // PublishedPort is a row of the list of published ports.
 type PublishedPort struct {
 	Port    string       `json:"port"`
@@ -226,6 +232,6 @@ type PublishedPort struct {
 	To      []netip.Addr `json:"to,omitempty"` // the container's addresses; none: it rests, see Why
 	Why     string       `json:"why,omitempty"`
 
-	Host        string `json:"host,omitempty"` // how programs of the host reach it at the host's own addresses: listener; empty: they don't
+	Host        string `json:"host,omitempty"` // how programs of the host reach it at the host's own addresses; empty: they don't
 	HostProblem string `json:"host_problem,omitempty"`
 }

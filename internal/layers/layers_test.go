@@ -33,6 +33,7 @@ var beside = map[string][]string{
 	"internal/port":     {"internal/flow"},
 	"internal/uplink":   {"internal/api", "internal/bpf", "internal/link", "internal/port"},
 	"internal/hostport": {"internal/api", "internal/link", "internal/port"},
+	"internal/relay":    {"internal/bpf"},
 	"ctl":               {"internal/api"},
 }
 

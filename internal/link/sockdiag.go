@@ -26,9 +26,18 @@ const (
 // are bound to, but for those on loopback addresses. A TCP socket that is bound and neither listens nor is connected is not listed
 // by the kernel.
 func HeldPorts(ns *Namespace, protocol uint8) (held bpf.PortSet, err error) {
+	return socketPorts(ns, protocol, func(a netip.Addr) bool { return !a.IsLoopback() })
+}
+
+// BoundPorts is HeldPorts with those on loopback addresses.
+func BoundPorts(ns *Namespace, protocol uint8) (bound bpf.PortSet, err error) {
+	return socketPorts(ns, protocol, func(netip.Addr) bool { return true })
+}
+
+func socketPorts(ns *Namespace, protocol uint8, counts func(netip.Addr) bool) (held bpf.PortSet, err error) {
 	err = ns.Do(func() error {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			if err := heldPorts(family, protocol, &held); err != nil {
+			if err := heldPorts(family, protocol, counts, &held); err != nil {
 				return err
 			}
 		}
@@ -42,7 +51,7 @@ func HeldPorts(ns *Namespace, protocol uint8) (held bpf.PortSet, err error) {
 
 // heldPorts adds the ports of sockets of the calling thread's namespace. A kernel that can't list a protocol has none of it in use:
 // its module is loaded together with the protocol's.
-func heldPorts(family, protocol uint8, held *bpf.PortSet) error {
+func heldPorts(family, protocol uint8, counts func(netip.Addr) bool, held *bpf.PortSet) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return err
@@ -81,14 +90,14 @@ func heldPorts(family, protocol uint8, held *bpf.PortSet) error {
 				}
 				return nil
 			default:
-				addSocket(m.Data, held)
+				addSocket(m.Data, counts, held)
 			}
 		}
 	}
 }
 
 // addSocket adds the port of an inet_diag_msg.
-func addSocket(b []byte, held *bpf.PortSet) {
+func addSocket(b []byte, counts func(netip.Addr) bool, held *bpf.PortSet) {
 	if len(b) < inetDiagMsgLen {
 		return
 	}
@@ -96,7 +105,7 @@ func addSocket(b []byte, held *bpf.PortSet) {
 	if b[0] == unix.AF_INET {
 		src = netip.AddrFrom4([4]byte(b[inetDiagSrc:]))
 	}
-	if !src.Unmap().IsLoopback() {
+	if counts(src.Unmap()) {
 		held.Add(binary.BigEndian.Uint16(b[inetDiagSport:]))
 	}
 }

@@ -85,29 +85,34 @@ func sizeOf(a *unix.RawSockaddrInet6) uint32 {
 }
 
 // sender returns who sent a datagram.
-func (b *batch) sender(i int) netip.AddrPort {
-	a := &b.names[i]
-	port := (*[2]byte)(unsafe.Pointer(&a.Port))
-	n := uint16(port[0])<<8 | uint16(port[1])
-	if a.Family == unix.AF_INET {
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(a)).Addr), n)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), n)
-}
+func (b *batch) sender(i int) netip.AddrPort { return socketAddr(unsafe.Pointer(&b.names[i])) }
 
-// local returns the address that a datagram was sent to.
-func (b *batch) local(i int) (a netip.Addr) {
+// local returns where a datagram was sent to; zero when the kernel did not say.
+func (b *batch) local(i int) (a netip.AddrPort) {
 	c := b.controls[i][:b.msgs[i].Controllen]
-	if len(c) < unix.SizeofCmsghdr {
+	if len(c) < unix.CmsgLen(unix.SizeofSockaddrInet4) {
 		return a
 	}
 	switch h, data := (*unix.Cmsghdr)(unsafe.Pointer(&c[0])), c[unix.CmsgLen(0):]; {
-	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-		return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Addr)
-	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-		return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0])).Addr)
+	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_ORIGDSTADDR,
+		h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_ORIGDSTADDR && len(data) >= unix.SizeofSockaddrInet6:
+		return socketAddr(unsafe.Pointer(&data[0]))
 	}
 	return a
+}
+
+// socketAddr reads a struct sockaddr_in or sockaddr_in6.
+func socketAddr(p unsafe.Pointer) netip.AddrPort {
+	if a := (*unix.RawSockaddrInet4)(p); a.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), hostOrder(a.Port))
+	}
+	a := (*unix.RawSockaddrInet6)(p)
+	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), hostOrder(a.Port))
+}
+
+func hostOrder(n uint16) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(&n))
+	return uint16(b[0])<<8 | uint16(b[1])
 }
 
 // fromAddr returns the control message by which a datagram is sent from one of our addresses.

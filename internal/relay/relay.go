@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -24,7 +24,7 @@ const (
 type Place struct {
 	Proto string     // tcp or udp
 	Addr  netip.Addr // of the host, or unspecified: all of that family
-	Port  uint16
+	Port  uint16     // 0: any, see Lookup
 }
 
 // String is as in "127.0.0.1:80/tcp".
@@ -32,37 +32,47 @@ func (p Place) String() string {
 	return fmt.Sprintf("%v/%s", netip.AddrPortFrom(p.Addr, p.Port), p.Proto)
 }
 
-// Target is where what comes goes.
-type Target struct {
-	To   netip.AddrPort // of the container
-	From []netip.Prefix // who may connect; none: everybody
+// Way is how a client's connection goes.
+type Way struct {
+	Client netip.Addr
+	At     netip.AddrPort // of the host
+	To     netip.AddrPort // of the container
 }
 
 // Config says how a Relay reaches containers.
 type Config struct {
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: as the calling process does
-	Logger *slog.Logger                                                      // nil discards
+	Find   func(proto string, at netip.AddrPort, client netip.Addr) (to netip.AddrPort, ok bool) // where a connection goes, if its client may connect
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)                     // nil: as the calling process does
+	Enter  func(func() error) error                                                              // runs a function where sockets are to be; nil: here
+	Logger *slog.Logger                                                                          // nil discards
 }
 
 // Relay has the listeners of the host. Its methods are safe for concurrent use.
 type Relay struct {
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	log     *slog.Logger
+	Config
 	streams chan struct{} // a token for each TCP connection
 	work    sync.WaitGroup
 
-	mu       sync.Mutex
-	sessions map[*session]bool // guarded by mu
+	mu        sync.Mutex
+	sessions  map[*session]bool  // guarded by mu, like the rest
+	listeners map[*Listener]bool // open
+	mouths    map[Place]*mouth   // by place, with Port
 }
 
 // New makes a relay without listeners.
 func New(c Config) *Relay {
-	r := &Relay{dial: c.Dial, log: c.Logger, streams: make(chan struct{}, MaxStreams), sessions: make(map[*session]bool)}
-	if r.dial == nil {
-		r.dial = new(net.Dialer).DialContext
+	r := &Relay{
+		Config: c, streams: make(chan struct{}, MaxStreams), sessions: make(map[*session]bool), listeners: make(map[*Listener]bool),
+		mouths: make(map[Place]*mouth),
 	}
-	if r.log == nil {
-		r.log = slog.New(slog.DiscardHandler)
+	if r.Dial == nil {
+		r.Dial = new(net.Dialer).DialContext
+	}
+	if r.Enter == nil {
+		r.Enter = func(f func() error) error { return f() }
+	}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
 	}
 	return r
 }
@@ -70,78 +80,97 @@ func New(c Config) *Relay {
 // Wait returns when all that was closed has ended.
 func (r *Relay) Wait() { r.work.Wait() }
 
-// Listener is a published port that is listened on.
+// Review ends what would go another way now, or not at all.
+func (r *Relay) Review() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for l := range r.listeners {
+		l.review()
+	}
+}
+
+// Listener is a socket that is listened on.
 type Listener struct {
 	Place
-	relay *Relay
-	close func() error
-	ctx   context.Context // of what it relays
-	end   context.CancelFunc
+	relay  *Relay
+	raw    syscall.RawConn
+	socket io.Closer
+	ctx    context.Context // of what it relays
+	end    context.CancelFunc
 
-	mu     sync.Mutex
-	target Target            // guarded by mu, like the rest
-	conns  map[net.Conn]bool // nil: closed
+	mu    sync.Mutex
+	conns map[net.Conn]Way // guarded by mu; nil: closed
 }
 
 // ErrTaken is the error of Listen when a program of the host has the port.
 var ErrTaken = errors.New("a program of the host has the port")
 
-// Listen listens on a published port, in the calling thread's network namespace.
-func (r *Relay) Listen(p Place, to Target) (*Listener, error) {
-	l := &Listener{Place: p, relay: r, target: to, conns: make(map[net.Conn]bool)}
-	var err error
-	if p.Proto == "tcp" {
-		err = l.listenTCP()
-	} else {
-		err = l.listenUDP()
-	}
+// Listen listens on published ports.
+func (r *Relay) Listen(p Place) (*Listener, error) {
+	l := &Listener{Place: p, relay: r, conns: make(map[net.Conn]Way)}
+	var serve func()
+	err := r.Enter(func() (err error) {
+		if p.Proto == "tcp" {
+			serve, err = l.listenTCP()
+		} else {
+			serve, err = l.listenUDP()
+		}
+		return err
+	})
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return nil, fmt.Errorf("listen on %v: %w", p, ErrTaken)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %v: %w", p, err)
 	}
+	l.ctx, l.end = context.WithCancel(context.Background())
+	r.mu.Lock()
+	r.listeners[l] = true
+	r.mu.Unlock()
+	r.work.Go(serve)
 	return l, nil
 }
 
 // Close ends the listener and what came by it.
 func (l *Listener) Close() error {
-	err := l.close()
+	l.relay.mu.Lock()
+	delete(l.relay.listeners, l)
+	l.relay.mu.Unlock()
+	err := l.socket.Close()
 	l.end()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hangUp()
+	for conn := range l.conns {
+		conn.Close()
+	}
 	l.conns = nil
 	return err
 }
 
-// Retarget sends what comes from now on elsewhere, and ends what came before.
-func (l *Listener) Retarget(to Target) {
+func (l *Listener) review() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.target.To == to.To && slices.Equal(l.target.From, to.From) {
-		return
+	for conn, w := range l.conns {
+		if to, ok := l.find(w.At, w.Client); !ok || to != w.To {
+			conn.Close()
+			delete(l.conns, conn)
+		}
 	}
-	l.target = to
-	l.hangUp()
 }
 
-// hangUp ends what is relayed. Callers hold mu.
-func (l *Listener) hangUp() {
-	for conn := range l.conns {
-		conn.Close()
-	}
-	clear(l.conns)
+// find returns where a connection goes; false when it may not.
+func (l *Listener) find(at netip.AddrPort, client netip.Addr) (netip.AddrPort, bool) {
+	return l.relay.Find(l.Proto, at, client)
 }
 
-// hold keeps a connection that goes to the target, to be ended with the listener; false when that has happened already.
-func (l *Listener) hold(c net.Conn, to netip.AddrPort) bool {
+// hold keeps a connection, to be ended in time; false when it may not be any more.
+func (l *Listener) hold(c net.Conn, w Way) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conns == nil || l.target.To != to {
+	if to, ok := l.find(w.At, w.Client); l.conns == nil || !ok || to != w.To {
 		return false
 	}
-	l.conns[c] = true
+	l.conns[c] = w
 	return true
 }
 
@@ -153,14 +182,6 @@ func (l *Listener) drop(c net.Conn) {
 	delete(l.conns, c)
 }
 
-// targetOf returns where a client's connection goes; false when it may not connect.
-func (l *Listener) targetOf(client netip.Addr) (netip.AddrPort, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	from := l.target.From
-	return l.target.To, len(from) == 0 || slices.ContainsFunc(from, func(p netip.Prefix) bool { return p.Contains(client) })
-}
-
 // fromHost lets pass what came in by the loopback interface, whose index is 1 in every namespace: not by SO_BINDTODEVICE, since what is
 // sent to an address of another interface counts as that one's, though it comes by loopback. 0xfffff008 is SKF_AD_OFF + SKF_AD_IFINDEX.
 var fromHost = []unix.SockFilter{
@@ -170,9 +191,17 @@ var fromHost = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K},
 }
 
+// family is the network's, as package net calls it.
+func (p Place) family() string {
+	if p.Addr.Is6() {
+		return p.Proto + "6"
+	}
+	return p.Proto + "4"
+}
+
 // control prepares a listening socket: for programs of the host, for one family, also for an address that is yet to come.
-func (l *Listener) control(options ...[2]int) func(string, string, syscall.RawConn) error {
-	if l.Addr.Is6() {
+func (p Place) control(options ...[2]int) func(string, string, syscall.RawConn) error {
+	if p.Addr.Is6() {
 		options = append(options, [2]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}, [2]int{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND})
 	} else {
 		options = append(options, [2]int{unix.IPPROTO_IP, unix.IP_FREEBIND})

@@ -9,11 +9,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vswitch/internal/link"
 	"vswitch/internal/netnstest"
 	"vswitch/internal/relay"
 )
@@ -24,12 +28,21 @@ func TestMain(m *testing.M) { netnstest.Main(m) }
 type rig struct {
 	host, box *netnstest.Container
 	relay     *relay.Relay
+
+	mu    sync.Mutex
+	rules map[relay.Place]rule // guarded by mu
+}
+
+// rule is where a place leads, and for whom.
+type rule struct {
+	to   netip.AddrPort
+	from []netip.Prefix
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	lab := netnstest.New(t)
-	r := &rig{host: lab.Container("host"), box: lab.Container("box")}
+	r := &rig{host: lab.Container("host"), box: lab.Container("box"), rules: make(map[relay.Place]rule)}
 	r.host.IP("link add v0 type veth peer name v0 netns " + r.box.Name)
 	for i, c := range []*netnstest.Container{r.host, r.box} {
 		c.IP("link set lo up")
@@ -37,7 +50,7 @@ func newRig(t *testing.T) *rig {
 		c.IP(fmt.Sprintf("addr add fd77::%d/64 dev v0 nodad", i+1))
 		c.IP("link set v0 up")
 	}
-	r.relay = relay.New(relay.Config{Dial: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	r.relay = relay.New(relay.Config{Find: r.find, Enter: r.host.Do, Dial: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		err = r.host.Do(func() error {
 			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
 			return err
@@ -51,19 +64,37 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// listen has the relay listen in the host until the end of the test.
-func (r *rig) listen(t *testing.T, proto, at string, to string, from ...string) *relay.Listener {
-	t.Helper()
-	a := netip.MustParseAddrPort(at)
-	target := relay.Target{To: netip.MustParseAddrPort(to)}
-	for _, f := range from {
-		target.From = append(target.From, netip.MustParsePrefix(f))
+func (r *rig) find(proto string, at netip.AddrPort, client netip.Addr) (netip.AddrPort, bool) {
+	any := netip.IPv4Unspecified()
+	if at.Addr().Is6() {
+		any = netip.IPv6Unspecified()
 	}
-	var l *relay.Listener
-	err := r.host.Do(func() (err error) {
-		l, err = r.relay.Listen(relay.Place{Proto: proto, Addr: a.Addr(), Port: a.Port()}, target)
-		return err
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x, ok := r.rules[relay.Place{Proto: proto, Addr: at.Addr(), Port: at.Port()}]
+	if !ok {
+		x, ok = r.rules[relay.Place{Proto: proto, Addr: any, Port: at.Port()}]
+	}
+	return x.to, ok && (len(x.from) == 0 || slices.ContainsFunc(x.from, func(p netip.Prefix) bool { return p.Contains(client) }))
+}
+
+// lead makes a place lead to the container.
+func (r *rig) lead(proto, at, to string, from ...string) relay.Place {
+	a := netip.MustParseAddrPort(at)
+	p, x := relay.Place{Proto: proto, Addr: a.Addr(), Port: a.Port()}, rule{to: netip.MustParseAddrPort(to)}
+	for _, f := range from {
+		x.from = append(x.from, netip.MustParsePrefix(f))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rules[p] = x
+	return p
+}
+
+// listen has the relay listen in the host until the end of the test.
+func (r *rig) listen(t *testing.T, proto, at, to string, from ...string) *relay.Listener {
+	t.Helper()
+	l, err := r.relay.Listen(r.lead(proto, at, to, from...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +111,14 @@ func dial(c *netnstest.Container, network, addr string) (conn net.Conn, err erro
 		err = conn.SetDeadline(time.Now().Add(netnstest.Patience))
 	}
 	return conn, err
+}
+
+// heard tells whether somebody outside the host is.
+func (r *rig) heard(addr string) bool {
+	return r.box.Do(func() error {
+		_, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		return err
+	}) == nil
 }
 
 // echo sends back what comes over TCP; its end too.
@@ -125,11 +164,7 @@ func TestTCP(t *testing.T) {
 		conn.Close()
 	}
 	for _, addr := range []string{"10.77.0.1:8080", "[fd77::1]:8080"} {
-		err := r.box.Do(func() error {
-			_, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
-			return err
-		})
-		if err == nil {
+		if r.heard(addr) {
 			t.Errorf("somebody outside is heard at %s", addr)
 		}
 	}
@@ -198,25 +233,21 @@ func TestTaken(t *testing.T) {
 		{"tcp", "127.0.0.1:71", false}, {"tcp", "[::]:72", true}, {"udp", "0.0.0.0:73", true}, {"udp", "[::]:73", false}, {"tcp", "192.0.2.1:74", false},
 	} {
 		a := netip.MustParseAddrPort(c.at)
-		err := r.host.Do(func() error {
-			l, err := r.relay.Listen(relay.Place{Proto: c.proto, Addr: a.Addr(), Port: a.Port()}, relay.Target{To: netip.MustParseAddrPort("10.77.0.2:80")})
-			if err == nil {
-				defer l.Close()
-			}
-			return err
-		})
+		l, err := r.relay.Listen(relay.Place{Proto: c.proto, Addr: a.Addr(), Port: a.Port()})
+		if err == nil {
+			defer l.Close()
+		}
 		if errors.Is(err, relay.ErrTaken) != c.taken || err != nil && !c.taken {
 			t.Errorf("%s %s: %v", c.proto, c.at, err)
 		}
 	}
 }
 
-// TestUDP: datagrams of several clients come back to each of them, whole, in order, and from the address that they were sent to.
-func TestUDP(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	box := r.box.UDP("[::]:53")
-	defer box.Close()
+// serveUDP sends datagrams back from a port of the container.
+func (r *rig) serveUDP(t *testing.T, port int) {
+	t.Helper()
+	box := r.box.UDP(fmt.Sprintf("[::]:%d", port))
+	t.Cleanup(func() { box.Close() })
 	go func() {
 		for b := make([]byte, 64<<10); ; {
 			n, from, err := box.ReadFrom(b)
@@ -226,6 +257,90 @@ func TestUDP(t *testing.T) {
 			_, _ = box.WriteTo(b[:n], from)
 		}
 	}()
+}
+
+// TestLookup: ranges of ports, of all addresses and of one, by TCP and UDP; nobody else's are touched, and what is taken back ends.
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	echo(t, r.box.ListenTCP("[::]:80"))
+	r.serveUDP(t, 80)
+	ns, err := link.OpenNetns(r.host.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	l, err := r.relay.OpenLookup(ns.FD())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	own := r.host.ListenTCP("0.0.0.0:5999")
+	echo(t, own)
+	var conns []net.Conn
+	say := func(network, addr string, want bool) {
+		t.Helper()
+		conn, err := dial(r.host, network, addr)
+		b := make([]byte, 64)
+		if err == nil {
+			conns = append(conns, conn)
+			t.Cleanup(func() { conn.Close() })
+			_, _ = conn.Write([]byte(addr))
+			var n int
+			if n, err = conn.Read(b); err == nil && string(b[:n]) != addr {
+				err = fmt.Errorf("%q came", b[:n])
+			}
+		}
+		if (err == nil) != want {
+			t.Errorf("%s %s: %v", network, addr, err)
+		}
+	}
+	for _, proto := range []string{"tcp", "udp"} {
+		for addr, to := range map[string]string{"0.0.0.0": "10.77.0.2:80", "[::]": "[fd77::2]:80", "127.0.0.5": "10.77.0.2:80", "[fd77::1]": "[fd77::2]:80"} {
+			first := 5000
+			if addr != "0.0.0.0" && addr != "[::]" {
+				first = 6000
+			}
+			var place relay.Place
+			for p := first + 99; p >= first; p-- {
+				place = r.lead(proto, fmt.Sprintf("%s:%d", addr, p), to)
+			}
+			if err := l.Set(place, place.Port+99, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, addr := range []string{"127.0.0.1:5000", "127.0.0.9:5099", "10.77.0.1:5050", "[::1]:5031", "[fd77::1]:5032", "127.0.0.5:6000", "[fd77::1]:6099"} {
+			say(proto, addr, true)
+			say(proto, addr, true) // another client
+		}
+		for _, addr := range []string{"127.0.0.1:5100", "127.0.0.6:6000", "[::1]:6099"} {
+			say(proto, addr, false)
+		}
+	}
+	say("tcp", "127.0.0.1:5999", true) // the host's own
+	if r.heard("10.77.0.1:5000") {
+		t.Error("somebody outside is heard at a looked up port")
+	}
+	old := conns[0]
+	if err := l.Set(relay.Place{Proto: "tcp", Addr: netip.IPv4Unspecified(), Port: 5000}, 5000, false); err != nil {
+		t.Error(err)
+	}
+	r.mu.Lock()
+	delete(r.rules, relay.Place{Proto: "tcp", Addr: netip.IPv4Unspecified(), Port: 5000})
+	r.mu.Unlock()
+	r.relay.Review()
+	if _, err := old.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection by a port that is taken back: %v", err)
+	}
+	say("tcp", "127.0.0.1:5000", false)
+	say("tcp", "127.0.0.1:5001", true)
+}
+
+// TestUDP: datagrams of several clients come back to each of them, whole, in order, and from the address that they were sent to.
+func TestUDP(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.serveUDP(t, 53)
 	r.listen(t, "udp", "0.0.0.0:5353", "10.77.0.2:53")
 	l := r.listen(t, "udp", "[::]:5353", "[fd77::2]:53")
 	for _, addr := range []string{"127.0.0.1:5353", "127.9.9.9:5353", "10.77.0.1:5353", "[::1]:5353", "[fd77::1]:5353"} {

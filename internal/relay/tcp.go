@@ -12,21 +12,17 @@ import (
 // dialTimeout is how long a container has to take a connection.
 const dialTimeout = 10 * time.Second
 
-func (l *Listener) listenTCP() error {
+func (l *Listener) listenTCP() (serve func(), err error) {
 	c := net.ListenConfig{Control: l.control()}
-	c.SetMultipathTCP(false) // which can't be spliced
-	family := "tcp4"
-	if l.Addr.Is6() {
-		family = "tcp6"
-	}
-	in, err := c.Listen(context.Background(), family, netip.AddrPortFrom(l.Addr, l.Port).String())
+	c.SetMultipathTCP(false) // which can't be spliced, nor looked up
+	in, err := c.Listen(context.Background(), l.family(), netip.AddrPortFrom(l.Addr, l.Port).String())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.ctx, l.end = context.WithCancel(context.Background())
-	l.close = in.Close
-	l.relay.work.Go(func() { l.accept(in.(*net.TCPListener)) })
-	return nil
+	tcp := in.(*net.TCPListener)
+	l.socket = tcp
+	l.raw, err = tcp.SyscallConn()
+	return func() { l.accept(tcp) }, err
 }
 
 // accept takes connections until the listener is closed.
@@ -37,7 +33,7 @@ func (l *Listener) accept(in *net.TCPListener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil: // no file descriptor is left
-			l.relay.log.Warn("take a connection to a published port", "port", l.Port, "err", err)
+			l.relay.Logger.Warn("take a connection to a published port", "at", l.Place, "err", err)
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
@@ -55,21 +51,22 @@ func (l *Listener) accept(in *net.TCPListener) {
 func (l *Listener) stream(client *net.TCPConn) {
 	defer func() { <-l.relay.streams }()
 	defer l.drop(client)
-	to, ok := l.targetOf(netip.MustParseAddrPort(client.RemoteAddr().String()).Addr().Unmap())
-	if !ok || !l.hold(client, to) {
+	w := Way{Client: addrPort(client.RemoteAddr()).Addr(), At: addrPort(client.LocalAddr())}
+	var ok bool
+	if w.To, ok = l.find(w.At, w.Client); !ok || !l.hold(client, w) {
 		_ = client.SetLinger(0)
 		return
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
 	defer cancel()
-	conn, err := l.relay.dial(ctx, "tcp", to.String())
+	conn, err := l.relay.Dial(ctx, "tcp", w.To.String())
 	if err != nil {
 		_ = client.SetLinger(0) // so the client is refused as it would be there
 		return
 	}
 	server := conn.(*net.TCPConn)
 	defer l.drop(server)
-	if !l.hold(server, to) {
+	if !l.hold(server, w) {
 		return
 	}
 	done := make(chan struct{})
@@ -79,6 +76,11 @@ func (l *Listener) stream(client *net.TCPConn) {
 	}()
 	pour(client, server)
 	<-done
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // pour moves what comes from one end to the other, by splice(2), until it ends; then that end ends as well.

@@ -20,48 +20,92 @@ const receiveBuffer = 1 << 20
 // ears is a UDP listener's socket with its clients.
 type ears struct {
 	*Listener
-	raw      syscall.RawConn
 	sessions map[client]*session // the reader's alone
 }
 
-// client names a session: who speaks to which of our addresses.
-type client struct {
-	from netip.AddrPort
-	to   netip.Addr
-}
+// client names a session: who speaks to which of our addresses and ports.
+type client struct{ from, to netip.AddrPort }
 
 // session relays what one client and the container send each other.
 type session struct {
 	conn    *net.UDPConn // to the container
 	raw     syscall.RawConn
+	mouth   syscall.RawConn       // by which the client is answered
 	name    unix.RawSockaddrInet6 // the client
 	control []byte
 	used    atomic.Int64 // Unix time in nanoseconds
 	over    atomic.Bool
 }
 
-func (l *Listener) listenUDP() error {
-	family, info := "udp4", [2]int{unix.IPPROTO_IP, unix.IP_PKTINFO}
-	if l.Addr.Is6() {
-		family, info = "udp6", [2]int{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}
-	}
-	c := net.ListenConfig{Control: l.control(info)}
-	in, err := c.ListenPacket(context.Background(), family, netip.AddrPortFrom(l.Addr, l.Port).String())
+func (l *Listener) listenUDP() (serve func(), err error) {
+	in, err := l.udp()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	conn := in.(*net.UDPConn)
-	_ = conn.SetReadBuffer(receiveBuffer) // or what the host allows
-	raw, err := conn.SyscallConn()
+	_ = in.SetReadBuffer(receiveBuffer) // or what the host allows
+	l.socket = in
+	l.raw, err = in.SyscallConn()
+	e := &ears{l, make(map[client]*session)}
+	return e.run, err
+}
+
+// udp opens a socket that tells of each datagram where it was sent to.
+func (p Place) udp() (*net.UDPConn, error) {
+	dst := [2]int{unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR}
+	if p.Addr.Is6() {
+		dst = [2]int{unix.IPPROTO_IPV6, unix.IPV6_RECVORIGDSTADDR}
+	}
+	c := net.ListenConfig{Control: p.control(dst)}
+	in, err := c.ListenPacket(context.Background(), p.family(), netip.AddrPortFrom(p.Addr, p.Port).String())
 	if err != nil {
-		conn.Close()
-		return err
+		return nil, err
 	}
-	l.ctx, l.end = context.WithCancel(context.Background())
-	l.close = conn.Close
-	e := &ears{l, raw, make(map[client]*session)}
-	l.relay.work.Go(e.run)
-	return nil
+	return in.(*net.UDPConn), nil
+}
+
+// mouth is a socket from which clients are answered whose port is not that of the listener, which a Lookup found. It hears nothing: the
+// Lookup is asked first.
+type mouth struct {
+	conn *net.UDPConn
+	raw  syscall.RawConn
+	refs int
+}
+
+// at is where a client's mouth is.
+func (e *ears) at(who client) Place { return Place{e.Proto, who.to.Addr(), who.to.Port()} }
+
+// openMouth returns a mouth for a port, to be given back.
+func (r *Relay) openMouth(p Place) (syscall.RawConn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.mouths[p]
+	if m == nil {
+		m = &mouth{}
+		err := r.Enter(func() (err error) {
+			m.conn, err = p.udp()
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if m.raw, err = m.conn.SyscallConn(); err != nil {
+			m.conn.Close()
+			return nil, err
+		}
+		r.mouths[p] = m
+	}
+	m.refs++
+	return m.raw, nil
+}
+
+func (r *Relay) closeMouth(p Place) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.mouths[p]
+	if m.refs--; m.refs == 0 {
+		delete(r.mouths, p)
+		m.conn.Close()
+	}
 }
 
 // run relays what clients send, until the listener is closed.
@@ -111,25 +155,50 @@ func (e *ears) session(who client, b *batch, i int, now time.Time) *session {
 			delete(e.sessions, old)
 		}
 	}
-	to, ok := e.targetOf(who.from.Addr())
-	if !ok {
-		return nil
-	}
-	conn, err := e.relay.dial(e.ctx, "udp", to.String())
+	s, err := e.open(who)
 	if err != nil {
-		e.relay.log.Warn("relay to a published port", "port", e.Port, "to", to, "err", err)
+		e.relay.Logger.Warn("relay to a published port", "at", who.to, "err", err)
+	}
+	if s == nil {
 		return nil
 	}
-	s = &session{conn: conn.(*net.UDPConn), name: b.names[i], control: fromAddr(who.to)}
-	if s.raw, err = s.conn.SyscallConn(); err != nil || !e.hold(s.conn, to) {
-		conn.Close()
-		return nil
-	}
+	s.name, s.control = b.names[i], fromAddr(who.to.Addr())
 	s.used.Store(now.UnixNano())
 	e.sessions[who] = s
 	e.relay.admit(s)
-	e.relay.work.Go(func() { e.answer(s) })
+	e.relay.work.Go(func() {
+		e.answer(s)
+		if e.Port == 0 {
+			e.relay.closeMouth(e.at(who))
+		}
+	})
 	return s
+}
+
+// open opens a session's sockets; nil when the client may have none.
+func (e *ears) open(who client) (s *session, err error) {
+	w := Way{Client: who.from.Addr(), At: who.to}
+	var ok bool
+	if w.To, ok = e.find(w.At, w.Client); !ok {
+		return nil, nil
+	}
+	conn, err := e.relay.Dial(e.ctx, "udp", w.To.String())
+	if err != nil {
+		return nil, err
+	}
+	s = &session{conn: conn.(*net.UDPConn), mouth: e.raw}
+	if s.raw, err = s.conn.SyscallConn(); err == nil && e.Port == 0 {
+		s.mouth, err = e.relay.openMouth(e.at(who))
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if !e.hold(conn, w) {
+		s.over.Store(true) // it ends at once
+		conn.Close()
+	}
+	return s, nil
 }
 
 // answer relays what the container sends, until neither side has sent anything for long.
@@ -151,7 +220,7 @@ func (e *ears) answer(s *session) {
 			}
 			if n > 0 { // else the container refused a datagram: it may take the next one
 				s.used.Store(time.Now().UnixNano())
-				_ = e.raw.Control(func(fd uintptr) { b.send(fd, 0, n, &s.name, s.control) })
+				_ = s.mouth.Control(func(fd uintptr) { b.send(fd, 0, n, &s.name, s.control) })
 			}
 			return true
 		})

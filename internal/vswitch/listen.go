@@ -2,17 +2,19 @@ package vswitch
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 
 	"vswitch/internal/api"
 	"vswitch/internal/bpf"
+	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/relay"
 	"vswitch/nat"
 )
 
-// maxListeners is how many single published ports of a family have listeners in the host.
+// maxListeners is how many single published ports of a family have listeners in the host. What is beyond, and ranges, are looked up.
 const maxListeners = 1024
 
 // listeners are how programs of the host reach published ports at its own addresses.
@@ -20,23 +22,38 @@ type listeners struct {
 	relay *relay.Relay
 
 	mu      sync.Mutex
-	open    map[relay.Place]*relay.Listener // guarded by mu, like the rest
-	missing map[relay.Place]absent          // that could not be opened
+	open    map[spot]*relay.Listener // nil: the spot is looked up. Guarded by mu, like the rest
+	singles int                      // of those that are not
+	lookup  *relay.Lookup            // nil: none was needed yet
+	missing map[spot]string          // why they could not be opened
 }
 
-// absent is a listener that could not be opened.
-type absent struct {
-	target relay.Target
-	why    string
-}
-
-// spot is a place where to listen, and for what.
+// spot is where to listen: a port, or a range of them.
 type spot struct {
 	relay.Place
-	relay.Target
+	last uint16
 }
 
-// spots returns where the host listens for the publications: single ports on router main, TCP and UDP, at addresses that are not the router's.
+// String is as in "0.0.0.0:80-89/tcp".
+func (x spot) String() string {
+	if x.last == x.Port {
+		return x.Place.String()
+	}
+	return fmt.Sprintf("%v-%d/%s", netip.AddrPortFrom(x.Addr, x.Port), x.last, x.Proto)
+}
+
+func (l *listeners) init(s *Switch) {
+	l.relay = relay.New(relay.Config{Find: s.findPublished, Logger: s.log, Enter: func(f func() error) error { return s.host.Do(f) }})
+	l.open, l.missing = make(map[spot]*relay.Listener), make(map[spot]string)
+}
+
+// findPublished returns where a connection of a program of the host goes.
+func (s *Switch) findPublished(proto string, at netip.AddrPort, client netip.Addr) (to netip.AddrPort, ok bool) {
+	endpoint, q, drop := s.heard.Lookup(nat.NewTuple(s.zone(api.MainRouter), protocols[proto], netip.AddrPortFrom(client, 0), at))
+	return endpoint.AddrPort(at.Addr().Is6()), q != nil && drop == packet.DropNone
+}
+
+// spots returns where the host listens for the publications: those of TCP and UDP on router main, at addresses that are not the router's.
 func (s *Switch) spots(list []*nat.Publication) (all []spot) {
 	if s.hostPort.Port == nil || len(list) == 0 {
 		return nil
@@ -44,7 +61,7 @@ func (s *Switch) spots(list []*nat.Publication) (all []spot) {
 	main := s.router(api.MainRouter).Snapshot()
 	zone := s.zone(api.MainRouter)
 	for _, q := range list {
-		if q.Zone != zone || q.Low != q.High || q.Proto == packet.ProtoSCTP || q.Addr.IsValid() && main.Own(q.Addr) != nil {
+		if q.Zone != zone || q.Proto == packet.ProtoSCTP || q.Addr.IsValid() && main.Own(q.Addr) != nil {
 			continue
 		}
 		for _, to := range q.To {
@@ -57,8 +74,7 @@ func (s *Switch) spots(list []*nat.Publication) (all []spot) {
 			case !at.IsValid():
 				at = netip.IPv6Unspecified()
 			}
-			all = append(all, spot{relay.Place{Proto: api.ProtocolName(q.Proto), Addr: at, Port: q.Low},
-				relay.Target{To: netip.AddrPortFrom(to, q.ToPort), From: q.From}})
+			all = append(all, spot{relay.Place{Proto: api.ProtocolName(q.Proto), Addr: at, Port: q.Low}, q.High})
 		}
 	}
 	return all
@@ -66,82 +82,112 @@ func (s *Switch) spots(list []*nat.Publication) (all []spot) {
 
 // listen opens the listeners of publications to come that are not open yet, and returns how to undo that.
 func (s *Switch) listen(come []*nat.Publication) (undo func(), err error) {
-	var opened []relay.Place
+	var opened []spot
 	undo = func() { s.listeners.close(opened) }
 	for _, x := range s.spots(come) {
-		done, err := s.openListener(x)
+		done, err := s.openSpot(x)
 		if err != nil {
 			undo()
 			return nil, err
 		}
 		if done {
-			opened = append(opened, x.Place)
+			opened = append(opened, x)
 		}
 	}
 	return undo, nil
 }
 
-// openListener opens one, unless it is open or there are too many.
-func (s *Switch) openListener(x spot) (opened bool, err error) {
+// openSpot listens at a spot, unless that is done.
+func (s *Switch) openSpot(x spot) (opened bool, err error) {
 	l := &s.listeners
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[x.Place] != nil || len(l.open) >= 2*maxListeners {
+	if _, ok := l.open[x]; ok {
 		return false, nil
 	}
 	var in *relay.Listener
-	err = s.host.Do(func() (err error) {
-		in, err = l.relay.Listen(x.Place, x.Target)
-		return err
-	})
-	if errors.Is(err, relay.ErrTaken) {
-		return false, api.Errorf(api.CodeConflict, "a program of the host has %v: 'ss -tulnp sport = :%d' says which; stop it, publish another port, or start vswitchd with --host-port=off",
-			x.Place, x.Port)
+	if single := x.last == x.Port && l.singles < 2*maxListeners; single {
+		in, err = l.relay.Listen(x.Place)
+		if errors.Is(err, relay.ErrTaken) {
+			err = takenByProgram(x, x.Port)
+		}
+	} else {
+		err = s.lookUp(x)
 	}
 	if err != nil {
 		return false, err
 	}
-	l.open[x.Place] = in
-	delete(l.missing, x.Place)
+	if l.open[x] = in; in != nil {
+		l.singles++
+	}
+	delete(l.missing, x)
 	return true, nil
+}
+
+func takenByProgram(x spot, port uint16) error {
+	what := x.String()
+	if x.last != x.Port {
+		what = fmt.Sprintf("port %d of %s", port, what)
+	}
+	return api.Errorf(api.CodeConflict, "a program of the host has %s: 'ss -tulnp sport = :%d' says which; stop it, publish another port, or start vswitchd with --host-port=off",
+		what, port)
+}
+
+// lookUp listens at a spot that has no listener of its own. Callers hold listeners.mu.
+func (s *Switch) lookUp(x spot) (err error) {
+	l := &s.listeners
+	proto := protocols[x.Proto]
+	held, err := link.BoundPorts(s.host, proto)
+	if err != nil {
+		return err
+	}
+	s.disown(proto, &held)
+	for p := int(x.Port); p <= int(x.last); p++ {
+		if held.Has(uint16(p)) {
+			return takenByProgram(x, uint16(p))
+		}
+	}
+	if l.lookup == nil {
+		if l.lookup, err = l.relay.OpenLookup(s.host.FD()); err != nil {
+			return api.Errorf(api.CodeUnsupported, "programs of the host can't reach %v: %v; publish single ports, or start vswitchd with --host-port=off", x, err)
+		}
+	}
+	return l.lookup.Set(x.Place, x.last, true)
 }
 
 // relisten lets the host's listeners be those of what is published now.
 func (s *Switch) relisten(gone, come []*nat.Publication) {
-	l := &s.listeners
-	stays := make(map[relay.Place]bool)
+	stays := make(map[spot]bool)
 	for _, x := range s.spots(come) {
-		stays[x.Place] = true
-		l.mu.Lock()
-		in := l.open[x.Place]
-		l.mu.Unlock()
-		if in != nil {
-			in.Retarget(x.Target)
-			continue
+		stays[x] = true
+	}
+	var goes []spot
+	for _, x := range s.spots(gone) {
+		if !stays[x] {
+			goes = append(goes, x)
 		}
-		if _, err := s.openListener(x); err != nil {
+	}
+	s.listeners.close(goes)
+	for x := range stays {
+		if _, err := s.openSpot(x); err != nil {
 			s.lacks(x, err)
 		}
 	}
-	var goes []relay.Place
-	for _, x := range s.spots(gone) {
-		if !stays[x.Place] {
-			goes = append(goes, x.Place)
-		}
+	if len(gone) > 0 {
+		s.listeners.relay.Review()
 	}
-	l.close(goes)
 }
 
-// lacks notes that a listener can't be opened, and tells of it once.
+// lacks notes that a spot can't be listened at, and tells of it once.
 func (s *Switch) lacks(x spot, err error) {
 	l := &s.listeners
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.missing[x.Place].why != err.Error() {
+	if l.missing[x] != err.Error() {
 		s.log.Warn("programs of the host don't reach a published port", "err", err)
 		s.events.Publish("publish.error", x.String(), err.Error())
 	}
-	l.missing[x.Place] = absent{x.Target, err.Error()}
+	l.missing[x] = err.Error()
 }
 
 // listenAgain tries to open what is missing.
@@ -149,8 +195,8 @@ func (s *Switch) listenAgain() {
 	l := &s.listeners
 	l.mu.Lock()
 	var list []spot
-	for place, m := range l.missing {
-		list = append(list, spot{place, m.target})
+	for x := range l.missing {
+		list = append(list, x)
 	}
 	l.mu.Unlock()
 	if len(list) == 0 || !s.verb.TryLock() { // a verb may be about to take one of them back
@@ -158,53 +204,57 @@ func (s *Switch) listenAgain() {
 	}
 	defer s.verb.Unlock()
 	for _, x := range list {
-		if opened, _ := s.openListener(x); opened {
+		if opened, _ := s.openSpot(x); opened {
 			s.log.Info("programs of the host reach a published port", "port", x.String())
 		}
 	}
 }
 
-// disown takes the listeners' ports out of a set of those that sockets of the host hold.
-func (l *listeners) disown(proto uint8, held *bpf.PortSet) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for p := range l.open {
-		if p.Proto == api.ProtocolName(proto) && !p.Addr.IsLoopback() {
-			held.Remove(p.Port)
+// disown takes published ports out of a set of those that sockets of the host hold: there the sockets are ours.
+func (s *Switch) disown(proto uint8, held *bpf.PortSet) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, list := range s.published {
+		for _, q := range list {
+			for p := int(q.Low); p <= int(q.High) && q.Proto == proto && q.Zone == s.zones[api.MainRouter]; p++ {
+				held.Remove(uint16(p))
+			}
 		}
 	}
 }
 
-// close closes listeners.
-func (l *listeners) close(places []relay.Place) {
+// close ends to listen at spots.
+func (l *listeners) close(spots []spot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range places {
-		delete(l.missing, p)
-		if in := l.open[p]; in != nil {
+	for _, x := range spots {
+		delete(l.missing, x)
+		in, ok := l.open[x]
+		delete(l.open, x)
+		switch {
+		case in != nil:
+			l.singles--
 			_ = in.Close() // of sockets nobody else knows
-			delete(l.open, p)
+		case ok:
+			_ = l.lookup.Set(x.Place, x.last, false)
 		}
 	}
 }
 
-// closeAll closes all, and waits until nothing is relayed.
+// closeAll ends all of it, and waits until nothing is relayed.
 func (l *listeners) closeAll() {
 	l.mu.Lock()
-	all := make([]relay.Place, 0, len(l.open))
-	for p := range l.open {
-		all = append(all, p)
+	var all []spot
+	for x := range l.open {
+		all = append(all, x)
 	}
 	l.mu.Unlock()
 	l.close(all)
+	if l.lookup != nil {
+		_ = l.lookup.Close()
+	}
 	l.relay.Wait()
 }
-
-// Ways by which programs of the host reach a published port at the host's own addresses.
-const (
-	byListener = "listener"
-	byNothing  = ""
-)
 
 // byHost tells how programs of the host reach something that is published, or why they don't.
 func (s *Switch) byHost(list []*nat.Publication) (how, why string) {
@@ -213,13 +263,15 @@ func (s *Switch) byHost(list []*nat.Publication) (how, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range spots {
-		if m, ok := l.missing[x.Place]; ok {
-			return byNothing, m.why
+		in, ok := l.open[x]
+		switch {
+		case !ok:
+			return "", l.missing[x]
+		case in == nil:
+			how = api.HostLookup
+		default:
+			how = api.HostListener
 		}
-		if l.open[x.Place] == nil {
-			return byNothing, ""
-		}
-		how = byListener
 	}
 	return how, ""
 }

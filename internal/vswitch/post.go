@@ -1,7 +1,6 @@
 package vswitch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -285,45 +284,4 @@ func (s *Switch) keepAllOff(pool *nat.Pool, zone uint16) {
 			s.conns.Keep(pool, q.Proto, q.Low, q.High, true)
 		}
 	}
-}
-
-// Published lists what a port publishes, or what all do.
-func (s *Switch) Published(_ context.Context, port string) ([]api.PublishedPort, error) {
-	out := []api.PublishedPort{}
-	for _, e := range s.endpoints() {
-		if port != "" && port != e.port.Name {
-			continue
-		}
-		for i := range e.port.Publish {
-			out = append(out, s.describePublished(e.net, &e.port, &e.port.Publish[i]))
-		}
-	}
-	if port != "" {
-		if _, err := s.endpoint(port); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// describePublished tells what becomes of something that a port on network n publishes.
-func (s *Switch) describePublished(n *network, p *api.Port, x *api.Publish) api.PublishedPort {
-	row := api.PublishedPort{Port: p.Name, Publish: *x}
-	if n != nil {
-		row.Network, row.Router = n.Name, n.Router
-	}
-	if err := mayPublish(n, p, x); err != nil {
-		row.Why = err.Error()
-		return row
-	}
-	row.To = targets(p, x)
-	s.mu.RLock()
-	list := s.published[p.Name]
-	s.mu.RUnlock()
-	if i := slices.IndexFunc(list, func(q *nat.Publication) bool {
-		return q.Low == x.HostPort && q.ToPort == x.Port && q.Proto == protocols[x.Proto]
-	}); i >= 0 {
-		row.Host, row.HostProblem = s.byHost(list[i : i+1])
-	}
-	return row
 }

@@ -10,6 +10,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/store"
+	"vswitch/nat"
 )
 
 // Publish publishes ports of a container. It is on disk before the answer, and touches no connection that there is.
@@ -182,4 +183,45 @@ func targets(p *api.Port, x *api.Publish) (list []netip.Addr) {
 		}
 	}
 	return list
+}
+
+// Published lists what a port publishes, or what all do.
+func (s *Switch) Published(_ context.Context, port string) ([]api.PublishedPort, error) {
+	out := []api.PublishedPort{}
+	for _, e := range s.endpoints() {
+		if port != "" && port != e.port.Name {
+			continue
+		}
+		for i := range e.port.Publish {
+			out = append(out, s.describePublished(e.net, &e.port, &e.port.Publish[i]))
+		}
+	}
+	if port != "" {
+		if _, err := s.endpoint(port); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// describePublished tells what becomes of something that a port on network n publishes.
+func (s *Switch) describePublished(n *network, p *api.Port, x *api.Publish) api.PublishedPort {
+	row := api.PublishedPort{Port: p.Name, Publish: *x}
+	if n != nil {
+		row.Network, row.Router = n.Name, n.Router
+	}
+	if err := mayPublish(n, p, x); err != nil {
+		row.Why = err.Error()
+		return row
+	}
+	row.To = targets(p, x)
+	s.mu.RLock()
+	list := s.published[p.Name]
+	s.mu.RUnlock()
+	if i := slices.IndexFunc(list, func(q *nat.Publication) bool {
+		return q.Low == x.HostPort && q.ToPort == x.Port && q.Proto == protocols[x.Proto]
+	}); i >= 0 {
+		row.Host, row.HostProblem = s.byHost(list[i : i+1])
+	}
+	return row
 }

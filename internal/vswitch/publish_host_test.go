@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -128,4 +129,95 @@ func TestPublishHostTaken(t *testing.T) {
 	d.Must("del-port", "a")
 	l = d.Host.ListenTCP("0.0.0.0:8080")
 	l.Close()
+}
+
+// TestPublishHostRanges: ranges are looked up, also at one address, and so are single ports when there are many; programs of the host keep theirs.
+func TestPublishHostRanges(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := withHost(t)
+	for i := range 3 {
+		echoes(t, b, 80+i)
+	}
+	prog := d.Host.ListenTCP("127.0.0.1:9500")
+	defer prog.Close()
+	d.Refused(1, "a program of the host has port 9500 of 0.0.0.0:9000-9999/tcp", "publish", "b", "9000-9999:9000-9999")
+	d.Must("publish", "b", "9000-9002:80-82", "--", "publish", "b", "9000-9002:80-82/udp", "--", "publish", "b", "127.0.0.1:9100-9102:80-82",
+		"--", "publish", "b", "[::1]:9100-9102:80-82/udp", "--", "publish", "b", "8080:80")
+	try := func() {
+		t.Helper()
+		for _, addr := range []string{"127.0.0.1:9000", "127.0.0.1:9002", "[::1]:9001", "192.0.2.2:9002", "[2001:db8::2]:9000"} {
+			for proto, seen := range map[string]func(*netnstest.Container, string) (string, error){"tcp": tcpSeen, "udp": udpSeen} {
+				if got, err := seen(d.Host, addr); err != nil || got != "192.0.0.6" && got != "fd83:585c:c419::6" {
+					t.Errorf("%s from the host to %s: seen as %q: %v", proto, addr, got, err)
+				}
+			}
+		}
+		if _, err := tcpSeen(d.Host, "127.0.0.1:9102"); err != nil {
+			t.Errorf("a range of one address: %v", err)
+		}
+		if _, err := udpSeen(d.Host, "[::1]:9101"); err != nil {
+			t.Errorf("a range of one address: %v", err)
+		}
+		if _, err := tcpSeen(d.Host, "127.0.0.2:9102"); err == nil {
+			t.Error("a range is heard at an address that is not its own")
+		}
+		if got, err := tcpSeen(a, "192.0.2.2:9001"); err != nil || got != "10.11.0.2" {
+			t.Errorf("from a: seen as %q: %v", got, err)
+		}
+	}
+	try()
+	d.Kill()
+	d.Start()
+	try()
+	for _, row := range netnstest.Get[[]api.PublishedPort](d, "list-published") {
+		if want := map[bool]string{true: "sk_lookup", false: "listener"}[row.Publish.Last > row.Publish.Port]; row.Host != want || row.HostProblem != "" {
+			t.Errorf("%v: %q, %q; want %s", row.Publish, row.Host, row.HostProblem, want)
+		}
+	}
+	conn := session(t, d.Host, "127.0.0.1:9000")
+	d.Must("unpublish", "b", "80-82/udp", "--", "unpublish", "b", "9000-9002:80-82")
+	if alive(conn) {
+		t.Error("unpublish ends no looked up connection")
+	}
+	if _, err := tcpSeen(d.Host, "127.0.0.1:9001"); err == nil {
+		t.Error("a range that is taken back is heard")
+	}
+	l := d.Host.ListenTCP("127.0.0.1:9001") // it is the host's again
+	defer l.Close()
+	if conn, err := d.Host.DialTCP("127.0.0.1:9001"); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+}
+
+// TestPublishHostMany: beyond 1024 single ports the next ones are looked up.
+func TestPublishHostMany(t *testing.T) {
+	t.Parallel()
+	_, d, _, b := withHost(t)
+	echoes(t, b, 80)
+	for first := 20000; first < 21100; first += 550 {
+		var line []string
+		for p := first; p < first+550; p++ {
+			line = append(line, "--publish", fmt.Sprintf("%d:80", p))
+		}
+		d.Must(append([]string{"set-port", "b"}, line...)...)
+	}
+	count := map[string]int{}
+	for _, row := range netnstest.Get[[]api.PublishedPort](d, "list-published") {
+		count[row.Host]++
+	}
+	if count["listener"] != 1024 || count["sk_lookup"] != 76 {
+		t.Errorf("by way: %v", count)
+	}
+	for _, addr := range []string{"127.0.0.1:20000", "[::1]:21099", "127.0.0.1:21050"} {
+		if _, err := tcpSeen(d.Host, addr); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	files := d.FDs()
+	d.Must("unpublish", "b")
+	if now := d.FDs(); now > files-2000 {
+		t.Errorf("%d files were open, and %d are", files, now)
+	}
 }

@@ -117,7 +117,7 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 			if err != nil {
 				s.log.Warn("list the ports of the host's sockets", "err", err)
 			}
-			s.listeners.disown(proto, &ports)
+			s.disown(proto, &ports)
 			held[proto] = ports
 		}
 		return held // of all uplinks the same: they are one host's

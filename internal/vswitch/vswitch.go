@@ -22,7 +22,6 @@ import (
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
-	"vswitch/internal/relay"
 	"vswitch/internal/store"
 	"vswitch/nat"
 	"vswitch/router"
@@ -147,10 +146,9 @@ func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
 }
 
 func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
-	return &Switch{
+	s := &Switch{
 		cfg: cfg, log: log, events: events, started: time.Now(),
-		line: pipeline.New(), listeners: listeners{relay: relay.New(relay.Config{Logger: log}), open: make(map[relay.Place]*relay.Listener), missing: make(map[relay.Place]absent)},
-		conns: nat.NewTable(cfg.Limits, cfg.Timeouts), gone: make(chan packet.PortID, maxGone),
+		line: pipeline.New(), conns: nat.NewTable(cfg.Limits, cfg.Timeouts), gone: make(chan packet.PortID, maxGone),
 		state: state{
 			networks: make(map[string]*network), ports: make(map[string]*endpoint), arriving: make(map[string]*api.Port),
 			routes: make(map[api.RouteKey]api.StaticRoute), rules: make(map[string][]*acl.Rule), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
@@ -159,6 +157,8 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 		heldHost: -1, ways: ways{by: make(map[string]*way)}, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
 		facts: make(map[string]fact), byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
+	s.listeners.init(s)
+	return s
 }
 
 // openState opens what outlives the daemon.

@@ -30,7 +30,7 @@ var firewall = []string{
 	"add table inet fw",
 	"add chain inet fw input { type filter hook input priority 0; policy drop; }",
 	"add rule inet fw input ct state established,related accept",
-	"add rule inet fw input iifname lo accept",
+	"add rule inet fw input iifname { lo, vsw0 } accept",
 	"add rule inet fw input meta l4proto { icmp, ipv6-icmp } accept",
 	"add rule inet fw input tcp dport { 2222, 8080 } accept",
 	"add chain inet fw forward { type filter hook forward priority 0; policy drop; }",

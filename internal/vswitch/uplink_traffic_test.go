@@ -34,6 +34,9 @@ func TestUplinkDatagrams(t *testing.T) {
 	n := newInternet(t)
 	n.d.Must("add-uplink", "up0")
 	for _, addr := range serverAddrs {
+		if err := pinged(n.c, addr); err != nil { // all kernels on the way know their neighbors: what waits for one may be overtaken
+			t.Error(err)
+		}
 		sizes := make([]int, 4096)
 		for i := range sizes {
 			sizes[i] = 1 + i*997%1400
@@ -131,7 +134,14 @@ func TestUplinkPublished(t *testing.T) {
 	defer own.Close()
 	n.d.Refused(1, "used by a program of the host", "publish", "c", "2222:80")
 	n.d.Must("publish", "c", "8080:80", "--", "publish", "c", "8081:81/udp")
-	n.c.IP("route add unreachable 203.0.113.0/24")
+	for flow, want := range map[string]string{
+		"tcp,ip_src=198.51.100.9,ip_dst=192.0.2.2,tcp_dst=8080":        "published by port c of network net: to 10.11.0.2:80",
+		"udp6,ipv6_src=2001:db8:9::9,ipv6_dst=2001:db8:1::2,udp_dst=9": "drop: foreign",
+	} {
+		if got := n.d.Must("trace", "in_port=uplink:auto,"+flow); !strings.Contains(got, want) {
+			t.Errorf("trace of %s lacks %s:\n%s", flow, want, got)
+		}
+	}
 	for i, at := range []string{"192.0.2.2", "2001:db8:1::2"} {
 		l := n.c.ListenTCP(":80")
 		conn, err := n.server.DialTCP(net.JoinHostPort(at, "8080"))

@@ -2,23 +2,15 @@ package vswitch
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/netip"
-	"reflect"
-	"slices"
-	"strings"
 	"sync"
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
-	"vswitch/internal/pipeline"
 	"vswitch/internal/port"
-	"vswitch/internal/store"
 	"vswitch/internal/uplink"
 	"vswitch/nat"
-	"vswitch/router"
 )
 
 // uplinkPortMTU lets all pass that the TAP of an uplink does: what is too large for the interface is the router's affair.
@@ -37,6 +29,7 @@ type way struct {
 	err   string
 	state uplink.State // as it was last reported
 	wired wiring
+	read  bool // its port is
 	pools map[netip.Addr]*nat.Pool
 }
 
@@ -48,21 +41,14 @@ type work interface {
 	Remove() error
 }
 
-// wiring is what the router knows of a way.
-type wiring struct {
-	up    bool
-	spare bool // down, while another one is up: its connections end
-	mtu   int
-	addrs []netip.Addr // best first
-}
-
 // ways are the uplinks at work by id.
 type ways struct {
 	mu sync.Mutex // never held while a way is opened or removed
 	by map[string]*way
 }
 
-// openWay shares an uplink's interface with what was kept of it, and follows it. Who opened it lets settleWays route by it.
+// openWay opens an uplink with what was kept of it, and follows its interface. It routes by it with the next settleWays; until then frames wait
+// in its queue.
 func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Changes) error {
 	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool)}
 	p, err := s.work(w, held, changes)
@@ -70,13 +56,7 @@ func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Chang
 		s.claimed.release(u.ID)
 		return err
 	}
-	if w.leg, err = s.plugLeg(legName(u.Name), p, uplinkPortMTU); err == nil {
-		err = s.path.Start(w.leg.id)
-	}
-	if err != nil {
-		if w.leg != nil {
-			s.unplugLeg(w.leg)
-		}
+	if w.leg, err = s.plugLeg(legName(u.Name), p, uplinkPortMTU); err != nil {
 		s.discardWay(w)
 		return err
 	}
@@ -154,22 +134,6 @@ func (s *Switch) reported(w *way, st uplink.State) {
 	}
 }
 
-// hostChanges returns what writes down what an uplink changes of the host.
-func (s *Switch) hostChanges(id string) func(uplink.Changes) error {
-	return func(c uplink.Changes) error {
-		return s.store.Update(func(tx *store.Tx) error {
-			if c == (uplink.Changes{}) {
-				return tx.DeleteHostChanges(id)
-			}
-			b, err := json.Marshal(c)
-			if err != nil {
-				return err
-			}
-			return tx.PutHostChanges(store.HostChanges{ID: id, Changes: b})
-		})
-	}
-}
-
 // removeWay gives the interface back to the host. It can't fail: what could not be undone is logged, and tried again by the next start.
 func (s *Switch) removeWay(id string) {
 	s.ways.mu.Lock()
@@ -234,137 +198,6 @@ func (s *Switch) closeWays() (errs []error) {
 	return errs
 }
 
-// usable tells whether frames can leave by the interface.
-func usable(st *uplink.State) bool { return st.Index != 0 && st.Attached != "" && st.Up && st.Carrier }
-
-// settleWays makes the routers heed what is known of all uplinks.
-func (s *Switch) settleWays() {
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
-	up := make(map[string]bool) // routers that have one that is
-	for _, w := range s.ways.by {
-		up[w.Router] = up[w.Router] || w.work != nil && usable(&w.state)
-	}
-	for _, w := range s.ways.by {
-		if w.work == nil {
-			continue
-		}
-		is := wiring{up: usable(&w.state), mtu: w.state.MTU, addrs: preferred(w.state.Addrs)}
-		if w.share == nil {
-			is.addrs = addrsOf(w.IPs)
-		}
-		is.spare = !is.up && up[w.Router]
-		if !is.up { // what it had may come back
-			is.mtu = w.wired.mtu
-			if w.share != nil {
-				is.addrs = w.wired.addrs
-			}
-		}
-		if w.wired.mtu != 0 && reflect.DeepEqual(is, w.wired) {
-			continue
-		}
-		if is.mtu == 0 {
-			is.mtu = defaultMTU
-		}
-		came := is.up && !w.wired.up
-		w.wired = is
-		s.wireWay(w)
-		if came {
-			s.announceWay(w)
-		}
-	}
-}
-
-// preferred returns the addresses, those that new connections should have first.
-func preferred(list []link.HostAddr) (addrs []netip.Addr) {
-	rank := func(a link.HostAddr) int {
-		return map[bool]int{true: 2}[a.Deprecated] + map[bool]int{true: 1}[a.Secondary]
-	}
-	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b link.HostAddr) int { return rank(a) - rank(b) })
-	for _, a := range list {
-		if a.Addr().IsGlobalUnicast() {
-			addrs = append(addrs, a.Addr())
-		}
-	}
-	return addrs
-}
-
-// wireWay gives the router an interface, pools of ports and routes as w.wired says. Callers hold ways.mu.
-func (s *Switch) wireWay(w *way) {
-	c := s.translation(w.Router, w.leg.number)
-	keep := make(map[netip.Addr]*nat.Pool)
-	var routes []router.StaticRoute
-	for _, a := range w.wired.addrs {
-		i, all := 0, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if a.Is6() {
-			i, all = 1, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		if w.wired.spare {
-			break
-		}
-		pool := w.pools[a]
-		if pool == nil && c.Pools[i] == nil {
-			pool = s.newPool(w, a)
-		}
-		if pool == nil {
-			continue
-		}
-		keep[a] = pool // also one that is no longer the best: its connections go on
-		if c.Pools[i] == nil {
-			c.Pools[i] = pool
-			if w.wired.up && w.share != nil {
-				routes = append(routes, router.StaticRoute{Prefix: all, Interface: w.leg.name, Metric: w.Metric})
-			}
-		}
-	}
-	w.leg.line.SetNAT(c)
-	i := &router.Interface{MAC: gatewayMAC(w.ID), MTU: w.wired.mtu, Uplink: true}
-	if w.share != nil {
-		i.Peer, i.Shared, i.External = peerMAC, true, w.wired.addrs
-	} else {
-		i.Prefixes = w.IPs
-		routes = w.gatewayRoutes()
-	}
-	w.leg.line.SetGateway(s.router(w.Router), i)
-	s.routeBy(w.leg.name, w.Router, routes)
-	for a, pool := range w.pools {
-		if keep[a] == nil {
-			s.conns.RemovePool(pool)
-		}
-	}
-	w.pools = keep
-	s.steerAll(w)
-}
-
-// gatewayRoutes are the default routes of a dedicated uplink.
-func (w *way) gatewayRoutes() (routes []router.StaticRoute) {
-	for _, via := range w.Gateways {
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if via.Is6() {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		if w.wired.up {
-			routes = append(routes, router.StaticRoute{Prefix: all, NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
-		}
-	}
-	return routes
-}
-
-// announceWay tells the segment where the addresses of a dedicated uplink are: its tables of MACs, and neighbors that knew an older owner.
-func (s *Switch) announceWay(w *way) {
-	if w.share != nil {
-		return
-	}
-	for _, a := range w.wired.addrs {
-		if a.Is4() {
-			s.path.Send(w.leg.id, pipeline.GratuitousARP(gatewayMAC(w.ID), a))
-		} else {
-			s.path.Send(w.leg.id, pipeline.UnsolicitedNA(gatewayMAC(w.ID), a))
-		}
-	}
-}
-
 // describeUplink adds to an intent what there is of it.
 func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 	s.ways.mu.Lock()
@@ -399,129 +232,4 @@ func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 		out.Status.Problem = "interface " + st.Name + " has no carrier"
 	}
 	return out
-}
-
-// loadUplinks brings back the uplinks of the stored intent, by what was kept of them, and undoes what others left.
-func (s *Switch) loadUplinks() error {
-	list, err := s.store.Uplinks()
-	if err != nil {
-		return err
-	}
-	changes, err := s.storedChanges()
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(list, func(a, b api.Uplink) int { return strings.Compare(a.Name, b.Name) })
-	for _, u := range list {
-		held := s.heldUplinks[u.ID]
-		delete(s.heldUplinks, u.ID)
-		s.mu.Lock()
-		s.uplinks[u.Name] = u
-		s.mu.Unlock()
-		if err := s.openWay(u, held, changes[u.ID]); err != nil {
-			s.log.Error("share an uplink's interface", "uplink", u.Name, "err", err)
-			s.events.Publish("uplink.down", u.Name, err.Error())
-			s.putWay(&way{Uplink: u, err: err.Error()})
-		}
-		delete(changes, u.ID)
-	}
-	s.settleWays()
-	s.discardUplinks(changes)
-	return nil
-}
-
-// teardownUplinks removes the records of all uplinks, and what they left.
-func (s *Switch) teardownUplinks() (n int, err error) {
-	list, err := s.store.Uplinks()
-	if err != nil {
-		return 0, err
-	}
-	for _, u := range list {
-		if err := s.store.Update(func(tx *store.Tx) error { return tx.DeleteUplink(u.ID) }); err != nil {
-			return 0, err
-		}
-	}
-	changes, err := s.storedChanges()
-	s.discardUplinks(changes)
-	return len(list), err
-}
-
-// discardUplinks lets go of what was kept of uplinks that are no more, and undoes what they changed of the host.
-func (s *Switch) discardUplinks(changes map[string]uplink.Changes) {
-	for id, held := range s.heldUplinks {
-		for what, fd := range held {
-			s.dropHeld(uplink.FDName(id, what), fd)
-		}
-	}
-	s.heldUplinks = nil
-	for id := range changes {
-		s.undoHostChanges(id)
-	}
-}
-
-// storedChanges returns what uplinks changed of the host, by their ids.
-func (s *Switch) storedChanges() (map[string]uplink.Changes, error) {
-	records, err := s.store.HostChanges()
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]uplink.Changes)
-	for _, r := range records {
-		var c uplink.Changes
-		if err := json.Unmarshal(r.Changes, &c); err != nil {
-			return nil, fmt.Errorf("what uplink %s changed of the host: %w", r.ID, err)
-		}
-		all[r.ID] = c
-	}
-	return all, nil
-}
-
-// undoHostChanges changes back what an uplink that is no more has changed, or leaves that to the next start.
-func (s *Switch) undoHostChanges(id string) {
-	all, err := s.storedChanges()
-	if c, ok := all[id]; ok && err == nil {
-		if err = uplink.Undo(s.host, c); err == nil {
-			err = s.hostChanges(id)(uplink.Changes{})
-		}
-	}
-	if err != nil {
-		s.log.Error("change back what an uplink changed of the host; the next start tries again", "id", id, "err", err)
-	}
-}
-
-// claims of interfaces: an interface is shared by one uplink at a time, also while auto follows the host's default route.
-type interfaceClaims struct {
-	mu sync.Mutex
-	by map[string]int // id of the uplink -> index of the interface
-}
-
-// claim returns what takes an interface for an uplink, instead of the one it had; 0: none.
-func (c *interfaceClaims) claim(id string) func(index int) error {
-	return func(index int) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for other, at := range c.by {
-			if index != 0 && at == index && other != id {
-				return api.Errorf(api.CodeRefused, "another uplink shares the interface already")
-			}
-		}
-		if c.by == nil {
-			c.by = make(map[string]int)
-		}
-		c.by[id] = index
-		return nil
-	}
-}
-
-func (c *interfaceClaims) release(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.by, id)
-}
-
-// of returns the index of the interface that the uplink has, or 0.
-func (c *interfaceClaims) of(id string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.by[id]
 }

@@ -1,0 +1,159 @@
+package vswitch
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"vswitch/internal/link"
+	"vswitch/internal/pipeline"
+	"vswitch/internal/uplink"
+	"vswitch/nat"
+	"vswitch/router"
+)
+
+// wiring is what the router knows of a way.
+type wiring struct {
+	up    bool
+	spare bool // down, while another one is up: its connections end
+	mtu   int
+	addrs []netip.Addr // best first
+}
+
+// usable tells whether frames can leave by the interface.
+func usable(st *uplink.State) bool { return st.Index != 0 && st.Attached != "" && st.Up && st.Carrier }
+
+// settleWays makes the routers heed what is known of all uplinks.
+func (s *Switch) settleWays() {
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	up := make(map[string]bool) // routers that have one that is
+	for _, w := range s.ways.by {
+		up[w.Router] = up[w.Router] || w.work != nil && usable(&w.state)
+	}
+	for _, w := range s.ways.by {
+		if w.work == nil {
+			continue
+		}
+		is := wiring{up: usable(&w.state), mtu: w.state.MTU, addrs: preferred(w.state.Addrs)}
+		if w.share == nil {
+			is.addrs = addrsOf(w.IPs)
+		}
+		is.spare = !is.up && up[w.Router]
+		if !is.up { // what it had may come back
+			is.mtu = w.wired.mtu
+			if w.share != nil {
+				is.addrs = w.wired.addrs
+			}
+		}
+		if w.wired.mtu != 0 && reflect.DeepEqual(is, w.wired) {
+			continue
+		}
+		if is.mtu == 0 {
+			is.mtu = defaultMTU
+		}
+		came := is.up && !w.wired.up
+		w.wired = is
+		s.wireWay(w)
+		if came {
+			s.announceWay(w)
+		}
+	}
+}
+
+// preferred returns the addresses, those that new connections should have first.
+func preferred(list []link.HostAddr) (addrs []netip.Addr) {
+	rank := func(a link.HostAddr) int {
+		return map[bool]int{true: 2}[a.Deprecated] + map[bool]int{true: 1}[a.Secondary]
+	}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b link.HostAddr) int { return rank(a) - rank(b) })
+	for _, a := range list {
+		if a.Addr().IsGlobalUnicast() {
+			addrs = append(addrs, a.Addr())
+		}
+	}
+	return addrs
+}
+
+// wireWay gives the router an interface, pools of ports and routes as w.wired says. Callers hold ways.mu.
+func (s *Switch) wireWay(w *way) {
+	c := s.translation(w.Router, w.leg.number)
+	keep := make(map[netip.Addr]*nat.Pool)
+	var routes []router.StaticRoute
+	for _, a := range w.wired.addrs {
+		i, all := 0, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if a.Is6() {
+			i, all = 1, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if w.wired.spare {
+			break
+		}
+		pool := w.pools[a]
+		if pool == nil && c.Pools[i] == nil {
+			pool = s.newPool(w, a)
+		}
+		if pool == nil {
+			continue
+		}
+		keep[a] = pool // also one that is no longer the best: its connections go on
+		if c.Pools[i] == nil {
+			c.Pools[i] = pool
+			if w.wired.up && w.share != nil {
+				routes = append(routes, router.StaticRoute{Prefix: all, Interface: w.leg.name, Metric: w.Metric})
+			}
+		}
+	}
+	w.leg.line.SetNAT(c)
+	i := &router.Interface{MAC: gatewayMAC(w.ID), MTU: w.wired.mtu, Uplink: true}
+	if w.share != nil {
+		i.Peer, i.Shared, i.External = peerMAC, true, w.wired.addrs
+	} else {
+		i.Prefixes = w.IPs
+		routes = w.gatewayRoutes()
+	}
+	w.leg.line.SetGateway(s.router(w.Router), i)
+	s.routeBy(w.leg.name, w.Router, routes)
+	for a, pool := range w.pools {
+		if keep[a] == nil {
+			s.conns.RemovePool(pool)
+		}
+	}
+	w.pools = keep
+	s.steerAll(w)
+	if w.read {
+		return
+	}
+	if err := s.path.Start(w.leg.id); err != nil {
+		s.log.Error("read an uplink", "uplink", w.Name, "err", err)
+	}
+	w.read = true
+}
+
+// gatewayRoutes are the default routes of a dedicated uplink.
+func (w *way) gatewayRoutes() (routes []router.StaticRoute) {
+	for _, via := range w.Gateways {
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if via.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if w.wired.up {
+			routes = append(routes, router.StaticRoute{Prefix: all, NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
+		}
+	}
+	return routes
+}
+
+// announceWay tells the segment where the addresses of a dedicated uplink are: its tables of MACs, and neighbors that knew an older owner.
+func (s *Switch) announceWay(w *way) {
+	if w.share != nil {
+		return
+	}
+	for _, a := range w.wired.addrs {
+		if a.Is4() {
+			s.path.Send(w.leg.id, pipeline.GratuitousARP(gatewayMAC(w.ID), a))
+		} else {
+			s.path.Send(w.leg.id, pipeline.UnsolicitedNA(gatewayMAC(w.ID), a))
+		}
+	}
+}

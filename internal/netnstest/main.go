@@ -2,6 +2,7 @@ package netnstest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,9 @@ func Main(m *testing.M) {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
 	sweep()
+	if l, err := net.Listen("tcp", "[::]:0"); err == nil { // net finds out once whether there is IPv6: not in a namespace without ::1
+		l.Close()
+	}
 	code := m.Run()
 	if err := os.RemoveAll(base); err != nil {
 		fmt.Fprintln(os.Stderr, "netnstest:", err)

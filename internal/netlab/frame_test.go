@@ -9,12 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/datapath"
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 	"vswitch/internal/pipeline"
 	"vswitch/internal/port"
+	"vswitch/nat"
 	"vswitch/router"
 	l2switch "vswitch/switch"
 )
@@ -93,6 +95,30 @@ func (p *path) route(t testing.TB) {
 	r.Neighbors().Hear(other.Gateway().If, router.Saying{Addr: to, MAC: mac, Answer: true, Override: true}, p.d.Now())
 }
 
+// rule gives the network 10,000 rules in each direction that allow what is not there, and one that does what is said of the rest.
+func (p *path) rule(t testing.TB, action string) {
+	c := acl.Config{Network: "n"}
+	for i := range 2 * 10001 {
+		direction := []string{"in", "out"}[i%2]
+		r := acl.Rule{ID: fmt.Sprint("r", i), On: "n", Direction: direction, Action: "allow", Proto: "udp", Dst: fmt.Sprintf("10.7.%d.%d", i/512, i/2%256), DstPorts: "53"}
+		if i >= 2*10000 {
+			r = acl.Rule{ID: r.ID, On: "n", Direction: direction, Action: action}
+		}
+		c.Rules = append(c.Rules, r)
+	}
+	f := acl.NewFilter(p.net.Bridge.Renew)
+	if err := f.Set(c, unnamed{}, 0); err != nil {
+		t.Fatal(err)
+	}
+	p.net.SetRules(&pipeline.Rules{Filter: f, Zone: 9, Network: 1, Conns: nat.NewTable(nat.Limits{}, nat.Timeouts{})})
+}
+
+// unnamed is a world in which rules name nobody.
+type unnamed struct{}
+
+func (unnamed) Port(string) (p acl.Port, ok bool)                { return p, false }
+func (unnamed) Network(string) (subnets []netip.Prefix, ok bool) { return nil, false }
+
 // newPath makes ports that know each other; conf, unless nil, changes that of the ingress.
 func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.PortConf)) *path {
 	line := pipeline.New()
@@ -160,7 +186,8 @@ type way struct {
 	wrote int // for each 64 frames
 	conf  func(*l2switch.PortConf)
 
-	routed bool // the egress is on another network of the router
+	routed bool   // the egress is on another network of the router
+	rules  string // an action of 10,000 rules in each direction, which say nothing of the frame but the last
 }
 
 func udp64(o ...packettest.Option) *packet.Frame {
@@ -227,6 +254,10 @@ var ways = []way{
 	{name: "routed super-frame of 60000", outs: 1, routed: true, wrote: 5, frame: func(int) *packet.Frame {
 		return packettest.TCP(packettest.From(macIn, "10.0.0.1", 1), packettest.To(macGateway, "10.2.0.2", 2), packettest.Size(60000), packettest.GSO(1448))
 	}},
+	{name: "hit with 10,000 rules", cfg: datapath.Config{NoCoalesce: true}, outs: 1, rules: "allow", frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "miss with 10,000 rules", cfg: datapath.Config{NoCoalesce: true, MaxFlows: 1024}, outs: 1, vary: true, rules: "allow",
+		frame: func(int) *packet.Frame { return udp64() }, wrote: 64},
+	{name: "drop by the last of 10,000 rules", outs: 1, rules: "deny", frame: func(int) *packet.Frame { return udp64() }},
 	{name: "drop by the guard", outs: 1, conf: guarded, frame: func(int) *packet.Frame { return udp64(packettest.From(macIn, "10.0.0.9", 1)) }},
 	{name: "drop by the pipeline", outs: 1, frame: func(int) *packet.Frame { return udp64(packettest.VLAN(9)) }},
 	{name: "drop by the parser", outs: 1, frame: func(int) *packet.Frame {
@@ -246,6 +277,9 @@ func (w *way) path(t testing.TB) *path {
 	p := newPath(t, w.cfg, w.outs, w.conf)
 	if w.routed {
 		p.route(t)
+	}
+	if w.rules != "" {
+		p.rule(t, w.rules)
 	}
 	for i := range 64 {
 		p.in.frames = append(p.in.frames, w.frame(i))

@@ -29,7 +29,8 @@ type null struct {
 	frames  []*packet.Frame
 	next    int
 	left    int
-	vary    bool // each frame is of a flow of its own
+	vary    bool   // each frame is of a flow of its own
+	flows   uint32 // or of one of so many, in no order
 	flow    uint32
 	written int
 	batch   int // frames of one turn
@@ -54,6 +55,10 @@ func (n *null) Read(f *packet.Frame) error {
 		n.flow++
 		binary.BigEndian.PutUint32(f.Bytes()[34:], n.flow) // both ports
 	}
+	if n.flows > 0 {
+		n.flow++
+		binary.BigEndian.PutUint32(f.Bytes()[34:], 1024<<16+uint32(uint64(n.flow)*2654435761%uint64(n.flows)))
+	}
 	return nil
 }
 
@@ -61,12 +66,13 @@ func (n *null) Write(*packet.Frame) error { n.written++; return nil }
 
 // path is the whole frame path between null ports: pipeline, table, executor, coalescer.
 type path struct {
-	d    *datapath.Datapath
-	line *pipeline.Pipeline
-	net  *pipeline.Network
-	in   *null
-	outs []*null
-	ids  []packet.PortID // of all, the ingress first
+	d     *datapath.Datapath
+	line  *pipeline.Pipeline
+	net   *pipeline.Network
+	other *pipeline.Network // behind the router, see route
+	in    *null
+	outs  []*null
+	ids   []packet.PortID // of all, the ingress first
 }
 
 const (
@@ -80,6 +86,7 @@ const (
 func (p *path) route(t testing.TB) {
 	r, out := router.New("main"), p.ids[1]
 	other := &pipeline.Network{Name: "m", Bridge: l2switch.NewBridge("m", l2switch.Limits{})}
+	p.other = other
 	for i, n := range []*pipeline.Network{p.net, other} {
 		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 * i), 0, 254}), 24)
 		n.SetGateway(r, &router.Interface{MAC: [6]byte{0: 0x0a, 5: byte(i + 1)}, MTU: 1500, Prefixes: []netip.Prefix{prefix}})

@@ -76,3 +76,24 @@ func (w *walk) hairpin(stage string, pool *nat.Pool, outside *router.Interface) 
 	}
 	return true
 }
+
+// hairpinError completes the translation of an ICMP error about what came by a hairpin: it goes back through the other connection as well
+// (RFC 5508 REQ-7).
+func (w *walk) hairpinError(e *nat.Quoted) {
+	if !e.Outer.NewSrc || e.Outer.NewDst {
+		return
+	}
+	is := &e.Quoted // as it was outside
+	q := nat.Tuple{
+		Src: is.Dst, SrcPort: is.DstPort, Dst: is.Src, DstPort: is.SrcPort, Zone: w.zone, Proto: e.Quote.Proto, Family: 4,
+	}
+	if w.f.Key.EtherType == packet.EtherTypeIPv6 {
+		q.Family = 6
+	}
+	near, ok := w.conns.Peek(&q, w.now)
+	if !ok || !near.Reply || !near.Rewrite.NewDst {
+		return
+	}
+	e.Outer.Dst, e.Outer.NewDst = near.Rewrite.Dst, true
+	is.Src, is.SrcPort, is.NewSrc = near.Rewrite.Dst, near.Rewrite.DstPort, true
+}

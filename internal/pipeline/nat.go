@@ -117,6 +117,7 @@ func (w *walk) trackError(stage string) {
 	if drop != packet.DropNone {
 		return
 	}
+	w.hairpinError(&e)
 	w.tracked, w.quote = true, e
 	w.belong(e.Reply)
 	if e.Translated() {

@@ -54,6 +54,9 @@ const (
 	// restTime is how long news wait after a look by Run, so that a busy routing daemon costs little, and a device that somebody deletes
 	// over and over is not made over and over.
 	restTime = 200 * time.Millisecond
+	// restRoute is added for each other route of the host, some ten times what it costs to look at it: a router's kernel may have all
+	// routes of the internet, and news of them all the time.
+	restRoute = 50 * time.Microsecond
 	// longestRetry is the longest time between looks after those that failed.
 	longestRetry = 10 * time.Second
 )
@@ -87,6 +90,7 @@ type Port struct {
 	dev    *tap.Tap         // guarded by mu; nil: there is none
 	index  int              // of dev in the host's namespace
 	want   []link.HostRoute // guarded by mu
+	others int              // routes of the host's own; guarded by mu
 	closed bool             // guarded by mu
 	state  State            // guarded by mu
 }
@@ -142,6 +146,7 @@ func (p *Port) Run(ctx context.Context) error {
 		}
 		p.mu.Lock()
 		failed := p.want != nil && p.lookLocked()
+		rest := restTime + time.Duration(p.others)*restRoute
 		p.mu.Unlock()
 		if again = fresh || failed; failed && !fresh {
 			retry = min(2*retry, longestRetry)
@@ -151,7 +156,7 @@ func (p *Port) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(restTime):
+		case <-time.After(rest):
 		}
 	}
 }

@@ -234,6 +234,7 @@ func (l *look) taken(a netip.Prefix) (why string, err error) {
 func (l *look) findWays() (err error) {
 	if l.ways == nil {
 		l.ways, err = link.HostWays(l.p.cfg.Host, l.p.index)
+		l.p.others = len(l.ways)
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -302,4 +304,30 @@ func TestHostBesideUplink(t *testing.T) {
 		l.Close()
 	}
 	netnstest.ExpectNoErrors(n.c, n.server, n.host)
+}
+
+// TestHostOfManyRoutes: a host with a large table of routes that changes all the time costs little, and its host port is still looked after.
+func TestHostOfManyRoutes(t *testing.T) {
+	t.Parallel()
+	lab, d, _, _ := withHost(t)
+	file := filepath.Join(t.TempDir(), "routes")
+	var batch strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&batch, "route add 100.%d.%d.0/24 dev out0\n", 64+i/256, i%256)
+	}
+	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Host.Run("ip", "-batch", file)
+	before := cpuTime(t, d)
+	start := time.Now()
+	for time.Since(start) < time.Second {
+		d.Host.IP("route del 100.64.9.0/24 dev out0")
+		d.Host.IP("route add 100.64.9.0/24 dev out0")
+	}
+	if used := cpuTime(t, d) - before; used > time.Since(start)/4 {
+		t.Errorf("the daemon used %v of %v", used, time.Since(start))
+	}
+	d.Host.IP("route del 10.11.0.0/24 dev vsw0")
+	lab.Eventually("our route comes back", func() bool { return len(routesOf(d.Host, "vsw0")) == 4 })
 }

@@ -35,6 +35,9 @@ const (
 // Addr returns the external address.
 func (p *Pool) Addr() netip.Addr { return addrOf(&p.addr, p.family) }
 
+// Contains tells whether the port is one that masquerading hands out, unless it is kept.
+func (p *Pool) Contains(port uint16) bool { return p.low <= port && port <= p.high }
+
 // NewPool adds an external address with the ports from low to high. Mappings to it live as long as their connections, see RemovePool.
 func (t *Table) NewPool(addr netip.Addr, low, high uint16) (*Pool, error) {
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() {
@@ -107,7 +110,7 @@ func (t *Table) Mapped(p *Pool, proto uint8, port uint16) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := p.protos[proto]
-	return s != nil && port >= p.low && port <= p.high && s.own[port/64-s.first]>>(port%64)&1 != 0
+	return s != nil && p.Contains(port) && s.own[port/64-s.first]>>(port%64)&1 != 0
 }
 
 // of returns the ports of a protocol. Those of ICMP are identifiers.

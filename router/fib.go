@@ -87,7 +87,7 @@ func (s *Snapshot) add(r *Route) {
 	}
 }
 
-// bound returns the hops of a route that is bound to an interface.
+// bound returns the hops of a route that is bound to an interface, but for those that it has no address to ask for.
 func (s *Snapshot) bound(r StaticRoute) (hops []Hop) {
 	i := s.Interface(r.Interface)
 	if i == nil {
@@ -97,7 +97,9 @@ func (s *Snapshot) bound(r StaticRoute) (hops []Hop) {
 		return []Hop{{If: i}}
 	}
 	for _, via := range r.NextHops {
-		hops = append(hops, Hop{i, via})
+		if i.Source(via).IsValid() {
+			hops = append(hops, Hop{i, via})
+		}
 	}
 	return hops
 }

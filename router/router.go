@@ -64,6 +64,9 @@ func (r *Router) Name() string { return r.name }
 // Gen returns the generation of the configuration: load it before Snapshot.
 func (r *Router) Gen() *flow.Generation { return &r.gen }
 
+// Renew raises the generation: something else has changed that decisions about what is routed lean on, as published ports.
+func (r *Router) Renew() { r.gen.Bump() }
+
 // Snapshot returns the current configuration.
 func (r *Router) Snapshot() *Snapshot { return r.snap.Load() }
 

@@ -6,6 +6,7 @@ import (
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
 	. "vswitch/internal/packettest"
+	"vswitch/internal/pipeline"
 )
 
 // The segment size that a SYN or SYN ACK announces is lowered to the smaller MTU of its way, never raised, and left alone where the MTUs are
@@ -56,4 +57,17 @@ func TestClampMSSNot(t *testing.T) {
 	if lab.Path().WorkerCounters()[0].FlowHits == before {
 		t.Error("the second SYN was decided anew")
 	}
+}
+
+// What comes by an uplink says what the other end can receive, which the uplink may not carry: its MTU counts, not what its port can read.
+func TestClampMSSFromUplink(t *testing.T) {
+	lab, a1, u, _ := uplinked(t, pipeline.MasqueradeAuto)
+	u.Set(netlab.MTU(65517))
+	for i, c := range [][3]string{{"203.0.113.9", "192.0.2.2", "10.1.0.2"}, {"2001:db8:f::9", "2001:db8::2", "fd01::2"}} {
+		fits := []int{1360, 1340}[i]
+		there := leg{from: u, to: a1, src: c[0], dst: c[1], src2: c[0], dst2: c[2], port: 5000, at: 8080, port2: 5000, at2: 80}
+		u.Send(TCP(From(macOf(u.MAC), there.src, there.port), outside(there.dst, there.at), Flags(packet.TCPSyn), TCPOptions(2, 4, 0x23, 0x28)))
+		a1.Expect(t, TCP(there.received(Flags(packet.TCPSyn), TCPOptions(2, 4, byte(fits>>8), byte(fits)))...))
+	}
+	lab.ExpectNothing(t)
 }

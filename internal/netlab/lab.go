@@ -35,7 +35,8 @@ type Lab struct {
 	conns     *nat.Table
 	published *nat.Published
 	pools     map[netip.Addr]*nat.Pool
-	rules     map[string]*rules // by network
+	wired     map[string]map[netip.Addr]*nat.Pool // by network, see Wire
+	rules     map[string]*rules                   // by network
 	ports     []*Port
 	removed   datapath.Counters // of ports that are no more
 	settled   int64             // frames that were sent when all of them had been handled
@@ -79,7 +80,8 @@ func New(t testing.TB, options ...Option) *Lab {
 // Open is New for tests that close the lab themselves.
 func Open(t TB, options ...Option) *Lab {
 	t.Helper()
-	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}, routers: map[string]*router.Router{}, rules: map[string]*rules{}}
+	l := &Lab{t: t, line: pipeline.New(), networks: map[string]*pipeline.Network{}, routers: map[string]*router.Router{}, rules: map[string]*rules{},
+		wired: map[string]map[netip.Addr]*nat.Pool{}}
 	l.clock.Store(int64(time.Hour)) // not zero, which means never
 	c := config{Config: datapath.Config{Workers: 1, MaxSpin: -1, NoRest: true, Clock: l.clock.Load}}
 	for _, o := range options {

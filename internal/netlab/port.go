@@ -171,7 +171,11 @@ func (p *Port) Remove() {
 	p.lab.t.Helper()
 	p.lab.line.Unbind(p.id)
 	var lost *flow.Made
-	for _, f := range p.lab.line.Abandon(p.id) {
+	frames := p.lab.line.Abandon(p.id)
+	for _, r := range p.lab.routers {
+		frames = append(frames, r.Neighbors().Abandon(p.id)...)
+	}
+	for _, f := range frames {
 		lost = &flow.Made{Next: lost, Frame: f, Drop: packet.DropPortDown}
 	}
 	p.lab.path.Do(lost)
@@ -180,6 +184,9 @@ func (p *Port) Remove() {
 	c, err := p.lab.path.Remove(p.id)
 	if err != nil {
 		p.lab.t.Fatalf("netlab: %v", err)
+	}
+	if p.lab.conns != nil {
+		p.lab.conns.RemovePort(p.id)
 	}
 	p.dead, p.gone = true, true
 	for r, n := range c.Drops {

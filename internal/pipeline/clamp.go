@@ -5,14 +5,15 @@ import "vswitch/internal/packet"
 // clamp lowers the segment size that a TCP SYN or SYN ACK announces to what fits the smaller of the MTUs on both sides of the router,
 // where they differ (RFC 9293 3.7.1): so TCP passes also where nobody hears that its segments are too large. It never raises one.
 func (w *walk) clamp() {
-	if w.mtu == w.in.MTU {
+	in := min(w.in.MTU, w.gw.If.MTU)
+	if w.mtu == in {
 		return
 	}
 	w.v.Slow |= packet.FlagSYN
 	if w.f.Flags&packet.FlagSYN == 0 {
 		return
 	}
-	was, fits := w.f.MSS(), w.f.FitMSS(min(w.mtu, w.in.MTU))
+	was, fits := w.f.MSS(), w.f.FitMSS(min(w.mtu, in))
 	if was <= fits {
 		return
 	}

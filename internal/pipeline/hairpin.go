@@ -32,7 +32,11 @@ func (w *walk) mapped() (*nat.Pool, *router.Interface) {
 		return nil, nil
 	}
 	pool := t.Pools[w.tuple.Family/6] // 4 or 6
-	if pool == nil || pool.Addr() != w.dst || !w.conns.Mapped(pool, w.tuple.Proto, w.tuple.DstPort) {
+	if pool == nil || pool.Addr() != w.dst || !pool.Contains(w.tuple.DstPort) {
+		return nil, nil
+	}
+	if !w.conns.Mapped(pool, w.tuple.Proto, w.tuple.DstPort) {
+		w.absent = true // it may be handed out at any time
 		return nil, nil
 	}
 	return pool, i

@@ -46,8 +46,9 @@ type translation struct {
 	dst       netip.Addr // where the frame goes: its destination, or what that becomes
 	tuple     nat.Tuple
 	signal    nat.Signal
-	tupled    bool // the frame has a tuple
-	tracked   bool // its connection is known
+	tupled    bool     // the frame has a tuple
+	tracked   bool     // its connection is known
+	met       nat.Conn // it, as stage 4 found it
 	published *nat.Publication
 	target    nat.Endpoint    // of the published port
 	rewrite   *packet.Rewrite // what becomes of the frame; nil: it stays as it is
@@ -80,7 +81,7 @@ func (w *walk) trackConn() bool {
 	if !ok {
 		return true
 	}
-	w.tracked = true
+	w.tracked, w.met = true, c
 	w.belong(c.Reply)
 	w.become(&c)
 	if w.trace != nil {
@@ -274,7 +275,7 @@ func (w *walk) moveOn(stage string) bool {
 		return true
 	}
 	c, ok := w.conns.Track(&w.tuple, w.signal, w.now)
-	if !ok { // it ended meanwhile
+	if !ok || !w.turned && (c.Reply != w.met.Reply || c.Rewrite != w.met.Rewrite) { // it ended meanwhile, and another one may be in its place
 		return w.drop(stage, packet.DropConnInvalid)
 	}
 	w.leanOn(&c)
@@ -288,7 +289,7 @@ func (w *walk) moveOn(stage string) bool {
 
 // answersMasqueraded tells whether answers to the frame would be taken for connections of their own, and masqueraded.
 func (w *walk) answersMasqueraded() bool {
-	if !w.routed || w.to == w.net {
+	if !w.routed || w.to == w.net || w.poolOf(w.nat) == nil {
 		return false
 	}
 	t := w.to.nat.Load()
@@ -330,11 +331,15 @@ func (w *walk) pool() *nat.Pool {
 	if hairpin && w.published == nil || !hairpin && !w.nat.hides(w.f.Key.SrcAddr(), w.exit) {
 		return nil
 	}
-	t := w.to.nat.Load()
-	if t == nil {
+	return w.poolOf(w.to.nat.Load())
+}
+
+// poolOf returns what sources of the frame's family are masqueraded as towards the network that translates so, or nil.
+func (w *walk) poolOf(t *NAT) *nat.Pool {
+	switch {
+	case t == nil:
 		return nil
-	}
-	if w.f.Key.EtherType == packet.EtherTypeIPv4 {
+	case w.f.Key.EtherType == packet.EtherTypeIPv4:
 		return t.Pools[0]
 	}
 	return t.Pools[1]

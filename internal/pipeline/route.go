@@ -130,6 +130,8 @@ func (w *walk) route() bool {
 	if to == w.net && w.linked() { // there is nobody else
 		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
 	}
+	w.egress = to.Bridge.Config()
+	egressVersion := w.egress.Version() // before all that is read of the network, as with generations
 	if w.hidden(to, dst) {
 		return w.drop(stage, packet.DropForeign)
 	}
@@ -137,8 +139,6 @@ func (w *walk) route() bool {
 		return w.refuse(stage, packet.DropUplinkRefused, prohibited)
 	}
 	w.to, w.exit, w.mtu = to, way.If, way.If.MTU
-	w.egress = to.Bridge.Config()
-	egressVersion := w.egress.Version() // before the snapshot, as with generations
 	w.outConf = to.Bridge.Snapshot()
 	if w.trace != nil {
 		w.trace.step(stage, "route: %s", wayText(r, &way, via))

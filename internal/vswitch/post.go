@@ -249,6 +249,9 @@ func (s *Switch) repostAll(d *draft) {
 
 // observe lets masquerading and connections know of changes: published ports are not handed out, and connections by those that go end.
 func (s *Switch) observe(gone, come []*nat.Publication) {
+	for _, r := range s.allRouters() {
+		r.Renew()
+	}
 	for _, q := range gone {
 		s.keepOff(q, false)
 	}

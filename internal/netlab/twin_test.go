@@ -25,6 +25,7 @@ type twins struct {
 	hits uint64
 
 	recent []sending // frames that come again
+	note   func(port string, got []*packet.Frame)
 
 	ruled   map[string][]string // the rules of the network that was given some last
 	counted int                 // packets by rules, again and again
@@ -235,7 +236,8 @@ func (w *twins) exchange(s sending, n int) {
 	f, name := s.f, s.name
 	g := f.Clone()
 	if g.Parse() == packet.DropNone {
-		w.log = append(w.log, fmt.Sprintf("%s sends %d x %s->%s %+v", name, n, g.Ethernet().Src(), g.Ethernet().Dst(), g.Key.VLAN))
+		w.log = append(w.log, fmt.Sprintf("%s sends %d x %x>%x %x, %d %v:%d>%v:%d, flags %x", name, n, g.Key.SrcMAC, g.Key.DstMAC, g.Key.VLAN,
+			g.Key.Proto, g.Key.SrcAddr(), g.Key.SrcPort, g.Key.DstAddr(), g.Key.DstPort, g.Flags))
 	}
 	for _, l := range w.labs {
 		for range n {
@@ -258,6 +260,9 @@ func (w *twins) compare() {
 		}
 		if !same {
 			w.fail("port %s got %d frames with the cache, %d without, or not the same:\n%s%s", p.Name, len(x), len(y), dump(x), dump(y))
+		}
+		if w.note != nil {
+			w.note(p.Name, x)
 		}
 	}
 	x, y := a.Drops(), b.Drops()

@@ -20,8 +20,11 @@ import (
 //	limits   none of its own: what a user published is intent. A range is one object, however wide; 100 to 200 bytes each
 type Published struct {
 	mu   sync.Mutex // serialises writers
-	tree atomic.Pointer[map[binding][]*Publication]
+	tree atomic.Pointer[tree]
 }
+
+// tree is a snapshot: lists in the order of ports.
+type tree map[binding][]*Publication
 
 // binding is where a publication listens. A zero address is any of its family.
 type binding struct {
@@ -121,7 +124,7 @@ func (p *Publication) bindings() (all []binding) {
 // NewPublished makes an empty table.
 func NewPublished() *Published {
 	t := &Published{}
-	t.tree.Store(&map[binding][]*Publication{})
+	t.tree.Store(&tree{})
 	return t
 }
 
@@ -129,10 +132,13 @@ func NewPublished() *Published {
 func (t *Published) Add(p *Publication) error { return t.Replace(nil, []*Publication{p}) }
 
 // Remove takes back what Add published; false when it is not there. Who calls it removes the connections that came by it, if it wants.
-func (t *Published) Remove(p *Publication) (found bool) {
+func (t *Published) Remove(p *Publication) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.remove(p)
+	e := t.Edit()
+	found := e.Remove(p)
+	t.tree.Store(&e.tree)
+	return found
 }
 
 // Replace publishes what comes in place of what goes. After an error, a *Conflict or what is wrong with one of them, all is as it was.
@@ -140,23 +146,16 @@ func (t *Published) Remove(p *Publication) (found bool) {
 func (t *Published) Replace(goes, comes []*Publication) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	trial := t.Clone()
+	e := t.Edit()
 	for _, p := range goes {
-		trial.remove(p)
+		e.Remove(p)
 	}
 	for _, p := range comes {
-		if err := p.check(); err != nil {
+		if err := e.Add(p); err != nil {
 			return err
 		}
-		if other := trial.conflict(p); other != nil {
-			return &Conflict{p, other}
-		}
-		trial.change(p, func(list []*Publication) []*Publication {
-			i, _ := search(list, p.Low)
-			return slices.Insert(slices.Clone(list), i, p)
-		})
 	}
-	t.tree.Store(trial.tree.Load())
+	t.tree.Store(&e.tree)
 	return nil
 }
 
@@ -174,35 +173,60 @@ func (t *Published) Become(other *Published) {
 	t.tree.Store(other.tree.Load())
 }
 
-// remove is Remove. Callers hold mu.
-func (t *Published) remove(p *Publication) (found bool) {
-	t.change(p, func(list []*Publication) []*Publication {
-		i := slices.Index(list, p)
-		if i < 0 {
-			return list
+// Edit is a table in the making, which nobody looks up in. It copies the lists that it changes, each once.
+type Edit struct {
+	tree tree
+	own  map[binding]bool
+}
+
+// Edit begins with what the table has.
+func (t *Published) Edit() *Edit { return &Edit{maps.Clone(*t.tree.Load()), make(map[binding]bool)} }
+
+// list returns a list that may be changed.
+func (e *Edit) list(b binding) []*Publication {
+	if !e.own[b] {
+		e.own[b] = true
+		e.tree[b] = slices.Clone(e.tree[b])
+	}
+	return e.tree[b]
+}
+
+// Add is Published.Add.
+func (e *Edit) Add(p *Publication) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if other := e.tree.conflict(p); other != nil {
+		return &Conflict{p, other}
+	}
+	for _, b := range p.bindings() {
+		list := e.list(b)
+		i, _ := search(list, p.Low)
+		e.tree[b] = slices.Insert(list, i, p)
+	}
+	return nil
+}
+
+// Remove is Published.Remove.
+func (e *Edit) Remove(p *Publication) (found bool) {
+	for _, b := range p.bindings() {
+		i, ok := search(e.tree[b], p.Low)
+		if !ok || e.tree[b][i] != p {
+			continue
 		}
 		found = true
-		return slices.Delete(slices.Clone(list), i, i+1)
-	})
+		if list := slices.Delete(e.list(b), i, i+1); len(list) > 0 {
+			e.tree[b] = list
+		} else {
+			delete(e.tree, b)
+		}
+	}
 	return found
 }
 
-// change publishes a snapshot in which p's lists are what edit makes of them. Callers hold mu.
-func (t *Published) change(p *Publication, edit func([]*Publication) []*Publication) {
-	tree := maps.Clone(*t.tree.Load())
-	for _, b := range p.bindings() {
-		if list := edit(tree[b]); len(list) > 0 {
-			tree[b] = list
-		} else {
-			delete(tree, b)
-		}
-	}
-	t.tree.Store(&tree)
-}
-
-// conflict returns a publication that p would take a port from, or nil. One on all addresses collides with those on any. Callers hold mu.
-func (t *Published) conflict(p *Publication) *Publication {
-	for b, list := range *t.tree.Load() {
+// conflict returns a publication that p would take a port from, or nil. One on all addresses collides with those on any.
+func (t tree) conflict(p *Publication) *Publication {
+	for b, list := range t {
 		for _, own := range p.bindings() {
 			wild := own.addr == [16]byte{} || b.addr == [16]byte{}
 			if b.zone != own.zone || b.proto != own.proto || b.family != own.family || b.addr != own.addr && !wild {
@@ -281,12 +305,10 @@ func covering(list []*Publication, port uint16) *Publication {
 
 // Choose returns the first of n ports side by side from low to high at which p could be published, and that busy, which tells of the host's
 // own, does not know; false when there are none.
-func (t *Published) Choose(p Publication, n int, low, high uint16, busy func(port uint16) bool) (uint16, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (e *Edit) Choose(p Publication, n int, low, high uint16, busy func(port uint16) bool) (uint16, bool) {
 	for at := int(low); at+n-1 <= int(high); at++ {
 		p.Low, p.High = uint16(at), uint16(at+n-1)
-		if other := t.conflict(&p); other != nil {
+		if other := e.tree.conflict(&p); other != nil {
 			at = int(other.High)
 			continue
 		}

@@ -138,7 +138,7 @@ func TestChoose(t *testing.T) {
 	}
 	busy := func(port uint16) bool { return port == 32783 }
 	for _, c := range []struct{ n, want int }{{1, 32781}, {2, 32781}, {3, 32784}, {40000, 0}} {
-		port, ok := table.Choose(*publication("x", "", 1, 1, "10.0.0.1"), c.n, 32768, 60999, busy)
+		port, ok := table.Edit().Choose(*publication("x", "", 1, 1, "10.0.0.1"), c.n, 32768, 60999, busy)
 		if int(port) != c.want || ok != (c.want != 0) {
 			t.Errorf("%d ports: %d %v, want %d", c.n, port, ok, c.want)
 		}

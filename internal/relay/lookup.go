@@ -15,13 +15,14 @@ type Lookup struct {
 	program *bpf.Lookup
 
 	mu    sync.Mutex
-	ports map[Place]*bpf.PortSet // of all addresses, by protocol and family; guarded by mu
+	ports map[Place]*bpf.PortSet // of all addresses, by protocol and family; guarded by mu, like the rest
+	dirty map[Place]bool         // those that the program does not have yet
 }
 
 // OpenLookup makes one without ports, in the namespace that nsFD is of, where the relay's sockets are. An error says when the kernel has no
 // such programs: Linux before 5.9.
 func (r *Relay) OpenLookup(nsFD int) (*Lookup, error) {
-	l := &Lookup{ports: make(map[Place]*bpf.PortSet)}
+	l := &Lookup{ports: make(map[Place]*bpf.PortSet), dirty: make(map[Place]bool)}
 	var fds [4]int
 	for i := range fds {
 		p := Place{Proto: []string{"tcp", "udp"}[i%2], Addr: []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}[i/2]}
@@ -42,12 +43,13 @@ func (r *Relay) OpenLookup(nsFD int) (*Lookup, error) {
 	return l, nil
 }
 
-// Set begins or ends to listen on a range of ports of p, whose first is p.Port.
+// Set begins or ends to listen on a range of ports of p, whose first is p.Port, with the next Flush.
 func (l *Lookup) Set(p Place, last uint16, on bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.Addr.IsUnspecified() {
-		set := l.ports[Place{Proto: p.Proto, Addr: p.Addr}]
+		all := Place{Proto: p.Proto, Addr: p.Addr}
+		set := l.ports[all]
 		for n := int(p.Port); n <= int(last); n++ {
 			if on {
 				set.Add(uint16(n))
@@ -55,7 +57,8 @@ func (l *Lookup) Set(p Place, last uint16, on bool) error {
 				set.Remove(uint16(n))
 			}
 		}
-		return l.program.SetPorts(p.Addr.Is6(), p.Proto == "udp", set)
+		l.dirty[all] = true
+		return nil
 	}
 	for n := int(p.Port); n <= int(last); n++ {
 		if err := l.program.SetAddr(p.Addr, p.Proto == "udp", uint16(n), on); err != nil {
@@ -64,6 +67,19 @@ func (l *Lookup) Set(p Place, last uint16, on bool) error {
 			}
 			return err
 		}
+	}
+	return nil
+}
+
+// Flush makes all that was set be so.
+func (l *Lookup) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.dirty {
+		if err := l.program.SetPorts(p.Addr.Is6(), p.Proto == "udp", l.ports[p]); err != nil {
+			return err
+		}
+		delete(l.dirty, p)
 	}
 	return nil
 }

@@ -194,8 +194,9 @@ func TestTCPEnds(t *testing.T) {
 		conn, err := dial(r.host, "tcp", fmt.Sprint("127.0.0.1:", port))
 		if err == nil {
 			defer conn.Close()
-			_, _ = conn.Write([]byte("x"))
-			_, err = conn.Read(make([]byte, 1))
+			if _, err = conn.Write([]byte("x")); err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
 		}
 		if !errors.Is(err, want) || err != nil && want == nil {
 			t.Errorf("port %d: %v, want %v", port, err, want)
@@ -305,7 +306,7 @@ func TestLookup(t *testing.T) {
 			for p := first + 99; p >= first; p-- {
 				place = r.lead(proto, fmt.Sprintf("%s:%d", addr, p), to)
 			}
-			if err := l.Set(place, place.Port+99, true); err != nil {
+			if err := errors.Join(l.Set(place, place.Port+99, true), l.Flush()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -322,7 +323,7 @@ func TestLookup(t *testing.T) {
 		t.Error("somebody outside is heard at a looked up port")
 	}
 	old := conns[0]
-	if err := l.Set(relay.Place{Proto: "tcp", Addr: netip.IPv4Unspecified(), Port: 5000}, 5000, false); err != nil {
+	if err := errors.Join(l.Set(relay.Place{Proto: "tcp", Addr: netip.IPv4Unspecified(), Port: 5000}, 5000, false), l.Flush()); err != nil {
 		t.Error(err)
 	}
 	r.mu.Lock()

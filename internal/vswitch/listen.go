@@ -82,46 +82,74 @@ func (s *Switch) spots(list []*nat.Publication) (all []spot) {
 
 // listen opens the listeners of publications to come that are not open yet, and returns how to undo that.
 func (s *Switch) listen(come []*nat.Publication) (undo func(), err error) {
-	var opened []spot
+	opened, err := s.openSpots(s.spots(come), func(_ spot, err error) error { return err })
 	undo = func() { s.listeners.close(opened) }
-	for _, x := range s.spots(come) {
-		done, err := s.openSpot(x)
-		if err != nil {
-			undo()
-			return nil, err
-		}
-		if done {
-			opened = append(opened, x)
-		}
+	if err != nil {
+		undo()
 	}
-	return undo, nil
+	return undo, err
 }
 
-// openSpot listens at a spot, unless that is done.
-func (s *Switch) openSpot(x spot) (opened bool, err error) {
+// openSpots listens at spots where that is not done, and returns where it was not. It ends with the first error that bad does not swallow.
+func (s *Switch) openSpots(list []spot, bad func(spot, error) error) (opened []spot, err error) {
 	l := &s.listeners
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.open[x]; ok {
-		return false, nil
+	bound := make(map[string]*bpf.PortSet)
+	for _, x := range list {
+		if _, ok := l.open[x]; ok {
+			continue
+		}
+		in, err := s.openSpot(x, bound)
+		if err != nil {
+			if err := bad(x, err); err != nil {
+				return opened, err
+			}
+			continue
+		}
+		if l.open[x] = in; in != nil {
+			l.singles++
+		}
+		delete(l.missing, x)
+		opened = append(opened, x)
 	}
-	var in *relay.Listener
-	if single := x.last == x.Port && l.singles < 2*maxListeners; single {
-		in, err = l.relay.Listen(x.Place)
-		if errors.Is(err, relay.ErrTaken) {
+	if l.lookup != nil {
+		err = l.lookup.Flush()
+	}
+	return opened, err
+}
+
+// openSpot listens at a spot by a listener, or by none: then it is looked up. bound are the ports of the host's sockets by protocol, as far as
+// somebody asked. Callers hold listeners.mu.
+func (s *Switch) openSpot(x spot, bound map[string]*bpf.PortSet) (in *relay.Listener, err error) {
+	l := &s.listeners
+	if x.last == x.Port && l.singles < 2*maxListeners {
+		if in, err = l.relay.Listen(x.Place); errors.Is(err, relay.ErrTaken) {
 			err = takenByProgram(x, x.Port)
 		}
-	} else {
-		err = s.lookUp(x)
+		return in, err
 	}
-	if err != nil {
-		return false, err
+	held := bound[x.Proto]
+	if held == nil {
+		ports, err := link.BoundPorts(s.host, protocols[x.Proto])
+		if err != nil {
+			return nil, err
+		}
+		held = &ports
+		s.disown(protocols[x.Proto], held)
+		bound[x.Proto] = held
 	}
-	if l.open[x] = in; in != nil {
-		l.singles++
+	for p := int(x.Port); p <= int(x.last); p++ {
+		if held.Has(uint16(p)) {
+			return nil, takenByProgram(x, uint16(p))
+		}
 	}
-	delete(l.missing, x)
-	return true, nil
+	if l.lookup == nil {
+		if l.lookup, err = l.relay.OpenLookup(s.host.FD()); err != nil {
+			return nil, api.Errorf(api.CodeUnsupported, "programs of the host can't reach %v: %v; publish single ports, or start vswitchd with --host-port=off", x, err)
+		}
+	}
+	return nil, l.lookup.Set(x.Place, x.last, true)
 }
 
 func takenByProgram(x spot, port uint16) error {
@@ -133,32 +161,11 @@ func takenByProgram(x spot, port uint16) error {
 		what, port)
 }
 
-// lookUp listens at a spot that has no listener of its own. Callers hold listeners.mu.
-func (s *Switch) lookUp(x spot) (err error) {
-	l := &s.listeners
-	proto := protocols[x.Proto]
-	held, err := link.BoundPorts(s.host, proto)
-	if err != nil {
-		return err
-	}
-	s.disown(proto, &held)
-	for p := int(x.Port); p <= int(x.last); p++ {
-		if held.Has(uint16(p)) {
-			return takenByProgram(x, uint16(p))
-		}
-	}
-	if l.lookup == nil {
-		if l.lookup, err = l.relay.OpenLookup(s.host.FD()); err != nil {
-			return api.Errorf(api.CodeUnsupported, "programs of the host can't reach %v: %v; publish single ports, or start vswitchd with --host-port=off", x, err)
-		}
-	}
-	return l.lookup.Set(x.Place, x.last, true)
-}
-
 // relisten lets the host's listeners be those of what is published now.
 func (s *Switch) relisten(gone, come []*nat.Publication) {
+	comes := s.spots(come)
 	stays := make(map[spot]bool)
-	for _, x := range s.spots(come) {
+	for _, x := range comes {
 		stays[x] = true
 	}
 	var goes []spot
@@ -168,26 +175,21 @@ func (s *Switch) relisten(gone, come []*nat.Publication) {
 		}
 	}
 	s.listeners.close(goes)
-	for x := range stays {
-		if _, err := s.openSpot(x); err != nil {
-			s.lacks(x, err)
-		}
-	}
+	_, _ = s.openSpots(comes, s.lacks)
 	if len(gone) > 0 {
 		s.listeners.relay.Review()
 	}
 }
 
-// lacks notes that a spot can't be listened at, and tells of it once.
-func (s *Switch) lacks(x spot, err error) {
+// lacks notes that a spot can't be listened at, and tells of it once. Callers hold listeners.mu.
+func (s *Switch) lacks(x spot, err error) error {
 	l := &s.listeners
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.missing[x] != err.Error() {
 		s.log.Warn("programs of the host don't reach a published port", "err", err)
 		s.events.Publish("publish.error", x.String(), err.Error())
 	}
 	l.missing[x] = err.Error()
+	return nil
 }
 
 // listenAgain tries to open what is missing.
@@ -203,10 +205,9 @@ func (s *Switch) listenAgain() {
 		return
 	}
 	defer s.verb.Unlock()
-	for _, x := range list {
-		if opened, _ := s.openSpot(x); opened {
-			s.log.Info("programs of the host reach a published port", "port", x.String())
-		}
+	opened, _ := s.openSpots(list, s.lacks)
+	for _, x := range opened {
+		s.log.Info("programs of the host reach a published port", "port", x.String())
 	}
 }
 
@@ -238,6 +239,9 @@ func (l *listeners) close(spots []spot) {
 		case ok:
 			_ = l.lookup.Set(x.Place, x.last, false)
 		}
+	}
+	if l.lookup != nil {
+		_ = l.lookup.Flush() // the maps are there
 	}
 }
 

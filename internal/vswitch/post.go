@@ -83,8 +83,10 @@ func (st *state) post(v view, n *network, p *api.Port) (list []*nat.Publication,
 		}
 		list, news[i] = append(list, q), q
 	}
-	trial := st.heard.Clone()
-	_ = trial.Replace(slices.Collect(maps.Values(had)), nil) // what goes is in nobody's way
+	trial := st.heard.Edit()
+	for _, q := range had { // what goes is in nobody's way
+		trial.Remove(q)
+	}
 	for _, i := range slices.Sorted(maps.Keys(news)) {
 		q := news[i]
 		if q.Low == 0 && !v.choose(trial, q) {
@@ -109,7 +111,7 @@ func (st *state) publishes(port string, x *api.Publish) bool {
 }
 
 // choose gives an automatic publication its ports, if there are any.
-func (v view) choose(t *nat.Published, q *nat.Publication) bool {
+func (v view) choose(t *nat.Edit, q *nat.Publication) bool {
 	n := int(q.High) + 1
 	held, steered := v.held[q.Proto]
 	if !steered {

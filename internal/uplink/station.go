@@ -30,6 +30,7 @@ type StationConfig struct {
 	MAC   [6]byte      // the station's
 	Addrs []netip.Addr // by which it is looked for: whoever reads the Port answers
 
+	Again  bool                  // as in Config
 	Store  Store                 // of fds
 	Record func(Changes) error   // writes down what of the host is changed, before it is; nil and it is forgotten
 	Claim  func(index int) error // as in Config
@@ -65,7 +66,7 @@ type Station struct {
 
 // OpenStation puts a station on an interface's segment. held and changes are as in Open.
 //
-// An api.Error says why it can't be there. When nothing is held the interface has to exist; else it is waited for, as State's Problem says.
+// An api.Error says why it can't be there. The interface has to exist unless something is held, or it is opened Again.
 // After an error nothing is left of what OpenStation did, nor of held.
 func OpenStation(cfg StationConfig, held map[string]int, changes Changes) (s *Station, err error) {
 	s = &Station{cfg: cfg, log: cfg.Logger, fd: -1, changer: changer{cfg.Host, cfg.Record, cmp.Or(cfg.lro, link.LRO), changes}}
@@ -73,7 +74,7 @@ func OpenStation(cfg StationConfig, held map[string]int, changes Changes) (s *St
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.macs = groups(cfg.MAC, cfg.Addrs)
-	fresh := len(held) == 0
+	fresh := len(held) == 0 && !cfg.Again
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Remove())

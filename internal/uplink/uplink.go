@@ -37,6 +37,7 @@ type Config struct {
 	FirstPort, LastPort uint16 // for the switch's own connections; 0 and 0: the default
 	TxQueueLen          int    // of the TAP, in frames; 0: link.DefaultTxQueueLen
 
+	Again  bool                  // it was opened before: its interface is waited for, also when nothing is held
 	Store  Store                 // of fds
 	Record func(Changes) error   // writes down what of the host is changed, before it is; nil and it is forgotten
 	Claim  func(index int) error // says of an interface, before it is shared, whether it may be; 0: it is none's any more. nil: any may
@@ -80,8 +81,8 @@ var transports = []struct {
 // what it recorded; with them it goes on where that one stopped, without a gap. held belongs to the Uplink from then on, even when
 // it fails.
 //
-// An api.Error says why the interface can't be shared. When nothing is held it has to exist, except for Auto; else it is waited for,
-// as State's Problem says. After an error nothing is left of what Open did, nor of held.
+// An api.Error says why the interface can't be shared. It has to exist, except for Auto, unless something is held or it is opened Again: then it
+// is waited for, as State's Problem says. After an error nothing is left of what Open did, nor of held.
 func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err error) {
 	if cfg.FirstPort == 0 && cfg.LastPort == 0 {
 		cfg.FirstPort, cfg.LastPort = DefaultFirstPort, DefaultLastPort
@@ -90,7 +91,7 @@ func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err erro
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}
-	fresh := len(held) == 0
+	fresh := len(held) == 0 && !cfg.Again
 	defer func() {
 		if err == nil {
 			return

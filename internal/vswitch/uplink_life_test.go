@@ -133,14 +133,11 @@ func TestUplinkFollows(t *testing.T) {
 			}
 		}
 	}
-	all := n.established(t)
-	n.host.IP("link set up0 name wan0")
-	state("Interface: wan0")
-	for _, s := range all {
-		if err := words(s.inner, s.far); err != nil {
-			t.Errorf("%s: %v, after the interface was renamed", s.name, err)
-		}
+	err := netnstest.StreamAfter(n.c, n.server, serverAddrs[1], 16<<20, func() { n.host.IP("link set up0 name wan0") })
+	if err != nil {
+		t.Errorf("TCP while the interface is renamed: %v", err)
 	}
+	state("Interface: wan0")
 	n.host.IP("addr add 192.0.2.77/24 dev wan0")
 	n.host.IP("addr del 192.0.2.2/24 dev wan0")
 	n.host.IP("addr add 192.0.2.77/24 dev wan0")
@@ -151,6 +148,7 @@ func TestUplinkFollows(t *testing.T) {
 	}
 	n.host.IP("addr add 192.0.2.2/24 dev wan0")
 	works("with another address")
+	all := n.established(t)
 	n.isp.IP("link set eth0 down")
 	state("has no carrier")
 	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.11.0.1") {
@@ -160,6 +158,11 @@ func TestUplinkFollows(t *testing.T) {
 	n.isp.IP("addr add 2001:db8:1::1/64 dev eth0 nodad") // which its kernel took away
 	state("State: up")
 	works("after the carrier came back")
+	for _, s := range all {
+		if err := words(s.inner, s.far); err != nil {
+			t.Errorf("%s: %v, after the carrier came back", s.name, err)
+		}
+	}
 	n.host.IP("link del wan0")
 	state("interface up0 is gone")
 	if list := netnstest.Get[[]api.RouteEntry](n.d, "list-routes"); strings.Contains(n.d.Must("list-routes"), "uplink") {
@@ -178,6 +181,7 @@ func TestUplinkFollows(t *testing.T) {
 func (n *internet) established(t *testing.T) (all []talkers) {
 	t.Helper()
 	n.d.Must("publish", "c", "8080:80")
+	defer n.d.Must("unpublish", "c")
 	for _, s := range n.sessions(t) {
 		if s.innerSpeaks {
 			all = append(all, s)
@@ -252,6 +256,55 @@ func TestTwoUplinks(t *testing.T) {
 	seen("the first one deleted", second)
 	if got := n.d.Must("list-routes"); !strings.Contains(got, "uplink:backup") || strings.Contains(got, "uplink:up0") {
 		t.Errorf("routes:\n%s", got)
+	}
+}
+
+// TestUplinkWaits: a daemon of which nothing was kept, as after a start of the machine, waits for interfaces that are not there yet.
+func TestUplinkWaits(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t, "--fdstore=none")
+	n.d.Must("add-uplink", "up0")
+	n.d.Stop()
+	n.host.IP("link del up0")
+	n.d.Start()
+	if got := n.d.Must("list-uplinks"); !strings.Contains(got, "down") {
+		t.Errorf("uplinks while there is no interface:\n%s", got)
+	}
+	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
+		n.host.IP("route add default via " + way)
+	}
+	for _, addr := range serverAddrs {
+		n.d.Eventually(addr+" answers", func() bool { return pinged(n.c, addr, "-W", "1") == nil })
+	}
+}
+
+// TestUplinkSpares leaves to programs of the host the ports that they hold, and does without them.
+func TestUplinkSpares(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	for _, addr := range []string{"0.0.0.0:62001", "[::]:62002"} {
+		defer n.host.ListenTCP(addr).Close()
+	}
+	n.d.Must("add-uplink", "up0", "--nat-ports", "62000-62003")
+	seen := make(map[string]bool)
+	for range 2 {
+		l := n.server.ListenTCP(serverAddrs[0] + ":0")
+		conn, err := n.c.DialTCP(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		peer, err := l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		_, port, _ := net.SplitHostPort(peer.RemoteAddr().String())
+		seen[port] = true
+	}
+	if len(seen) != 2 || !seen["62000"] || !seen["62003"] {
+		t.Errorf("connections leave from %v, want 62000 and 62003", seen)
 	}
 }
 

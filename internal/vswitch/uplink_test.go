@@ -22,6 +22,12 @@ func TestUplink(t *testing.T) {
 		if err := pinged(n.c, addr); err != nil {
 			t.Errorf("ping to %s: %v\n%s", addr, err, n.d.Must("drops"))
 		}
+		if err := pinged(n.c, addr, "-s", "4000"); err != nil {
+			t.Errorf("ping in fragments to %s: %v\n%s", addr, err, n.d.Must("drops"))
+		}
+		if err := netnstest.Datagrams(n.c, n.server, addr, 1472, 3000, 20000); err != nil {
+			t.Errorf("UDP in fragments to %s: %v", addr, err)
+		}
 		if got, want := seenAs(t, n.c, n.server, addr), []string{"192.0.2.2", "2001:db8:1::2"}[i]; got != want {
 			t.Errorf("the container is seen as %s by %s, want %s", got, addr, want)
 		}

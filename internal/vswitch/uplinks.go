@@ -222,7 +222,7 @@ func (c *carry) clearUplinks(context.Context) error {
 	}
 	for _, u := range c.goneUplinks() {
 		c.undo = append(c.undo, func() error {
-			if err := c.s.openWay(u, nil, uplink.Changes{}); err != nil {
+			if err := c.s.openWay(u, kept{again: true}); err != nil {
 				c.s.putWay(&way{Uplink: u, err: err.Error()})
 				return err
 			}
@@ -237,7 +237,7 @@ func (c *carry) clearUplinks(context.Context) error {
 // openUplinks shares the interfaces of new uplinks; nothing is routed by them yet.
 func (c *carry) openUplinks(context.Context) error {
 	for _, u := range c.newUplinks() {
-		if err := c.s.openWay(u, nil, uplink.Changes{}); err != nil {
+		if err := c.s.openWay(u, kept{}); err != nil {
 			return c.d.blame(u.ID, plainly(err))
 		}
 		c.undo = append(c.undo, func() error { c.s.removeWay(u.ID); return nil })

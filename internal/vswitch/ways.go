@@ -47,11 +47,18 @@ type ways struct {
 	by map[string]*way
 }
 
+// kept is what there is of an uplink that was open before.
+type kept struct {
+	again   bool
+	fds     map[string]int // by what they are
+	changes uplink.Changes // of the host
+}
+
 // openWay opens an uplink with what was kept of it, and follows its interface. It routes by it with the next settleWays; until then frames wait
 // in its queue.
-func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Changes) error {
+func (s *Switch) openWay(u api.Uplink, k kept) error {
 	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool)}
-	p, err := s.work(w, held, changes)
+	p, err := s.work(w, k)
 	if err != nil {
 		s.claimed.release(u.ID)
 		return err
@@ -70,13 +77,13 @@ func (s *Switch) openWay(u api.Uplink, held map[string]int, changes uplink.Chang
 func legName(uplink string) string { return "uplink:" + uplink }
 
 // work begins the way's work at its interface and returns its port.
-func (s *Switch) work(w *way, held map[string]int, changes uplink.Changes) (port.Port, error) {
+func (s *Switch) work(w *way, k kept) (port.Port, error) {
 	u, log := &w.Uplink, s.log.With("uplink", w.Name)
 	if u.Mode == api.UplinkDedicated {
 		st, err := uplink.OpenStation(uplink.StationConfig{
 			ID: u.ID, Interface: u.Interface, Host: s.host, MAC: gatewayMAC(u.ID), Addrs: addrsOf(u.IPs),
-			Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log,
-		}, held, changes)
+			Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log, Again: k.again,
+		}, k.fds, k.changes)
 		if err != nil {
 			return nil, err
 		}
@@ -85,8 +92,8 @@ func (s *Switch) work(w *way, held map[string]int, changes uplink.Changes) (port
 	}
 	sh, err := uplink.Open(uplink.Config{
 		ID: u.ID, Interface: u.Interface, Host: s.host, FirstPort: u.NATPorts.First, LastPort: u.NATPorts.Last, TxQueueLen: s.cfg.TxQueueLen,
-		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log,
-	}, held, changes)
+		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log, Again: k.again,
+	}, k.fds, k.changes)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +179,7 @@ func (s *Switch) remakeWay(id packet.PortID) {
 	}
 	s.log.Info("the device of an uplink is gone; it is made anew", "uplink", dead.Name)
 	s.removeWay(dead.ID)
-	if err := s.openWay(dead.Uplink, nil, uplink.Changes{}); err != nil {
+	if err := s.openWay(dead.Uplink, kept{again: true}); err != nil {
 		s.log.Error("share an uplink's interface", "uplink", dead.Name, "err", err)
 		s.events.Publish("uplink.down", dead.Name, err.Error())
 		s.putWay(&way{Uplink: dead.Uplink, err: err.Error()})

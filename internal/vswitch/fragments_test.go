@@ -74,3 +74,24 @@ func TestFragmentsThroughMasquerade(t *testing.T) {
 	}
 	netnstest.ExpectNoErrors(a, b)
 }
+
+// TestFragmentsByUplink: datagrams in fragments go outside by a shared uplink and come back: of what comes in, the host gets the later
+// fragments too, and has no use for them.
+func TestFragmentsByUplink(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto")
+	for _, addr := range serverAddrs {
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		for _, size := range []int{1473, 20000, 60000} {
+			if err := echoed(n.c, n.server, addr, size, netnstest.Patience/4); err != nil {
+				t.Errorf("echo of %d bytes by %s: %v", size, addr, err)
+			}
+		}
+		if err := pinged(n.c, addr, "-s", "20000"); err != nil {
+			t.Errorf("ping of 20000 bytes to %s: %v", addr, err)
+		}
+	}
+	netnstest.ExpectNoErrors(n.c, n.server)
+	n.expectUntouched(t)
+}

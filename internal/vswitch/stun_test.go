@@ -100,8 +100,7 @@ func bind(socket *net.UDPConn, server string, change byte) (mapped netip.AddrPor
 	return mapped, fmt.Errorf("no answer by %s", server)
 }
 
-// TestNATBehavior is what a STUN client finds of the NAT (RFC 5780 4): endpoint-independent mapping (4.3), address- and port-dependent
-// filtering (4.4), and hairpins between external ports where both sides have spoken (RFC 4787 REQ-9), for UDP over IPv4 and IPv6.
+// TestNATBehavior: between networks.
 func TestNATBehavior(t *testing.T) {
 	t.Parallel()
 	lab, d, a, b := twoNetworks(t)
@@ -110,65 +109,85 @@ func TestNATBehavior(t *testing.T) {
 	d.Must("set-network", "neta", "--masquerade", "on")
 	b.IP("addr add 10.12.0.3/24 dev eth0")
 	b.IP("-6 addr add fd12::3/64 dev eth0 nodad")
-	for _, x := range []struct {
-		server [2]string
-		gw     string
-	}{{[2]string{"10.12.0.2", "10.12.0.3"}, "10.12.0.1"}, {[2]string{"fd12::2", "fd12::3"}, "fd12::1"}} {
-		stunServer(b, x.server)
-		at := func(i int, port string) string { return net.JoinHostPort(x.server[i], port) }
-		socket := a.UDP(":0")
-		mapped, err := bind(socket, at(0, "3478"), 0)
-		if err != nil || mapped.Addr().String() != x.gw {
-			t.Fatalf("a is seen as %v, %v", mapped, err)
-		}
-		for _, server := range []string{at(1, "3478"), at(1, "3479"), at(0, "3478")} {
-			if again, err := bind(socket, server, 0); again != mapped {
-				t.Errorf("the mapping depends on the endpoint: %v, by %s %v %v", mapped, server, again, err)
-			}
-		}
-		fresh := a.UDP(":0") // which has spoken with nobody
-		if _, err := bind(fresh, at(0, "3478"), 0); err != nil {
-			t.Error(err)
-		}
-		for _, change := range []byte{stunChangeIP | stunChangePort, stunChangePort, stunChangeIP} {
-			if by, err := bind(fresh, at(0, "3478"), change); err == nil {
-				t.Errorf("an answer from another address or port (%d) came in: %v", change, by)
-			}
-		}
-		// Two containers by their external ports.
-		peer := c.UDP(":0")
-		other, err := bind(peer, at(0, "3478"), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hear := func(s *net.UDPConn, within time.Duration) string {
-			buf := make([]byte, 100)
-			_ = s.SetReadDeadline(time.Now().Add(within))
-			n, from, err := s.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return ""
-			}
-			return fmt.Sprint(string(buf[:n]), " ", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
-		}
-		say := func(s *net.UDPConn, to netip.AddrPort, what string) {
-			if _, err := s.WriteToUDPAddrPort([]byte(what), to); err != nil {
-				t.Errorf("to %v: %v", to, err)
-			}
-		}
-		say(socket, other, "early")
-		if got := hear(peer, 300*time.Millisecond); got != "" {
-			t.Errorf("c hears %q from whom it has not spoken to", got)
-		}
-		for range 2 {
-			say(peer, mapped, "from c")
-			if got, want := hear(socket, netnstest.Patience/4), fmt.Sprint("from c ", other); got != want {
-				t.Errorf("a hears %q, want %q", got, want)
-			}
-			say(socket, other, "from a")
-			if got, want := hear(peer, netnstest.Patience/4), fmt.Sprint("from a ", mapped); got != want {
-				t.Errorf("c hears %q, want %q", got, want)
-			}
+	expectNAT(t, a, c, b, [2]string{"10.12.0.2", "10.12.0.3"}, "10.12.0.1")
+	expectNAT(t, a, c, b, [2]string{"fd12::2", "fd12::3"}, "fd12::1")
+	netnstest.ExpectNoErrors(a, b, c)
+}
+
+// TestNATBehaviorByUplink: behind an address that is the host's.
+func TestNATBehaviorByUplink(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto")
+	c := n.lab.Container("c2")
+	n.d.Join("net", "c2", c)
+	n.server.IP("addr add 198.51.100.10/24 dev eth0")
+	n.server.IP("-6 addr add 2001:db8:9::10/64 dev eth0 nodad")
+	for i, addrs := range [][2]string{{serverAddrs[0], "198.51.100.10"}, {serverAddrs[1], "2001:db8:9::10"}} {
+		n.d.Eventually("the outside at "+addrs[0], func() bool { return pinged(n.c, addrs[0]) == nil })
+		expectNAT(t, n.c, c, n.server, addrs, []string{"192.0.2.2", "2001:db8:1::2"}[i])
+	}
+	n.expectUntouched(t)
+}
+
+// expectNAT holds what a STUN client finds of the NAT (RFC 5780 4) against docs/routing.md: endpoint-independent mapping (4.3), address- and
+// port-dependent filtering (4.4), and hairpins between external ports where both sides have spoken (RFC 4787 REQ-9). a and c are behind
+// the external address gw, the server is not, and has two addresses.
+func expectNAT(t *testing.T, a, c, b *netnstest.Container, server [2]string, gw string) {
+	t.Helper()
+	stunServer(b, server)
+	at := func(i int, port string) string { return net.JoinHostPort(server[i], port) }
+	socket := a.UDP(":0")
+	mapped, err := bind(socket, at(0, "3478"), 0)
+	if err != nil || mapped.Addr().String() != gw {
+		t.Fatalf("a is seen as %v, %v", mapped, err)
+	}
+	for _, server := range []string{at(1, "3478"), at(1, "3479"), at(0, "3478")} {
+		if again, err := bind(socket, server, 0); again != mapped {
+			t.Errorf("the mapping depends on the endpoint: %v, by %s %v %v", mapped, server, again, err)
 		}
 	}
-	netnstest.ExpectNoErrors(a, b, c)
+	fresh := a.UDP(":0") // which has spoken with nobody
+	if _, err := bind(fresh, at(0, "3478"), 0); err != nil {
+		t.Error(err)
+	}
+	for _, change := range []byte{stunChangeIP | stunChangePort, stunChangePort, stunChangeIP} {
+		if by, err := bind(fresh, at(0, "3478"), change); err == nil {
+			t.Errorf("an answer from another address or port (%d) came in: %v", change, by)
+		}
+	}
+	// Two containers by their external ports.
+	peer := c.UDP(":0")
+	other, err := bind(peer, at(0, "3478"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hear := func(s *net.UDPConn, within time.Duration) string {
+		buf := make([]byte, 100)
+		_ = s.SetReadDeadline(time.Now().Add(within))
+		n, from, err := s.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return ""
+		}
+		return fmt.Sprint(string(buf[:n]), " ", netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+	}
+	say := func(s *net.UDPConn, to netip.AddrPort, what string) {
+		if _, err := s.WriteToUDPAddrPort([]byte(what), to); err != nil {
+			t.Errorf("to %v: %v", to, err)
+		}
+	}
+	say(socket, other, "early")
+	if got := hear(peer, 300*time.Millisecond); got != "" {
+		t.Errorf("c hears %q from whom it has not spoken to", got)
+	}
+	for range 2 {
+		say(peer, mapped, "from c")
+		if got, want := hear(socket, netnstest.Patience/4), fmt.Sprint("from c ", other); got != want {
+			t.Errorf("a hears %q, want %q", got, want)
+		}
+		say(socket, other, "from a")
+		if got, want := hear(peer, netnstest.Patience/4), fmt.Sprint("from a ", mapped); got != want {
+			t.Errorf("c hears %q, want %q", got, want)
+		}
+	}
 }

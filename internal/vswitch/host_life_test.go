@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net"
 	"os/exec"
 	"slices"
 	"strings"
@@ -276,6 +277,50 @@ func TestHostPortSteps(t *testing.T) {
 			if n := len(d.Host.Links()); n != 1 {
 				t.Errorf("after %s of %s: %d interfaces", kind, step, n)
 			}
+		}
+	}
+}
+
+// parked is how many frames the router lets wait for a neighbor, of which it knows none after a restart.
+const parked = 3
+
+// TestHostQueues: what is sent while the daemon is away waits, in both directions; nobody is told that there is no way.
+func TestHostQueues(t *testing.T) {
+	t.Parallel()
+	_, d, a, b := withHost(t)
+	meets(t, d, a, b)
+	for _, x := range []struct {
+		from, to *netnstest.Container
+		addr     string
+	}{{d.Host, a, "10.11.0.2"}, {d.Host, b, "fd12::2"}, {a, d.Host, "192.0.2.2"}, {b, d.Host, "fd83:585c:c419::6"}} {
+		rx := x.to.UDP(net.JoinHostPort(x.addr, "0"))
+		var tx net.Conn
+		err := x.from.Do(func() (err error) {
+			tx, err = net.Dial("udp", rx.LocalAddr().String())
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Close()
+		d.Kill()
+		for i := range parked {
+			if _, err := tx.Write([]byte{byte(i)}); err != nil {
+				t.Errorf("datagram %d to %s: %v", i, x.addr, err)
+			}
+		}
+		d.Start()
+		if err := rx.SetReadDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range parked {
+			var buf [8]byte
+			if n, err := rx.Read(buf[:]); err != nil || n != 1 || buf[0] != byte(i) {
+				t.Fatalf("datagram %d to %s: %d bytes %v, %v\n%s", i, x.addr, n, buf, err, d.Must("drops"))
+			}
+		}
+		if _, err := tx.Write([]byte{0}); err != nil { // an ICMP error would be told here
+			t.Errorf("to %s: %v", x.addr, err)
 		}
 	}
 }

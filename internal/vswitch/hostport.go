@@ -31,6 +31,7 @@ type hostNeighbor struct {
 	*hostport.Port // nil: it is switched off
 	mac, gateway   [6]byte
 	leg            *leg // nil: there is no device. Changes with the Port locked
+	read           bool // the leg's port is; likewise
 
 	state hostport.State // guarded by Switch.mu
 }
@@ -133,18 +134,14 @@ func (s *Switch) reachHost() {
 	s.hostPort.SetRoutes(want)
 }
 
-// plugHost gives the device to the data plane.
+// plugHost gives the device to the data plane. Its frames wait until the router knows the way back.
 func (s *Switch) plugHost(t *tap.Tap) error {
 	l, err := s.plugLeg(hostLeg+t.Name(), t, link.HostPortMTU)
 	if err != nil {
 		return err
 	}
 	l.line.SetNAT(s.translation(api.MainRouter, l.number)) // connections are known for what they are; nothing is masqueraded
-	if err := s.path.Start(l.id); err != nil {
-		s.unplugLeg(l)
-		return err
-	}
-	s.hostPort.leg = l
+	s.hostPort.leg, s.hostPort.read = l, false
 	return nil
 }
 
@@ -189,6 +186,14 @@ func (s *Switch) lead(st hostport.State) {
 		routes = append(routes, router.StaticRoute{Prefix: netip.PrefixFrom(a, a.BitLen()), Interface: l.name})
 	}
 	s.routeBy(l.name, api.MainRouter, routes)
+	if s.hostPort.read {
+		return
+	}
+	if err := s.path.Start(l.id); err != nil {
+		s.log.Error("read the host port", "err", err)
+		return
+	}
+	s.hostPort.read = true
 }
 
 // tellHostPort tells people of what has changed.

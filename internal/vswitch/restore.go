@@ -68,8 +68,8 @@ func (s *Switch) Restore(ctx context.Context) error {
 	if err := s.loadUplinks(); err != nil {
 		return err
 	}
-	s.startAll()
 	s.reachHost()
+	s.startAll()
 	if len(records) > 0 {
 		s.log.Info("ports restored", "ports", len(s.endpoints()), "of", len(records), "took", time.Since(start).Round(time.Millisecond))
 	}

@@ -156,6 +156,12 @@ func TestRulesAndFloods(t *testing.T) {
 		}
 		lab.ExpectNothing(t)
 		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 6})
+		lab.Rules("n", "n out reject")
+		c1.Send(group(9), unknown(9))
+		if got := c1.Take(); len(got) != 1 || got[0][34] != 3 {
+			t.Errorf("who spoke to a stranger got %x, want an ICMP error", got)
+		}
+		c2.ExpectNothing(t)
 	})
 }
 

@@ -164,7 +164,7 @@ func (w *walk) judgeOut(stage string) bool {
 	return r.Action == acl.Allow || w.refuseBy(stage, &r)
 }
 
-// judgeFlood leaves out of a flood the ports whose rules refuse it. Nobody is told.
+// judgeFlood leaves out of a flood the ports whose rules refuse it. The sender is told only where nobody is left that might be meant.
 func (w *walk) judgeFlood(stage string, s *acl.Snapshot, q *acl.Query) bool {
 	members := w.set.Members
 	var kept []flow.FloodMember
@@ -188,10 +188,13 @@ func (w *walk) judgeFlood(stage string, s *acl.Snapshot, q *acl.Query) bool {
 		return true
 	}
 	w.set = &flow.FloodSet{VLAN: w.set.VLAN, Members: kept}
-	if !w.reaches(w.set) {
+	switch {
+	case w.reaches(w.set):
+		return true
+	case w.group():
 		return w.nobody(stage, reasons[last.Action])
 	}
-	return true
+	return w.refuseBy(stage, &last)
 }
 
 // look notes what decisions lean on that ask rules. Of a fragment rules know less than of other frames with its key.

@@ -221,6 +221,7 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	s.mu.Unlock()
 	s.unwire(n)
 	s.reachHost()
+	s.publishRules("rule.deleted", rules)
 	s.events.Publish("network.deleted", name, "")
 	return nil
 }

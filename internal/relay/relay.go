@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +55,8 @@ type Relay struct {
 	streams chan struct{} // a token for each TCP connection
 	work    sync.WaitGroup
 
+	complained atomic.Int64 // when, Unix time in nanoseconds
+
 	mu        sync.Mutex
 	sessions  map[*session]bool  // guarded by mu, like the rest
 	listeners map[*Listener]bool // open
@@ -75,6 +79,16 @@ func New(c Config) *Relay {
 		r.Logger = slog.New(slog.DiscardHandler)
 	}
 	return r
+}
+
+// complainInterval is how often what any client can cause is logged at most.
+const complainInterval = 10 * time.Second
+
+func (r *Relay) complain(what string, args ...any) {
+	now := time.Now().UnixNano()
+	if last := r.complained.Load(); now-last >= int64(complainInterval) && r.complained.CompareAndSwap(last, now) {
+		r.Logger.Warn(what, args...)
+	}
 }
 
 // Wait returns when all that was closed has ended.

@@ -33,7 +33,7 @@ func (l *Listener) accept(in *net.TCPListener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil: // no file descriptor is left
-			l.relay.Logger.Warn("take a connection to a published port", "at", l.Place, "err", err)
+			l.relay.complain("take a connection to a published port", "at", l.Place, "err", err)
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}

@@ -157,7 +157,7 @@ func (e *ears) session(who client, b *batch, i int, now time.Time) *session {
 	}
 	s, err := e.open(who)
 	if err != nil {
-		e.relay.Logger.Warn("relay to a published port", "at", who.to, "err", err)
+		e.relay.complain("relay to a published port", "at", who.to, "err", err)
 	}
 	if s == nil {
 		return nil

@@ -178,8 +178,12 @@ func stormChange(have, want map[string]int) map[string]int {
 
 // otherPublish returns what of a is not in b.
 func otherPublish(a, b []api.Publish) (list []api.Publish) {
+	has := make(map[string]bool, len(b)) // there may be thousands
+	for _, x := range b {
+		has[x.String()] = true
+	}
 	for _, x := range a {
-		if !slices.ContainsFunc(b, x.Equal) {
+		if !has[x.String()] {
 			list = append(list, x)
 		}
 	}

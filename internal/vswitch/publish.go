@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	l2switch "vswitch/switch"
 
@@ -65,14 +66,26 @@ func (s *Switch) setPublished(e *endpoint, next *api.Port) error {
 		return err
 	}
 	s.passing("publish.recorded")
-	was := e.port
+	was := e.port.Publish
 	s.mu.Lock()
 	e.port.Publish = next.Publish
 	s.mu.Unlock()
 	s.repost(e.port.Name, list)
 	s.passing("publish.done")
-	s.events.Publish("port.changed", e.port.Name, changesText(&was, next))
+	s.events.Publish("port.changed", e.port.Name, publishText(was, next.Publish))
 	return nil
+}
+
+// publishText tells for people what is published and what no longer: a port may publish thousands.
+func publishText(was, is []api.Publish) string {
+	var words []string
+	for _, x := range otherPublish(is, was) {
+		words = append(words, fmt.Sprintf("publish %v", x))
+	}
+	for _, x := range otherPublish(was, is) {
+		words = append(words, fmt.Sprintf("unpublish %v", x))
+	}
+	return strings.Join(words, ", ")
 }
 
 // publishing returns the port as it is asked to be, and which of what it publishes is meant: one beyond what it has now is new.

@@ -158,6 +158,27 @@ func Detour6(ns *Namespace, index int, addrs []HostAddr) (d bpf.Detour, err erro
 	return d, nil
 }
 
+// DefaultBy tells in which families the host has a default route by the interface.
+func DefaultBy(ns *Namespace, index int) (ip4, ip6 bool, err error) {
+	h, err := ns.netlink()
+	if err != nil {
+		return false, false, err
+	}
+	for family, has := range map[int]*bool{netlink.FAMILY_V4: &ip4, netlink.FAMILY_V6: &ip6} {
+		routes, err := h.RouteList(nil, family)
+		if err != nil {
+			return false, false, fmt.Errorf("list the routes of network namespace %s: %w", ns, err)
+		}
+		for _, r := range routes {
+			by := r.LinkIndex == index || slices.ContainsFunc(r.MultiPath, func(n *netlink.NexthopInfo) bool { return n.LinkIndex == index })
+			if _, ok := bestDefault([]netlink.Route{r}); ok && by {
+				*has = true
+			}
+		}
+	}
+	return ip4, ip6, nil
+}
+
 // defaultRoute returns the host's best default route, with the first of its next hops as its LinkIndex. That is 0 without one.
 func defaultRoute(ns *Namespace) (netlink.Route, error) {
 	h, err := ns.netlink()

@@ -276,6 +276,12 @@ func TestUplinkSource(t *testing.T) {
 	a1.Send(IP(47, a1.From(0), a1.Via(u.IP4, 0), Size(20)))
 	u.ExpectNothing(t)
 	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropUplinkRefused: 5})
+	lab.Discard()
+	a1.Send(UDP(a1.From(5), a1.Via(netip.MustParseAddr("192.0.2.2"), 9))) // the host is not behind its own uplink
+	if kind, code, _, _ := icmpOf(t, a1); kind != 3 || code != 0 {
+		t.Errorf("error %d %d", kind, code)
+	}
+	u.ExpectNothing(t)
 }
 
 // A link that is no uplink, as to the host, brings what is from the addresses that routes lead to by it, and not what somebody behind the

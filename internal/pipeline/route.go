@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
@@ -127,7 +128,7 @@ func (w *walk) route() bool {
 	if !ok {
 		return w.drop(stage, packet.DropInternal)
 	}
-	if to == w.net && w.linked() { // there is nobody else
+	if to == w.net && w.linked() || way.If.Shared && slices.Contains(way.If.External, dst) { // there is nobody else; nor is the host behind its own uplink
 		return w.refuse(stage, packet.DropNoRoute, netUnreachable)
 	}
 	w.egress = to.Bridge.Config()

@@ -21,6 +21,7 @@ const retryTime = 500 * time.Millisecond
 type State struct {
 	link.State                 // of the interface; Index 0: there is none now
 	Addrs      []link.HostAddr // its addresses, in the kernel's order
+	IP4, IP6   bool            // the host has a default route by it
 	Attached   string          // how its frames are taken: link.IngressTCX, link.IngressClsact, or "" for not at all
 	Problem    string          // what is to be done so that it works, or works as wanted; "" when it does
 }
@@ -79,6 +80,9 @@ func (u *Uplink) look() (changed bool, err error) {
 	if err == nil && now.Index != 0 {
 		if err = u.rename(now.Name); err == nil {
 			now.Addrs, err = link.HostAddrs(u.cfg.Host, now.Index)
+		}
+		if err == nil {
+			now.IP4, now.IP6, err = link.DefaultBy(u.cfg.Host, now.Index)
 		}
 		if err == nil {
 			err = u.detourLocked(&now)

@@ -174,6 +174,14 @@ func TestUplinkFollows(t *testing.T) {
 	}
 	state("State: up")
 	works("after the interface came back")
+	n.host.IP("-6 route del default")
+	n.d.Eventually("no default route of IPv6", func() bool { return !strings.Contains(n.d.Must("list-routes"), "::/0") })
+	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[1]); err == nil || !strings.Contains(out+err.Error(), "fd11::1") {
+		t.Errorf("without a default route of the host's the container is not told: %s %v", out, err)
+	}
+	if err := pinged(n.c, "2001:db8:1::1"); err != nil {
+		t.Errorf("the uplink's segment: %v", err)
+	}
 	netnstest.ExpectNoErrors(n.c, n.server)
 }
 

@@ -18,6 +18,8 @@ type wiring struct {
 	spare bool // down, while another one is up: its connections end
 	mtu   int
 	addrs []netip.Addr // best first
+
+	reached []netip.Prefix // by a shared one: the segment, and all when the host has a default route by it
 }
 
 // usable tells whether frames can leave by the interface.
@@ -38,6 +40,8 @@ func (s *Switch) settleWays() {
 		is := wiring{up: usable(&w.state), mtu: w.state.MTU, addrs: preferred(w.state.Addrs)}
 		if w.share == nil {
 			is.addrs = addrsOf(w.IPs)
+		} else if is.up {
+			is.reached = reachedBy(&w.state)
 		}
 		is.spare = !is.up && up[w.Router]
 		if !is.up { // what it had may come back
@@ -61,6 +65,30 @@ func (s *Switch) settleWays() {
 	}
 }
 
+// reachedBy returns where the host would send by the interface: where its kernel knows no way, it would drop what we send in silence.
+func reachedBy(st *uplink.State) (list []netip.Prefix) {
+	for _, a := range st.Addrs {
+		if !a.IsSingleIP() && !slices.Contains(list, a.Masked()) {
+			list = append(list, a.Masked())
+		}
+	}
+	if st.IP4 {
+		list = append(list, allOf(false))
+	}
+	if st.IP6 {
+		list = append(list, allOf(true))
+	}
+	return list
+}
+
+// allOf is the prefix of a default route.
+func allOf(ip6 bool) netip.Prefix {
+	if ip6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
 // preferred returns the addresses, those that new connections should have first.
 func preferred(list []link.HostAddr) (addrs []netip.Addr) {
 	rank := func(a link.HostAddr) int {
@@ -82,9 +110,9 @@ func (s *Switch) wireWay(w *way) {
 	keep := make(map[netip.Addr]*nat.Pool)
 	var routes []router.StaticRoute
 	for _, a := range w.wired.addrs {
-		i, all := 0, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		i := 0
 		if a.Is6() {
-			i, all = 1, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			i = 1
 		}
 		if w.wired.spare {
 			break
@@ -99,10 +127,10 @@ func (s *Switch) wireWay(w *way) {
 		keep[a] = pool // also one that is no longer the best: its connections go on
 		if c.Pools[i] == nil {
 			c.Pools[i] = pool
-			if w.wired.up && w.share != nil {
-				routes = append(routes, router.StaticRoute{Prefix: all, Interface: w.leg.name, Metric: w.Metric})
-			}
 		}
+	}
+	for _, p := range w.wired.reached {
+		routes = append(routes, router.StaticRoute{Prefix: p, Interface: w.leg.name, Metric: w.Metric})
 	}
 	w.leg.line.SetNAT(c)
 	i := &router.Interface{MAC: gatewayMAC(w.ID), MTU: w.wired.mtu, Uplink: true}
@@ -133,12 +161,8 @@ func (s *Switch) wireWay(w *way) {
 // gatewayRoutes are the default routes of a dedicated uplink.
 func (w *way) gatewayRoutes() (routes []router.StaticRoute) {
 	for _, via := range w.Gateways {
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if via.Is6() {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
 		if w.wired.up {
-			routes = append(routes, router.StaticRoute{Prefix: all, NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
+			routes = append(routes, router.StaticRoute{Prefix: allOf(via.Is6()), NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
 		}
 	}
 	return routes

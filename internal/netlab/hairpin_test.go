@@ -55,6 +55,13 @@ func TestHairpin(t *testing.T) {
 		}
 	}
 	lab.ExpectDrops(t, drops{packet.DropNATFiltered: filtered})
+	// Who receives has sent there before, so that rules take it for an answer.
+	lab.Rules("a", "a out deny", "a1 in deny --dst 192.0.2.9")
+	for range 2 {
+		leg{from: a1, to: a2, src: "10.1.0.2", dst: "10.2.0.1", src2: "10.2.0.1", dst2: "10.1.0.3", port: 61007, at: 61008, port2: 61007, at2: 61008}.check(t, UDP)
+		leg{from: a2, to: a1, src: "10.1.0.3", dst: "10.2.0.1", src2: "10.2.0.1", dst2: "10.1.0.2", port: 61008, at: 61007, port2: 61008, at2: 61007}.check(t, UDP)
+	}
+	lab.Rules("a")
 	// What keeps ports of a network apart keeps them apart here too.
 	lab.ICC("a", false)
 	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61008}.sent()...))

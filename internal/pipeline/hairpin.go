@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"vswitch/internal/acl"
 	"vswitch/internal/packet"
 	"vswitch/nat"
 	"vswitch/router"
@@ -70,9 +71,10 @@ func (w *walk) hairpin(stage string, pool *nat.Pool, outside *router.Interface) 
 	r := near.Rewrite
 	r.Dst, r.DstPort, r.NewDst = far.Rewrite.Dst, far.Rewrite.DstPort, true
 	w.rewrite, w.dst = &r, w.address(&r.Dst)
-	if w.asked { // rules of the way out are asked about who gets it
+	if w.asked { // rules of the way out are asked about who gets it: to him it is an answer
 		w.query.Dst, w.query.DstPort = w.dst, r.DstPort
 	}
+	w.state = acl.Reply
 	w.routed, w.tracked, w.turned = true, true, true
 	w.absent = true // leans on more than a verdict has room for
 	if w.trace != nil {

@@ -230,6 +230,7 @@ func (w *walk) snatRouted() bool {
 	}
 	w.become(&c)
 	w.leanOn(&c)
+	w.absent = w.absent || c.Reply // another worker was faster, and rules have not seen it as one
 	return true
 }
 

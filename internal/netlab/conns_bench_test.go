@@ -33,7 +33,21 @@ func BenchmarkMasqueraded(b *testing.B) {
 func masqueraded(t testing.TB, n int) *path {
 	p := newPath(t, datapath.Config{NoCoalesce: true}, 1, nil)
 	p.route(t)
-	conns := nat.NewTable(nat.Limits{Connections: 2 * n, PerNetwork: 2 * n}, nat.Timeouts{})
+	conns := p.masquerade(t, nat.Limits{Connections: 2 * n, PerNetwork: 2 * n})
+	p.in.frames = []*packet.Frame{udpRouted()}
+	p.in.flows = uint32(n)
+	for left := 2 * n; left > 0; left -= 64 { // each once, and again by the cache
+		p.turn(t, min(left, 64))
+	}
+	if conns.Len() != n {
+		t.Fatalf("%d connections", conns.Len())
+	}
+	return p
+}
+
+// masquerade lets what goes to the other network have an address of its gateway.
+func (p *path) masquerade(t testing.TB, limits nat.Limits) *nat.Table {
+	conns := nat.NewTable(limits, nat.Timeouts{})
 	outside := p.other
 	for i, net := range []*pipeline.Network{p.net, outside} {
 		x := &pipeline.NAT{Zone: 1, Network: uint32(i + 1), Conns: conns}
@@ -48,13 +62,5 @@ func masqueraded(t testing.TB, n int) *path {
 		}
 		net.SetNAT(x)
 	}
-	p.in.frames = []*packet.Frame{udpRouted()}
-	p.in.flows = uint32(n)
-	for left := 2 * n; left > 0; left -= 64 { // each once, and again by the cache
-		p.turn(t, min(left, 64))
-	}
-	if conns.Len() != n {
-		t.Fatalf("%d connections", conns.Len())
-	}
-	return p
+	return conns
 }

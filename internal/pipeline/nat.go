@@ -237,7 +237,7 @@ func (w *walk) snatRouted() bool {
 // resume takes a segment from a published port for the answer that it is, though its connection is not known, as after a restart of the
 // daemon: masqueraded it would come from another port than the client knows, which would reset the connection.
 func (w *walk) resume(pool *nat.Pool) bool {
-	if pool == nil || w.published != nil || w.tuple.Proto != packet.ProtoTCP || w.signal == nat.Open || w.out == nil {
+	if pool == nil || w.nat.Published == nil || w.published != nil || w.tuple.Proto != packet.ProtoTCP || w.signal == nat.Open || w.out == nil {
 		return false
 	}
 	orig, ok := w.nat.Published.Origin(&w.tuple, pool.Addr())

@@ -23,8 +23,11 @@ type Published struct {
 	tree atomic.Pointer[tree]
 }
 
-// tree is a snapshot: lists in the order of ports.
-type tree map[binding][]*Publication
+// tree is a snapshot.
+type tree struct {
+	at map[binding][]*Publication // by where they listen, in the order of ports
+	to map[binding][]*Publication // by the container's address
+}
 
 // binding is where a publication listens. A zero address is any of its family.
 type binding struct {
@@ -124,7 +127,7 @@ func (p *Publication) bindings() (all []binding) {
 // NewPublished makes an empty table.
 func NewPublished() *Published {
 	t := &Published{}
-	t.tree.Store(&tree{})
+	t.tree.Store(&tree{map[binding][]*Publication{}, map[binding][]*Publication{}})
 	return t
 }
 
@@ -176,19 +179,22 @@ func (t *Published) Become(other *Published) {
 // Edit is a table in the making, which nobody looks up in. It copies the lists that it changes, each once.
 type Edit struct {
 	tree tree
-	own  map[binding]bool
+	own  map[binding]bool // lists of tree.at that may be changed
 }
 
 // Edit begins with what the table has.
-func (t *Published) Edit() *Edit { return &Edit{maps.Clone(*t.tree.Load()), make(map[binding]bool)} }
+func (t *Published) Edit() *Edit {
+	was := t.tree.Load()
+	return &Edit{tree{maps.Clone(was.at), maps.Clone(was.to)}, make(map[binding]bool)}
+}
 
 // list returns a list that may be changed.
 func (e *Edit) list(b binding) []*Publication {
 	if !e.own[b] {
 		e.own[b] = true
-		e.tree[b] = slices.Clone(e.tree[b])
+		e.tree.at[b] = slices.Clone(e.tree.at[b])
 	}
-	return e.tree[b]
+	return e.tree.at[b]
 }
 
 // Add is Published.Add.
@@ -202,31 +208,33 @@ func (e *Edit) Add(p *Publication) error {
 	for _, b := range p.bindings() {
 		list := e.list(b)
 		i, _ := search(list, p.Low)
-		e.tree[b] = slices.Insert(list, i, p)
+		e.tree.at[b] = slices.Insert(list, i, p)
 	}
+	e.aim(p)
 	return nil
 }
 
 // Remove is Published.Remove.
 func (e *Edit) Remove(p *Publication) (found bool) {
 	for _, b := range p.bindings() {
-		i, ok := search(e.tree[b], p.Low)
-		if !ok || e.tree[b][i] != p {
+		i, ok := search(e.tree.at[b], p.Low)
+		if !ok || e.tree.at[b][i] != p {
 			continue
 		}
 		found = true
 		if list := slices.Delete(e.list(b), i, i+1); len(list) > 0 {
-			e.tree[b] = list
+			e.tree.at[b] = list
 		} else {
-			delete(e.tree, b)
+			delete(e.tree.at, b)
 		}
 	}
+	e.forgo(p)
 	return found
 }
 
 // conflict returns a publication that p would take a port from, or nil. One on all addresses collides with those on any.
 func (t tree) conflict(p *Publication) *Publication {
-	for b, list := range t {
+	for b, list := range t.at {
 		for _, own := range p.bindings() {
 			wild := own.addr == [16]byte{} || b.addr == [16]byte{}
 			if b.zone != own.zone || b.proto != own.proto || b.family != own.family || b.addr != own.addr && !wild {
@@ -250,12 +258,12 @@ func search(list []*Publication, low uint16) (int, bool) {
 // Lookup returns where a connection to one of our own addresses goes, and by which publication; nil when its port is not published.
 // DropPublishFrom: it is, but not for that source.
 func (t *Published) Lookup(q *Tuple) (Endpoint, *Publication, packet.DropReason) {
-	tree := *t.tree.Load()
+	tree := t.tree.Load()
 	b := binding{addr: q.Dst, zone: q.Zone, proto: q.Proto, family: q.Family}
-	p := covering(tree[b], q.DstPort)
+	p := covering(tree.at[b], q.DstPort)
 	if p == nil {
 		b.addr = [16]byte{}
-		if p = covering(tree[b], q.DstPort); p == nil {
+		if p = covering(tree.at[b], q.DstPort); p == nil {
 			return Endpoint{}, nil, packet.DropNone
 		}
 	}
@@ -267,28 +275,6 @@ func (t *Published) Lookup(q *Tuple) (Endpoint, *Publication, packet.DropReason)
 	}
 	to, _ := p.to(q.Family)
 	return Endpoint{to, p.ToPort + q.DstPort - p.Low}, p, packet.DropNone
-}
-
-// Origin returns the tuple of the connection that the tuple would answer, from a published port at one of our addresses; false when there is no
-// such port, or more than one.
-func (t *Published) Origin(q *Tuple, ours netip.Addr) (orig Tuple, ok bool) {
-	tree := *t.tree.Load()
-	b := binding{zone: q.Zone, proto: q.Proto, family: q.Family}
-	orig = q.Reverse()
-	orig.Dst, _ = bytesOf(ours)
-	for _, addr := range [][16]byte{{}, orig.Dst} {
-		b.addr = addr
-		for _, p := range tree[b] {
-			if to, _ := p.to(q.Family); to != q.Src || q.SrcPort < p.ToPort || q.SrcPort-p.ToPort > p.High-p.Low {
-				continue
-			}
-			if ok {
-				return orig, false
-			}
-			orig.DstPort, ok = p.Low+q.SrcPort-p.ToPort, true
-		}
-	}
-	return orig, ok
 }
 
 // covering returns the range that the port is in.
@@ -328,7 +314,7 @@ func (e *Edit) Choose(p Publication, n int, low, high uint16, busy func(port uin
 // All returns the publications, in the order of zone, protocol and port.
 func (t *Published) All() []*Publication {
 	var all []*Publication
-	for b, list := range *t.tree.Load() {
+	for b, list := range t.tree.Load().at {
 		for _, p := range list {
 			if b == p.bindings()[0] { // once, though it may listen on two families
 				all = append(all, p)

@@ -243,3 +243,31 @@ func TestOrigin(t *testing.T) {
 		}
 	}
 }
+
+// Targets tells container's ports that are published from others, while they are.
+func TestTargets(t *testing.T) {
+	table := nat.NewPublished()
+	a, b := publication("a", "192.0.2.1", 8080, 8089, "10.0.0.1", "fd00::1"), publication("a", "192.0.2.2", 8080, 8080, "10.0.0.1")
+	if err := table.Replace(nil, []*nat.Publication{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(flow string, src, dst bool) {
+		t.Helper()
+		q := tuple(tcp, flow)
+		if s, d := table.Targets(&q); s != src || d != dst {
+			t.Errorf("%s: %v, %v", flow, s, d)
+		}
+	}
+	check("10.0.0.1:80 > 1.1.1.1:5", true, false)
+	check("[2606::1]:5 > [fd00::1]:89", false, true)
+	check("10.0.0.1:79 > 10.0.0.1:90", false, false)
+	check("10.0.0.2:80 > 192.0.2.1:8080", false, false)
+	if !table.Remove(a) {
+		t.Fatal("not found")
+	}
+	check("10.0.0.1:80 > 1.1.1.1:5", true, false)
+	if !table.Remove(b) || table.Remove(b) {
+		t.Fatal("found twice, or not")
+	}
+	check("10.0.0.1:80 > 1.1.1.1:5", false, false)
+}

@@ -111,3 +111,55 @@ func TestRouteWithoutAddress(t *testing.T) {
 	}
 	lab.ExpectDrops(t, drops{packet.DropNoRoute: 1})
 }
+
+// A container that was spoken to directly, from the port of a client that then comes by the published port, answers both as each of them
+// expects: what it sent the one way is in no cache for the other.
+func TestPastPublishedPort(t *testing.T) {
+	lab, a1, _, b1 := routed(t)
+	meet(t, a1, b1)
+	meet(t, b1, a1)
+	for _, n := range []string{"a", "b"} {
+		lab.Wire(n, *lab.Network(n).Gateway().If, pipeline.MasqueradeOff)
+	}
+	if err := lab.Publish(nil, []*nat.Publication{{Owner: "a1", Zone: 1, Proto: packet.ProtoUDP, Low: 53, High: 54, ToPort: 5353, To: []netip.Addr{a1.IP4, a1.IP6}}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range [][3]string{{"10.1.0.2", "10.2.0.2", "10.2.0.1"}, {"fd01::2", "fd02::2", "fd02::1"}} {
+		server, client, gw := c[0], c[1], c[2]
+		direct := leg{from: a1, to: b1, src: server, dst: client, src2: server, dst2: client, port: 5353, at: 123, port2: 5353, at2: 123}
+		direct.check(t, UDP)
+		direct.check(t, UDP)
+		there := leg{from: b1, to: a1, src: client, dst: gw, src2: client, dst2: server, port: 123, at: 53, port2: 123, at2: 5353}
+		back := leg{from: a1, to: b1, src: server, dst: client, src2: gw, dst2: client, port: 5353, at: 123, port2: 53, at2: 123}
+		there.check(t, UDP)
+		back.check(t, UDP)
+
+		// The other way round the client's port is changed.
+		there.at, there.at2, back.port, back.port2 = 54, 5354, 5354, 54
+		ask := leg{from: b1, to: a1, src: client, dst: server, src2: client, dst2: server, port: 123, at: 5354, port2: 123, at2: 5354}
+		direct.port, direct.port2 = 5354, 5354
+		ask.check(t, UDP)
+		direct.check(t, UDP)
+		b1.Send(UDP(there.sent()...))
+		got := a1.Take()
+		if len(got) != 1 {
+			t.Fatalf("%d datagrams by the published port", len(got))
+		}
+		f := packet.NewFrame(make([]byte, packet.BufSize))
+		f.Load(nil, got[0])
+		if f.Parse(); f.Key.SrcPort == 123 || f.Key.DstPort != 5354 {
+			t.Errorf("ports %d and %d", f.Key.SrcPort, f.Key.DstPort)
+		}
+		back.at = f.Key.SrcPort
+		for range 2 {
+			back.check(t, UDP)
+			direct.check(t, UDP)
+			ask.check(t, UDP)
+		}
+		if n := lab.Connections().Len(); n != 3*(i+1) {
+			t.Errorf("%d connections", n)
+		}
+	}
+	lab.ExpectNothing(t)
+	lab.ExpectDrops(t, nil)
+}

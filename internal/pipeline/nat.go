@@ -199,7 +199,7 @@ func (w *walk) snatRouted() bool {
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
 	switch {
-	case plain && (!w.tupled || (!w.follows || !w.begins()) && !w.answersMasqueraded()):
+	case plain && (!w.tupled || (!w.follows || !w.begins()) && !w.answersMasqueraded() && !w.aside()):
 		w.absent = w.absent || w.follows
 		return true
 	case !w.tupled:
@@ -208,8 +208,7 @@ func (w *walk) snatRouted() bool {
 		return false
 	}
 	if w.trace != nil {
-		w.foresee(stage, pool)
-		return true
+		return w.foresee(stage, pool)
 	}
 	if w.resume(pool) {
 		return true
@@ -231,31 +230,6 @@ func (w *walk) snatRouted() bool {
 	w.become(&c)
 	w.leanOn(&c)
 	w.absent = w.absent || c.Reply // another worker was faster, and rules have not seen it as one
-	return true
-}
-
-// resume takes a segment from a published port for the answer that it is, though its connection is not known, as after a restart of the
-// daemon: masqueraded it would come from another port than the client knows, which would reset the connection.
-func (w *walk) resume(pool *nat.Pool) bool {
-	if pool == nil || w.nat.Published == nil || w.published != nil || w.tuple.Proto != packet.ProtoTCP || w.signal == nat.Open || w.out == nil {
-		return false
-	}
-	orig, ok := w.nat.Published.Origin(&w.tuple, pool.Addr())
-	if !ok {
-		return false
-	}
-	r := nat.Request{
-		Tuple: orig, To: nat.Endpoint{Addr: w.tuple.Src, Port: w.tuple.SrcPort}, DNAT: true, Network: w.to.nat.Load().Network, Port: w.out.ID, Peer: w.in.ID,
-	}
-	if _, drop := w.conns.Open(&r, w.now); drop != packet.DropNone {
-		return false
-	}
-	c, ok := w.conns.Track(&w.tuple, w.signal, w.now)
-	if !ok { // the client's port had to be changed, see Table.Open
-		return false
-	}
-	w.become(&c)
-	w.leanOn(&c)
 	return true
 }
 
@@ -288,15 +262,6 @@ func (w *walk) moveOn(stage string) bool {
 	return true
 }
 
-// answersMasqueraded tells whether answers to the frame would be taken for connections of their own, and masqueraded.
-func (w *walk) answersMasqueraded() bool {
-	if !w.routed || w.to == w.net || w.poolOf(w.nat) == nil {
-		return false
-	}
-	t := w.to.nat.Load()
-	return t != nil && t.hides(w.dst, w.gw.If)
-}
-
 // hides tells whether a source address in the network is masqueraded towards the interface.
 func (t *NAT) hides(src netip.Addr, exit *router.Interface) bool {
 	return t.Masquerade == MasqueradeOn || t.Masquerade == MasqueradeAuto && exit.Uplink && (exit.Shared || private(src))
@@ -307,20 +272,6 @@ var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // private tells whether an address means something else elsewhere (RFC 1918, RFC 4193, RFC 6598).
 func private(a netip.Addr) bool { return a.IsPrivate() || sharedSpace.Contains(a) }
-
-// foresee tells what a new connection would become; its external port is not known before there is one.
-func (w *walk) foresee(stage string, pool *nat.Pool) {
-	r := &packet.Rewrite{NewDst: w.published != nil, Dst: w.target.Addr, DstPort: w.target.Port, IPv6: w.tuple.Family == 6}
-	if r.NewSrc = pool != nil; r.NewSrc {
-		copy(r.Src[:], pool.Addr().AsSlice())
-		w.trace.step(stage, "new connection, masqueraded as %s", pool.Addr())
-	} else {
-		w.trace.step(stage, "new connection")
-	}
-	if r.NewSrc || r.NewDst {
-		w.rewrite = r
-	}
-}
 
 // pool returns what the frame's source is masqueraded as, or nil: an address of the network that it leaves by, when the one that it came
 // from wants that, or when it came by a published port from the same network: the answer has to come back here.

@@ -60,6 +60,17 @@ func (m *mappings) find(k *mapKey) uint32 {
 	}
 }
 
+// Foresee returns what masquerading makes of the source of a first frame with the tuple, if there is a mapping for it already.
+func (t *Table) Foresee(p *Pool, q *Tuple) (r packet.Rewrite, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slot := t.maps.find(&mapKey{addr: q.Src, port: q.SrcPort, zone: q.Zone, pool: p.id, proto: q.Proto, family: q.Family})
+	if slot == 0 {
+		return r, false
+	}
+	return packet.Rewrite{Src: p.addr, SrcPort: t.maps.at(slot).out, NewSrc: true, IPv6: q.Family == 6}, true
+}
+
 // add makes a mapping with one connection.
 func (m *mappings) add(k *mapKey, port uint16, owner, found bool) uint32 {
 	slot := m.free

@@ -52,11 +52,14 @@ func (w *walk) hairpin(stage string, pool *nat.Pool, outside *router.Interface) 
 		return w.drop(stage, packet.DropNATFiltered)
 	}
 	near, ok := w.conns.Peek(&w.tuple, w.now)
-	if !ok {
-		if w.trace != nil {
-			w.trace.step(stage, "new connection, masqueraded as %s, to an external port that has not sent there yet", pool.Addr())
+	switch {
+	case ok:
+	case w.trace != nil:
+		w.trace.step(stage, "new connection, masqueraded as %s", pool.Addr())
+		if near.Rewrite, ok = w.conns.Foresee(pool, &w.tuple); !ok { // a new external port, where nobody has sent anything yet
 			return w.drop(stage, packet.DropNATFiltered)
 		}
+	default:
 		r := nat.Request{Tuple: w.tuple, Signal: w.signal, Pool: pool, Network: w.owner, Port: w.in.ID}
 		var drop packet.DropReason
 		if near, drop = w.conns.Open(&r, w.now); drop != packet.DropNone {

@@ -79,6 +79,10 @@ func (t *Trace) output(w *walk) {
 	t.step("11 output", "%s; largest frame %d bytes at L3", t.Verdict, w.v.MaxL3)
 	if w.held {
 		t.step("", "decided anew for each frame, while its source is held elsewhere")
+	} else if w.f.Flags&packet.FlagFragment != 0 {
+		t.step("", "decided anew for each fragment")
+	} else if w.turned {
+		t.step("", "decided anew for each frame, since two connections carry it")
 	} else if w.absent {
 		t.step("", "decided anew for each frame, since it leans on an address not known")
 	} else if neverCached(w.f) {

@@ -91,6 +91,18 @@ func nats(t *testing.T) *netlab.Lab {
 	return lab
 }
 
+// hairpins are nats where a1 has sent to its own external ports, from one to the other, and network a advertises itself.
+func hairpins(t *testing.T) *netlab.Lab {
+	lab := nats(t)
+	a1, b1 := lab.Find("a1"), lab.Find("b1")
+	gw := netip.MustParseAddr("10.2.0.1")
+	a1.Send(packettest.UDP(a1.From(61008), a1.Via(b1.IP4, 53)))
+	a1.Send(packettest.UDP(a1.From(61007), a1.Via(gw, 61008)), packettest.UDP(a1.From(61008), a1.Via(gw, 61007)))
+	lab.Settle()
+	a1.Net().Advertise(&pipeline.Advertisement{MTU: 1500, Prefixes: []netip.Prefix{netip.MustParsePrefix("fd01::/64")}, Default: true})
+	return lab
+}
+
 // uplinks are nats with a masqueraded as uplinks want it, b not, and a shared uplink.
 func uplinks(t *testing.T) *netlab.Lab {
 	lab := nats(t)
@@ -217,6 +229,14 @@ var traceCases = []traceCase{
 		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
 		"in_port=b1,tcp,ip_src=10.2.0.2,ip_dst=10.2.0.1,tcp_dst=8080",
 		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=10.1.0.1,tcp_dst=8080",
+	}},
+	{"hairpin", hairpins, []string{
+		"in_port=a1,udp,ip_src=10.1.0.2,udp_src=61007,ip_dst=10.2.0.1,udp_dst=61008",
+		"in_port=a1,udp,ip_src=10.1.0.2,udp_src=5000,ip_dst=10.2.0.1,udp_dst=61008",
+		"in_port=b1,udp,ip_src=10.2.0.2,udp_src=5000,ip_dst=10.2.0.1,udp_dst=61008",
+		"in_port=a1,udp,ip_src=10.1.0.2,udp_src=61007,ip_dst=10.2.0.1,udp_dst=61009",
+		"in_port=a1,icmp6,icmpv6_type=133,ipv6_src=fe80::ff:fe00:1,ipv6_dst=ff02::2,ip_ttl=255",
+		"in_port=a1,icmp6,icmpv6_type=133,ipv6_src=fe80::ff:fe00:1,ipv6_dst=ff02::2,ip_ttl=64",
 	}},
 	{"uplink", uplinks, []string{
 		"in_port=a1,tcp,ip_src=10.1.0.2,ip_dst=192.0.2.1,tcp_dst=443",

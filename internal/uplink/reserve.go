@@ -53,6 +53,13 @@ func (u *Uplink) reserve() error {
 	})
 }
 
+// Reserve is for when another uplink has given back ports that both have.
+func (u *Uplink) Reserve() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.reserve()
+}
+
 // release takes the ports out of the reserved ones of host.
 func release(host *link.Namespace, ports string) error {
 	if ports == "" {

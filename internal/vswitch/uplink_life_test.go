@@ -316,6 +316,28 @@ func TestUplinkSpares(t *testing.T) {
 	}
 }
 
+// TestUplinkReserves: two uplinks may have the same ports, and each keeps the host's kernel from them.
+func TestUplinkReserves(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.secondWay(t)
+	n.firewall = n.bystanders()
+	reserved := func(want string) {
+		t.Helper()
+		if got := strings.TrimSpace(n.host.Run("sysctl", "-n", "net.ipv4.ip_local_reserved_ports")); got != want {
+			t.Errorf("reserved ports are %q, want %q", got, want)
+		}
+	}
+	n.d.Must("add-uplink", "up0", "--nat-ports", "50000-50099")
+	n.d.Must("add-uplink", "up1", "--nat-ports", "50050-50199")
+	reserved("50000-50199")
+	n.d.Must("del-uplink", "up0")
+	reserved("50050-50199")
+	n.d.Must("del-uplink", "up1")
+	reserved("")
+	n.expectUntouched(t)
+}
+
 // TestUplinkAuto follows the host's default route, and refuses to be beside another uplink of the same interface.
 func TestUplinkAuto(t *testing.T) {
 	t.Parallel()
@@ -394,4 +416,37 @@ func TestUplinkConfiguration(t *testing.T) {
 	if err := pinged(n.c, serverAddrs[0]); err != nil {
 		t.Errorf("after a transaction that failed: %v", err)
 	}
+}
+
+// TestUplinkBridge: a bridge of the host, of which the Ethernet interface is a port, is shared as well as that itself.
+func TestUplinkBridge(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	for _, line := range []string{
+		"-6 route del default", "addr flush dev up0", "link add wan type bridge", "link set up0 master wan", "link set wan up",
+		"addr add 192.0.2.2/24 dev wan", "addr add 2001:db8:1::2/64 dev wan nodad", "route add default via 192.0.2.1", "route add default via 2001:db8:1::1",
+	} {
+		n.host.IP(line)
+	}
+	n.lab.Eventually("the host reaches the outside", func() bool {
+		return pinged(n.host, serverAddrs[0], "-W", "1") == nil && pinged(n.host, serverAddrs[1], "-W", "1") == nil
+	})
+	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:80")
+	if got := n.d.Must("list-uplinks"); !strings.Contains(got, "wan") {
+		t.Errorf("uplinks:\n%s", got)
+	}
+	for _, s := range n.sessions(t) {
+		if err := words(s.far, s.inner); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+	}
+	for _, addr := range serverAddrs {
+		if err := netnstest.Stream(n.c, n.server, addr, 8<<20); err != nil {
+			t.Errorf("TCP to %s: %v", addr, err)
+		}
+		if err := netnstest.Datagrams(n.c, n.server, addr, 1, 1400, 3000); err != nil {
+			t.Errorf("UDP to %s: %v", addr, err)
+		}
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
 }

@@ -2,6 +2,7 @@ package vswitch_test
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -203,4 +204,24 @@ func readFrom(c *net.UDPConn) (int, net.Addr, error) {
 		return 0, nil, err
 	}
 	return c.ReadFrom(make([]byte, 2048))
+}
+
+// TestUplinkPrograms: the programs that people try first.
+func TestUplinkPrograms(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "auto")
+	for _, addr := range serverAddrs {
+		l := n.server.ListenTCP(net.JoinHostPort(addr, "0"))
+		web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })}
+		go func() { _ = web.Serve(l) }()
+		t.Cleanup(func() { web.Close() })
+		out, err := n.c.Try("curl", "-sSg", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "--max-time", "20", "http://"+l.Addr().String()+"/")
+		if out != "200 1048576" {
+			t.Errorf("curl of http://%s: %q, %v", l.Addr(), out, err)
+		}
+		if out, err := n.c.Try("mtr", "-n", "-r", "-c", "1", addr); err != nil || !strings.Contains(out, addr) {
+			t.Errorf("mtr to %s: %v\n%s", addr, err, out)
+		}
+	}
 }

@@ -192,6 +192,16 @@ func (s *Switch) discardWay(w *way) {
 		s.log.Error("give an interface back to the host; the next start will finish it", "uplink", w.Name, "err", err)
 	}
 	s.claimed.release(w.ID)
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	for _, other := range s.ways.by {
+		if other.share == nil {
+			continue
+		}
+		if err := other.share.Reserve(); err != nil {
+			s.log.Error("reserve the ports of an uplink", "uplink", other.Name, "err", err)
+		}
+	}
 }
 
 // closeWays lets go of all uplinks, and leaves their interfaces shared for the next daemon. The data plane has ended.

@@ -124,6 +124,10 @@ func TestPortOfHostIsConfiguration(t *testing.T) {
 	} {
 		d.Refused(x.code, x.words, append([]string{"add-port", "net1", "x", "--type", "host"}, x.args...)...)
 	}
+	if err := os.WriteFile(file, []byte("networks: {net1: {ports: {x: {type: host, netns: "+c.Name+"}}}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Refused(1, "stays in the host's own namespace", "apply", "-f", file)
 	d.Refused(1, "is the host's own: give others there type host", "add-port", "net1", "x", "--netns", "container:h0")
 	d.Refused(1, "is a host for life", "set-port", "h0", "--type", "tap")
 	d.Host.IP("link del h0")

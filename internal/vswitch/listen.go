@@ -136,7 +136,7 @@ func (s *Switch) openSpot(x spot, bound map[string]*bpf.PortSet) (in *relay.List
 			return nil, err
 		}
 		held = &ports
-		s.disown(protocols[x.Proto], held)
+		l.without(protocols[x.Proto], held, func(spot) bool { return true })
 		bound[x.Proto] = held
 	}
 	for p := int(x.Port); p <= int(x.last); p++ {
@@ -211,15 +211,18 @@ func (s *Switch) listenAgain() {
 	}
 }
 
-// disown takes published ports out of a set of those that sockets of the host hold: there the sockets are ours.
-func (s *Switch) disown(proto uint8, held *bpf.PortSet) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, list := range s.published {
-		for _, q := range list {
-			for p := int(q.Low); p <= int(q.High) && q.Proto == proto && q.Zone == s.zones[api.MainRouter]; p++ {
-				held.Remove(uint16(p))
-			}
+// disown takes the listeners' ports, which are not on loopback alone, out of a set of those that sockets of the host hold.
+func (l *listeners) disown(proto uint8, held *bpf.PortSet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.without(proto, held, func(x spot) bool { return !x.Addr.IsLoopback() })
+}
+
+// without takes ports of the listeners that count out of a set. Callers hold mu.
+func (l *listeners) without(proto uint8, held *bpf.PortSet, counts func(spot) bool) {
+	for x := range l.open {
+		for p := int(x.Port); p <= int(x.last) && protocols[x.Proto] == proto && counts(x); p++ {
+			held.Remove(uint16(p))
 		}
 	}
 }

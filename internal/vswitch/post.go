@@ -13,6 +13,7 @@ import (
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/nat"
+	"vswitch/router"
 )
 
 // Automatic ports are below those that Linux gives to connections of the host (net.ipv4.ip_local_port_range begins at 32768), and so below
@@ -25,6 +26,7 @@ const (
 // view is what publications depend on beyond the state.
 type view struct {
 	zone                uint16
+	router              *router.Snapshot
 	held                map[uint8]bpf.PortSet // of the host's own sockets, by protocol; nil: nothing is taken from them
 	bound               map[uint8]bpf.PortSet // likewise, for automatic ports
 	localLow, localHigh uint16                // ports that the host's kernel gives to connections: an automatic port is none of them, if that can be
@@ -35,7 +37,7 @@ func (s *Switch) viewFrom(n *network, p *api.Port) (v view) {
 	if n == nil || len(p.Publish) == 0 {
 		return v
 	}
-	v.zone = s.zone(n.Router)
+	v.zone, v.router = s.zone(n.Router), s.router(n.Router).Snapshot()
 	v.held = s.heldByHost(v.zone)
 	if s.hostPort.Port != nil && slices.ContainsFunc(p.Publish, func(x api.Publish) bool { return x.HostPort == 0 }) {
 		v.bound = make(map[uint8]bpf.PortSet)

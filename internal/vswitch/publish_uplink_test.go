@@ -107,3 +107,21 @@ func push(t *testing.T, n *internet) (size int, client net.Conn) {
 	t.Cleanup(func() { client.Close() })
 	return size, client
 }
+
+// TestUplinkTakesNothing: a published port that a program of the host uses is no obstacle to who is inside, but to an uplink, which would take it.
+func TestUplinkTakesNothing(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	prog := n.host.ListenTCP("0.0.0.0:2222")
+	defer prog.Close()
+	n.d.Must("publish", "c", "2222:80")
+	n.d.Refused(1, "port 2222/tcp, which port c of network net publishes, is used by a program of the host", "add-uplink", "up0")
+	n.d.Must("unpublish", "c", "--", "publish", "c", "10.11.0.1:2222:80", "--", "publish", "c", "2222:80/udp", "--", "add-uplink", "up0")
+	n.d.Refused(1, "used by a program of the host", "publish", "c", "192.0.2.2:2222:80")
+	n.d.Must("publish", "c", "[fd11::1]:2222:80")
+	conn, err := n.server.DialTCP("192.0.2.2:2222")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}

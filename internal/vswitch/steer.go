@@ -6,8 +6,10 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/bpf"
+	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/nat"
+	"vswitch/router"
 )
 
 // steered are the protocols whose ports a shared uplink takes from the host, and its tables.
@@ -117,7 +119,7 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 			if err != nil {
 				s.log.Warn("list the ports of the host's sockets", "err", err)
 			}
-			s.disown(proto, &ports)
+			s.listeners.disown(proto, &ports)
 			held[proto] = ports
 		}
 		return held // of all uplinks the same: they are one host's
@@ -128,13 +130,48 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 // checkHeld refuses to publish a port that the host itself uses.
 func (v *view) checkHeld(q *nat.Publication) error {
 	held, ok := v.held[q.Proto]
-	if !ok || q.Addr.IsLoopback() {
-		return nil
+	if p := heldOf(q, &held); ok && p != 0 && !inside(v.router, q) {
+		return api.Errorf(api.CodeConflict, "port %d/%s is used by a program of the host, which could not be reached any more: stop it, or publish another port",
+			p, api.ProtocolName(q.Proto))
 	}
+	return nil
+}
+
+// inside tells whether a publication is heard at one address which is not the host's, or by the host alone: no uplink takes it from the host.
+func inside(r *router.Snapshot, q *nat.Publication) bool {
+	return q.Addr.IsLoopback() || q.Addr.IsValid() && r.Own(q.Addr) != nil && r.External(q.Addr) == nil
+}
+
+// heldOf returns the first port of a publication that is held, or 0.
+func heldOf(q *nat.Publication, held *bpf.PortSet) int {
 	for p := int(q.Low); p <= int(q.High); p++ {
 		if held.Has(uint16(p)) {
-			return api.Errorf(api.CodeConflict, "port %d/%s is used by a program of the host, which could not be reached any more: stop it, or publish another port",
-				p, api.ProtocolName(q.Proto))
+			return p
+		}
+	}
+	return 0
+}
+
+// checkPublished refuses a shared uplink that would take ports from programs of the host since they are published.
+func (d *draft) checkPublished(u *api.Uplink) error {
+	if u.Mode != api.UplinkShared {
+		return nil
+	}
+	r, zone, held := d.s.router(u.Router).Snapshot(), d.s.zone(u.Router), make(map[uint8]*bpf.PortSet)
+	for _, q := range d.heard.All() {
+		if how, _ := d.s.byHost([]*nat.Publication{q}); q.Zone != zone || inside(r, q) || how != "" { // the socket there is ours
+			continue
+		}
+		if held[q.Proto] == nil {
+			ports, err := link.HeldPorts(d.s.host, q.Proto)
+			if err != nil {
+				return err
+			}
+			held[q.Proto] = &ports
+		}
+		if p := heldOf(q, held[q.Proto]); p != 0 {
+			return api.Errorf(api.CodeConflict, "port %d/%s, which %s publishes, is used by a program of the host, which could not be reached by the uplink: stop it, or unpublish the port",
+				p, api.ProtocolName(q.Proto), q.Owner)
 		}
 	}
 	return nil

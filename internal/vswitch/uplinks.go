@@ -101,6 +101,9 @@ func (d *draft) addUplink(r *api.UplinkRequest) (outcome, error) {
 	if err := d.checkUplinkSubnets(&want); err != nil {
 		return outcome{}, err
 	}
+	if err := d.checkPublished(&want); err != nil {
+		return outcome{}, err
+	}
 	want.ID = newID()
 	d.charge(want.ID)
 	d.uplinks[want.Name] = want

@@ -28,6 +28,7 @@ type twins struct {
 	note   func(port string, got []*packet.Frame)
 
 	ruled   map[string][]string // the rules of the network that was given some last
+	before  [2]map[string]int   // what rules of these ids had counted before: those of direction out count floods otherwise
 	counted int                 // packets by rules, again and again
 }
 

@@ -41,6 +41,8 @@ A port marked "slow" takes long to be written to: a worker marked so serves it a
 				fmt.Fprintln(a.out)
 				a.routerStats(s.Routers)
 				fmt.Fprintln(a.out)
+				a.table([]string{"DATAGRAMS-IN-FRAGMENTS", "BYTES"}, [][]string{counts(nil, uint64(s.Fragments.Datagrams), uint64(s.Fragments.Bytes))})
+				fmt.Fprintln(a.out)
 				a.connectionStats(&s.Connections)
 				fmt.Fprintln(a.out)
 				a.workerStats(s.Workers)

@@ -86,6 +86,10 @@ func routers(name, help string, read func(api.RouterStats) uint64) counter[api.R
 		prometheus.CounterValue, func(r api.RouterStats) float64 { return float64(read(r)) }}
 }
 
+func fragments(name, help string, read func(api.FragmentStats) int) counter[api.FragmentStats] {
+	return counter[api.FragmentStats]{prometheus.NewDesc("vswitch_fragments_"+name, help, nil, nil), gauge, func(f api.FragmentStats) float64 { return float64(read(f)) }}
+}
+
 func connections(name, help string, kind prometheus.ValueType, read func(api.ConnectionStats) uint64) counter[api.ConnectionStats] {
 	return counter[api.ConnectionStats]{prometheus.NewDesc("vswitch_connections"+name, help, nil, nil),
 		kind, func(c api.ConnectionStats) float64 { return float64(read(c)) }}
@@ -146,6 +150,11 @@ var routerCounters = []counter[api.RouterStats]{
 	routers("icmp_errors_held_total", "ICMP errors held back, since there are too many.", func(r api.RouterStats) uint64 { return r.ErrorsHeld }),
 }
 
+var fragmentGauges = []counter[api.FragmentStats]{
+	fragments("datagrams", "Datagrams that come in fragments.", func(f api.FragmentStats) int { return f.Datagrams }),
+	fragments("bytes", "Bytes of fragments that wait for the first one.", func(f api.FragmentStats) int { return f.Bytes }),
+}
+
 var connectionCounters = []counter[api.ConnectionStats]{
 	connections("", "Connections of all routers.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Connections) }),
 	connections("_bytes", "Memory of the table of connections.", gauge, func(c api.ConnectionStats) uint64 { return uint64(c.Bytes) }),
@@ -180,6 +189,9 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 		out <- c.desc
 	}
 	for _, c := range routerCounters {
+		out <- c.desc
+	}
+	for _, c := range fragmentGauges {
 		out <- c.desc
 	}
 	for _, c := range connectionCounters {
@@ -219,6 +231,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		for _, c := range routerCounters {
 			send(out, c.desc, c.kind, c.read(r), r.Router)
 		}
+	}
+	for _, c := range fragmentGauges {
+		send(out, c.desc, c.kind, c.read(stats.Fragments))
 	}
 	for _, c := range connectionCounters {
 		send(out, c.desc, c.kind, c.read(stats.Connections))

@@ -108,7 +108,14 @@ type Stats struct {
 
 	Networks    []NetworkStats  `json:"networks"`
 	Routers     []RouterStats   `json:"routers"`
+	Fragments   FragmentStats   `json:"fragments"`
 	Connections ConnectionStats `json:"connections"`
+}
+
+// FragmentStats say what is known at the moment of datagrams that come in fragments.
+type FragmentStats struct {
+	Datagrams int `json:"datagrams"`
+	Bytes     int `json:"bytes"` // that wait for a first fragment, with what they cost beside
 }
 
 // RouterStats say what a router told senders of what it did not deliver, so far.

@@ -58,6 +58,7 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 		sent, held := r.Errors().Counts()
 		st.Routers = append(st.Routers, api.RouterStats{Router: r.Name(), ErrorsSent: sent, ErrorsHeld: held})
 	}
+	st.Fragments.Datagrams, st.Fragments.Bytes = s.line.Fragments()
 	c := s.conns.Counters()
 	st.Connections = api.ConnectionStats{
 		Connections: s.conns.Len(), Bytes: s.conns.Memory(), Opened: c.Opened, Expired: c.Expired, Evicted: c.Evicted, Refused: c.Refused,

@@ -30,6 +30,7 @@ func (p *Port) lookLocked() (failed bool) {
 	l := &look{p: p}
 	for _, step := range []func() error{l.device, l.addresses, l.routes} {
 		if err := step(); err != nil {
+			l.keep()
 			l.problem("", err)
 			break
 		}
@@ -42,38 +43,34 @@ func (p *Port) lookLocked() (failed bool) {
 	return l.failed
 }
 
+// keep takes for true what was, where the kernel doesn't answer: as at the limit of open files.
+func (l *look) keep() {
+	if l.p.dev != nil {
+		l.state = l.p.state
+		l.state.Problems = nil
+	}
+}
+
 // device makes sure that there is one, and that it is where it belongs.
 func (l *look) device() error {
 	p := l.p
 	if p.dev != nil {
-		st, err := p.here()
-		if err == nil {
+		st, err := link.LookupTAP(p.cfg.Host, p.dev.FD())
+		if err == nil && st.Index == p.index {
 			l.state.State = st
 			return nil
 		}
-		if !isNotFound(err) && !errors.Is(err, port.ErrGone) {
+		if err != nil && !isNotFound(err) && !errors.Is(err, port.ErrGone) {
 			return err
 		}
 		p.log.Info("the host port is gone and made anew", "interface", p.state.Name)
 		p.drop()
 	}
-	st, err := p.obtain()
-	l.state.State = st
+	err := p.obtain()
+	if err == nil {
+		l.state.State, err = link.LookupTAP(p.cfg.Host, p.dev.FD())
+	}
 	return err
-}
-
-// here returns the state of the device, if it is in the host's namespace.
-func (p *Port) here() (link.State, error) {
-	ns, st, err := link.WhereIs(p.dev.FD())
-	if err != nil {
-		return st, err
-	}
-	defer ns.Close()
-	if ns.ID() != p.cfg.Host.ID() {
-		return link.State{}, api.Errorf(api.CodeNotFound, "somebody moved the host port to another namespace")
-	}
-	p.index = st.Index
-	return st, nil
 }
 
 // drop lets go of a device that is no good any more.
@@ -89,14 +86,14 @@ func (p *Port) drop() {
 
 // obtain goes on with the device that was left, or makes one, and plugs it in. What is in the store has been set up; where it is down,
 // somebody has set it down.
-func (p *Port) obtain() (link.State, error) {
+func (p *Port) obtain() error {
 	dev, ready, err := p.left()
 	undo := func() error { return unix.Close(dev.FD) }
 	if isNotFound(err) {
 		dev, undo, err = p.create()
 	}
 	if err != nil {
-		return link.State{}, err
+		return err
 	}
 	if dev.Name != p.cfg.Name {
 		if err := link.RenameHostPort(p.cfg.Host, dev.Index, p.cfg.Name); err != nil {
@@ -113,16 +110,21 @@ func (p *Port) obtain() (link.State, error) {
 			return link.SetUpHostPort(p.cfg.Host, dev.Index, nil)
 		},
 		func() error { return p.cfg.Step("host.up") },
-		func() error { return p.cfg.Store.PutAll(map[string]int{FDName: dev.FD}) },
+		func() error {
+			if ready {
+				return nil
+			}
+			return p.cfg.Store.PutAll(map[string]int{FDName: dev.FD})
+		},
 		func() error { return p.cfg.Step("host.kept") },
 		func() error { return p.cfg.Plug(t) },
 	} {
 		if err := step(); err != nil {
-			return link.State{}, errors.Join(err, p.cfg.Store.Delete(FDName), undo())
+			return errors.Join(err, p.cfg.Store.Delete(FDName), undo())
 		}
 	}
 	p.dev, p.index = t, dev.Index
-	return p.here()
+	return nil
 }
 
 // create makes a device, unless its name is somebody's.
@@ -138,12 +140,15 @@ func (p *Port) left() (dev link.TAP, ready bool, err error) {
 	if fd := p.held; fd >= 0 {
 		p.held = -1
 		if dev, err = link.AdoptTAP(fd); err == nil {
-			return dev, true, nil
+			var st link.State
+			if st, err = link.LookupTAP(p.cfg.Host, fd); err == nil && st.Index == dev.Index {
+				return dev, true, nil
+			}
 		}
-		if !errors.Is(err, port.ErrGone) {
+		if err != nil && !errors.Is(err, port.ErrGone) && !isNotFound(err) {
 			p.log.Warn("go on with the host port", "err", err)
 		}
-		if err := errors.Join(p.cfg.Store.Delete(FDName), unix.Close(fd)); err != nil {
+		if err := errors.Join(link.DeleteTAP(fd), p.cfg.Store.Delete(FDName), unix.Close(fd)); err != nil {
 			p.log.Warn("let go of a host port", "err", err)
 		}
 	}

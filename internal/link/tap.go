@@ -298,6 +298,16 @@ func whereIs(fd int) (*Namespace, State, error) {
 	return ns, s, nil
 }
 
+// LookupTAP returns the state of the TAP of fd, which is thought to be in ns. Unlike WhereIs it opens nothing. An api.Error not_found says
+// that it is elsewhere, one that is port.ErrGone that the device died.
+func LookupTAP(ns *Namespace, fd int) (State, error) {
+	name, _, err := ifreqOf(fd)
+	if err != nil {
+		return State{}, err
+	}
+	return Lookup(ns, name)
+}
+
 // ifreqOf asks a TAP for its present name and flags.
 func ifreqOf(fd int) (name string, flags uint16, err error) {
 	req, err := unix.NewIfreq("any") // the kernel fills it in

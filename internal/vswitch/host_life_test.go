@@ -73,6 +73,7 @@ func TestHostPortMeddledWith(t *testing.T) {
 			return h.State == want && (problem == "") == (len(h.Problems) == 0) && strings.Contains(strings.Join(h.Problems, "\n"), problem)
 		})
 	}
+	whole := func() bool { return d.Host.Link("vsw0") != nil && len(routesOf(d.Host, "vsw0")) == 4 }
 	d.Host.IP("link set vsw0 down")
 	state(api.StateDown, "interface vsw0 is down: set it up with 'ip link set vsw0 up'")
 	if out, err := a.Try("ping", "-n", "-c", "1", "-W", "2", "192.0.2.2"); err == nil || !strings.Contains(out+err.Error(), "nreachable") {
@@ -89,20 +90,28 @@ func TestHostPortMeddledWith(t *testing.T) {
 	lab.Eventually("the new MAC is heeded", func() bool { return pinged(a, "192.0.2.2", "-W", "1") == nil })
 	for range 3 {
 		d.Host.IP("link del vsw0")
-		lab.Eventually("it is made anew", func() bool { return d.Host.Link("vsw0") != nil })
+		lab.Eventually("it is made anew", whole)
 		state(api.StateUp, "")
 		meets(t, d, a, b)
 	}
 	d.Host.IP("link set vsw0 netns " + a.Name)
-	lab.Eventually("it is made anew", func() bool { return d.Host.Link("vsw0") != nil })
+	lab.Eventually("it is made anew", whole)
 	state(api.StateUp, "")
 	if a.Link("vsw0") != nil {
 		t.Error("what was moved away is left there")
 	}
+	d.Stop()
+	d.Host.IP("link set vsw0 netns " + a.Name)
+	d.Start()
+	state(api.StateUp, "")
+	meets(t, d, a, b)
+	if a.Link("vsw0") != nil {
+		t.Error("what was moved away meanwhile is left there")
+	}
 	for _, addr := range []string{"192.0.0.6/31", "fd83:585c:c419::6/127"} {
 		d.Host.IP("addr del " + addr + " dev vsw0")
 	}
-	lab.Eventually("addresses and routes come back", func() bool { return len(routesOf(d.Host, "vsw0")) == 4 && len(shown(d).Addresses) == 2 })
+	lab.Eventually("addresses and routes come back", func() bool { return whole() && len(shown(d).Addresses) == 2 })
 	meets(t, d, a, b)
 	time.Sleep(time.Second)
 	idle := cpuTime(t, d)

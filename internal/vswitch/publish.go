@@ -172,6 +172,8 @@ func mayPublish(n *network, p *api.Port, x *api.Publish) error {
 	}
 	_, untagged := member.Egress(0)
 	switch {
+	case p.Type == api.PortHost:
+		return refuse("it is the host's own, and what listens there is reached at the host's addresses as it is")
 	case n.Internal:
 		return refuse("network %s is internal, so that nobody outside reaches it; 'vsctl set-network %s --internal=false' changes that", n.Name, n.Name)
 	case len(gatewayPrefixes(&n.Network)) == 0:

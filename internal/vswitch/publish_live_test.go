@@ -100,6 +100,7 @@ func TestPublishRefused(t *testing.T) {
 		d.Must(append([]string{"add-network", name}, strings.Fields(flags)...)...)
 		d.Must("add-port", name, name, "--netns", lab.Container(name).Name)
 	}
+	d.Must("add-port", "neta", "own", "--type", "host", "--ifname", "own0")
 	d.Must("add-port", "neta", "v10", "--netns", lab.Container("v").Name, "--vlan", "10")
 	d.Must("publish", "a", "8080-8089:80-89")
 	d.Must("publish", "a", "10.11.0.1:99:99/udp")
@@ -114,6 +115,7 @@ func TestPublishRefused(t *testing.T) {
 		{"publish pure 80", "port pure can't publish 80/tcp: network pure has no gateway"},
 		{"publish bare 80", "network bare has no gateway"},
 		{"publish inner 80", "network inner is internal, so that nobody outside reaches it"},
+		{"publish own 80", "it is the host's own"},
 		{"publish v10 80", "it is not in the untagged VLAN"},
 		{"publish four [::]:80:80", "it has no address of the family of ::"},
 		{"publish nobody 80", "no port \"nobody\""},

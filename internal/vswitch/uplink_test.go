@@ -96,6 +96,21 @@ func TestUplinkSteps(t *testing.T) {
 		n.expectUntouched(t)
 	}
 	n.d.Must("add-uplink", "up0", "--nat-ports", "50000-50999")
+	n.d.Stop()
+	n.d.Env = []string{"VSWITCH_FAILPOINT=transaction.committed:kill"}
+	n.d.Start()
+	if r := n.d.Vsctl("del-uplink", "up0"); r.Code != 3 {
+		t.Fatalf("exit code %d, %q", r.Code, r.Err)
+	} else if err := n.d.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the daemon ended with %v", err)
+	}
+	n.d.Env = nil
+	n.d.Start()
+	if list := n.devices(); len(list) > 0 {
+		t.Errorf("killed while the uplink was deleted: %q are left", list)
+	}
+	n.expectUntouched(t)
+	n.d.Must("add-uplink", "up0", "--nat-ports", "50000-50999")
 	n.d.Kill()
 	if out, err := n.d.Teardown(); err != nil {
 		t.Fatalf("teardown: %v%s", err, out)

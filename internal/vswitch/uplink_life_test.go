@@ -138,7 +138,18 @@ func TestUplinkFollows(t *testing.T) {
 		t.Errorf("TCP while the interface is renamed: %v", err)
 	}
 	state("Interface: wan0")
-	n.host.IP("addr add 192.0.2.77/24 dev wan0")
+	kept := n.established(t)
+	n.host.IP("addr flush dev wan0")
+	n.d.Eventually("no address", func() bool { return !strings.Contains(n.d.Must("show", "uplink", "up0"), "Addresses") })
+	for _, line := range []string{"addr add 192.0.2.2/24 dev wan0", "addr add 2001:db8:1::2/64 dev wan0 nodad", "route replace default via 192.0.2.1",
+		"-6 route replace default via 2001:db8:1::1"} {
+		n.host.IP(line)
+	}
+	for _, s := range kept {
+		if err := words(s.inner, s.far); err != nil {
+			t.Errorf("%s: %v, after its address was away", s.name, err)
+		}
+	}
 	n.host.IP("addr del 192.0.2.2/24 dev wan0")
 	n.host.IP("addr add 192.0.2.77/24 dev wan0")
 	n.host.IP("route replace default via 192.0.2.1")
@@ -146,6 +157,7 @@ func TestUplinkFollows(t *testing.T) {
 	if got := seenAs(t, n.c, n.server, serverAddrs[0]); got != "192.0.2.77" {
 		t.Errorf("the container is seen as %s after the address changed", got)
 	}
+	n.d.Eventually("the end of connections by the address that is gone", func() bool { return !strings.Contains(n.d.Must("conntrack"), "192.0.2.2:") })
 	n.host.IP("addr add 192.0.2.2/24 dev wan0")
 	works("with another address")
 	all := n.established(t)

@@ -280,6 +280,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 		s.mu.RUnlock()
 		s.conns.Sweep(s.cfg.Limits.WithDefaults().Connections/sweeps, now)
 		s.tendRouters(now)
+		s.sweepWays(time.Now())
 		s.listenAgain()
 		known = s.tellStorms(known)
 	}

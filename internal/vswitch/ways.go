@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"time"
 
 	"vswitch/internal/api"
 	"vswitch/internal/link"
@@ -31,6 +32,7 @@ type way struct {
 	wired wiring
 	read  bool // its port is
 	pools map[netip.Addr]*nat.Pool
+	gone  map[netip.Addr]time.Time // since when the interface lacks an address of pools
 }
 
 // work is what an uplink does at its interface.
@@ -57,7 +59,7 @@ type kept struct {
 // openWay opens an uplink with what was kept of it, and follows its interface. It routes by it with the next settleWays; until then frames wait
 // in its queue.
 func (s *Switch) openWay(u api.Uplink, k kept) error {
-	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool)}
+	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool), gone: make(map[netip.Addr]time.Time)}
 	p, err := s.work(w, k)
 	if err != nil {
 		s.claimed.release(u.ID)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"time"
 
 	"vswitch/internal/link"
 	"vswitch/internal/pipeline"
@@ -89,6 +90,25 @@ func allOf(ip6 bool) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
+// addressGrace is how long connections outlive the address that they use: DHCP clients take it away and put it back, and the kernel takes those of
+// IPv6 away while an interface is set down.
+const addressGrace = 5 * time.Second
+
+// sweepWays ends the connections of addresses that did not come back.
+func (s *Switch) sweepWays(now time.Time) {
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	for _, w := range s.ways.by {
+		for a, since := range w.gone {
+			if w.wired.up && now.Sub(since) > addressGrace {
+				s.conns.RemovePool(w.pools[a])
+				delete(w.pools, a)
+				delete(w.gone, a)
+			}
+		}
+	}
+}
+
 // preferred returns the addresses, those that new connections should have first.
 func preferred(list []link.HostAddr) (addrs []netip.Addr) {
 	rank := func(a link.HostAddr) int {
@@ -143,8 +163,16 @@ func (s *Switch) wireWay(w *way) {
 	w.leg.line.SetGateway(s.router(w.Router), i)
 	s.routeBy(w.leg.name, w.Router, routes)
 	for a, pool := range w.pools {
-		if keep[a] == nil {
+		switch {
+		case keep[a] != nil:
+			delete(w.gone, a)
+		case w.wired.spare:
 			s.conns.RemovePool(pool)
+			delete(w.gone, a)
+		default:
+			if keep[a] = pool; w.gone[a].IsZero() {
+				w.gone[a] = time.Now()
+			}
 		}
 	}
 	w.pools = keep

@@ -291,7 +291,8 @@ func TestLink(t *testing.T) {
 	a1 := lab.Port("a", "a1").Address("10.1.0.2", "fd01::2")
 	h := lab.Port("h", "h").Address("192.0.2.2", "2001:db8::2")
 	lab.Gateway("a", 1500, "10.1.0.1/24", "fd01::1/64")
-	lab.Interface("h", router.Interface{MTU: 1500, Peer: h.MAC, Prefixes: []netip.Prefix{netip.MustParsePrefix("169.254.7.1/32")}, External: addrs("192.0.2.2")})
+	lab.Interface("h", router.Interface{MTU: 1500, Peer: h.MAC, Prefixes: []netip.Prefix{netip.MustParsePrefix("169.254.7.1/32")}, External: addrs("192.0.2.2"),
+		Sources: addrs("10.1.0.8")})
 	lab.Router("main").SetRoutes([]router.StaticRoute{
 		{Prefix: netip.MustParsePrefix("192.0.2.2/32"), Interface: "h"}, {Prefix: netip.MustParsePrefix("2001:db8::2/128"), Interface: "h"},
 		{Prefix: netip.MustParsePrefix("10.5.0.0/16"), Interface: "none"}, {Prefix: netip.MustParsePrefix("10.6.0.0/16"), Interface: "a"},
@@ -309,6 +310,8 @@ func TestLink(t *testing.T) {
 		t.Errorf("%d answers to a ping of the gateway", len(got))
 	}
 	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 1})
+	inside := leg{from: h, to: a1, src: "10.1.0.8", dst: "10.1.0.2", src2: "10.1.0.8", dst2: "10.1.0.2", port: 80, at: 5000, port2: 80, at2: 5000}
+	inside.comesIn(t, UDP) // an address of his own in the network
 	h.Send(UDP(From(macOf(h.MAC), "10.1.0.9", 1), outside("10.1.0.2", 2)))
 	h.Send(UDP(h.From(1), outside("192.0.2.2", 2)))
 	if kind, code, _, _ := icmpOf(t, h); kind != 3 || code != 0 {

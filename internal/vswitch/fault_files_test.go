@@ -18,11 +18,12 @@ import (
 func TestOutOfFiles(t *testing.T) {
 	t.Parallel()
 	lab := netnstest.New(t)
-	d := lab.NewDaemon()
+	d := lab.NewDaemon("--host-port=vsw0")
 	d.Before = []string{"prlimit", "--nofile=64:128"}
+	d.Allow("host port") // which may say that it can't look
 	d.Start()
 	a, b := pairOf(lab, d, "tap", "veth")
-	s := startStream(t, a, b, b4)
+	s, h := startStream(t, a, b, b4), startStream(t, d.Host, a, a4)
 	s.goesOn(lab)
 	room := netnstest.Get[api.Show](d, "show").Daemon
 	if room.MaxFiles < 127 { // the hard limit, or one below: Go remembers so whether it was raised
@@ -63,7 +64,9 @@ func TestOutOfFiles(t *testing.T) {
 		conns = append(conns, c)
 	}
 	d.Must("show")
+	d.Host.IP("link set vsw0 txqueuelen 8000") // which the host port looks at
 	s.goesOn(lab)
+	h.goesOn(lab)
 	for _, c := range conns {
 		c.Close()
 	}
@@ -74,6 +77,7 @@ func TestOutOfFiles(t *testing.T) {
 	d.Kill()
 	d.Start()
 	s.goesOn(lab)
+	h.goesOn(lab)
 	if ports := netnstest.Get[[]api.Port](d, "list-ports"); len(ports) != n+1 {
 		t.Errorf("%d ports after a restart, want %d", len(ports), n+1)
 	}

@@ -3,6 +3,7 @@ package netlab_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -23,6 +24,11 @@ func (w *wholeTwins) step() {
 	default:
 		w.exchange(w.draw(), 1+w.r.IntN(3))
 		w.compareAll()
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.asked)) {
+		if delete(w.asked, name); w.has(name) && w.r.IntN(8) > 0 {
+			w.says(name)
+		}
 	}
 }
 
@@ -210,7 +216,11 @@ func (w *wholeTwins) compareAll() {
 
 // hear remembers what a port of both labs received.
 func (w *wholeTwins) hear(name string, frames []*packet.Frame) {
+	p := w.labs[0].Find(name)
 	for _, f := range frames {
+		if b := f.Bytes(); b[12] == 0x08 && b[13] == 0x06 && netip.AddrFrom4([4]byte(b[38:42])) == p.IP4 || b[20] == packet.ProtoICMPv6 && b[54] == 135 {
+			w.asked[name] = true
+		}
 		g := packet.NewFrame(make([]byte, packet.BufSize))
 		g.Load(nil, bytes.Clone(f.Bytes()))
 		if w.got = append(w.got, sending{name, g}); len(w.got) > 8 {

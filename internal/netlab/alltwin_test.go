@@ -27,6 +27,7 @@ type wholeTwins struct {
 	rewritten int // cached flows that translate, and were used
 	fragments int // sent
 	seen      map[string]bool
+	asked     map[string]bool // ports that a gateway looks for
 }
 
 var (
@@ -38,7 +39,8 @@ var (
 
 func newWholeTwins(t netlab.TB, r source) *wholeTwins {
 	o := []netlab.Option{netlab.Stepped(), netlab.NoCoalesce(), netlab.Workers(1 + r.IntN(2)), netlab.MaxFlows([]int{1024, 16}[r.IntN(2)])}
-	w := &wholeTwins{twins: twins{t: t, r: r, labs: [2]*netlab.Lab{netlab.Open(t, o...), netlab.Open(t, append(o, netlab.NoCache())...)}}, seen: map[string]bool{}}
+	w := &wholeTwins{twins: twins{t: t, r: r, labs: [2]*netlab.Lab{netlab.Open(t, o...), netlab.Open(t, append(o, netlab.NoCache())...)}}, seen: map[string]bool{},
+		asked: map[string]bool{}}
 	w.note = w.hear
 	limits := []nat.Limits{{}, {}, {Connections: 24, PerNetwork: 10}}[r.IntN(3)]
 	w.both(fmt.Sprintf("limits %+v", limits), func(l *netlab.Lab) { l.LimitConnections(limits) })

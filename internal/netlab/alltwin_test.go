@@ -42,7 +42,13 @@ func newWholeTwins(t netlab.TB, r source) *wholeTwins {
 	w := &wholeTwins{twins: twins{t: t, r: r, labs: [2]*netlab.Lab{netlab.Open(t, o...), netlab.Open(t, append(o, netlab.NoCache())...)}}, seen: map[string]bool{},
 		asked: map[string]bool{}}
 	w.note = w.hear
-	limits := []nat.Limits{{}, {}, {Connections: 24, PerNetwork: 10}}[r.IntN(3)]
+	w.furnish()
+	return w
+}
+
+// furnish makes networks, ports and links.
+func (w *wholeTwins) furnish() {
+	limits := []nat.Limits{{}, {}, {Connections: 24, PerNetwork: 10}}[w.r.IntN(3)]
 	w.both(fmt.Sprintf("limits %+v", limits), func(l *netlab.Lab) { l.LimitConnections(limits) })
 	for i, n := range wholeNets {
 		for j := range 2 {
@@ -62,7 +68,6 @@ func newWholeTwins(t netlab.TB, r source) *wholeTwins {
 	for _, p := range w.labs[0].Ports() {
 		w.says(p.Name)
 	}
-	return w
 }
 
 // plug gives network i another port.
@@ -201,6 +206,9 @@ func (w *wholeTwins) change() {
 			w.both("end all connections", func(l *netlab.Lab) { l.Connections().Remove(&nat.Filter{}) })
 		}
 	case 12:
+		if w.labs[1] == nil {
+			return // nothing settles there
+		}
 		d := time.Duration([]int{1, 2, 3, 11, 35, 121, 301}[w.r.IntN(7)]) * time.Second
 		w.both(fmt.Sprint("wait ", d), func(l *netlab.Lab) {
 			l.Advance(d)

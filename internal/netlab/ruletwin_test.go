@@ -48,13 +48,18 @@ func (w *twins) rule(network, port, other, any string) {
 	w.ruled = map[string][]string{network: texts}
 	w.both(fmt.Sprintf("rules of %s: %q", network, texts), func(l *netlab.Lab) { l.Rules(network, texts...) })
 	for i, l := range w.labs {
-		w.before[i] = l.RuleHits(network)
+		if l != nil {
+			w.before[i] = l.RuleHits(network)
+		}
 	}
 }
 
 // compareHits holds what rules of direction in have counted against each other: a cached decision counts all its packets. Of floods, those of
 // direction out count decisions.
 func (w *twins) compareHits() {
+	if w.labs[1] == nil {
+		return
+	}
 	for network, texts := range w.ruled {
 		x, y := w.labs[0].RuleHits(network), w.labs[1].RuleHits(network)
 		for i, text := range texts {

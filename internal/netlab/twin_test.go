@@ -69,7 +69,9 @@ func (w *twins) close() {
 func (w *twins) both(what string, do func(l *netlab.Lab)) {
 	w.log = append(w.log, what)
 	for _, l := range w.labs {
-		do(l)
+		if l != nil {
+			do(l)
+		}
 	}
 }
 
@@ -250,6 +252,9 @@ func (w *twins) exchange(s sending, n int) {
 
 func (w *twins) compare() {
 	a, b := w.labs[0], w.labs[1]
+	if b == nil {
+		return // it is not compared with anything
+	}
 	a.Settle()
 	b.Settle()
 	q := b.Ports()

@@ -67,7 +67,6 @@ func (l *Lab) Wire(network string, i router.Interface, masquerade pipeline.Masqu
 
 // Publish replaces what is published by what comes, as the daemon does: connections by what goes end.
 func (l *Lab) Publish(goes, comes []*nat.Publication) error {
-	l.Settle()
 	if err := l.Published().Replace(goes, comes); err != nil {
 		return err
 	}

@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
@@ -294,5 +297,40 @@ func TestPublishLosesNothing(t *testing.T) {
 	}
 	if got := <-received; got != want || want < 100 {
 		t.Errorf("%d of %d datagrams came; of them the switch dropped %d", got, want, lost(d))
+	}
+}
+
+// TestPublishAbreast: of ports that are added at the same time one gets the port of ours that all want, and each an automatic one of its own.
+func TestPublishAbreast(t *testing.T) {
+	t.Parallel()
+	_, d, _, _ := twoNetworks(t)
+	const n = 16
+	fixed := api.Publish{HostPort: 8080, Port: 80, Last: 80, Proto: "tcp"}
+	automatic := api.Publish{Port: 80, Last: 81, Proto: "tcp"}
+	var g errgroup.Group
+	var won atomic.Int32
+	for i := range n {
+		g.Go(func() error {
+			r := api.PortRequest{Name: fmt.Sprint("p", i), Network: "neta", Stage: true, Publish: []api.Publish{automatic, fixed}}
+			if _, err := d.Client.AddPort(t.Context(), r); err == nil {
+				won.Add(1)
+				return nil
+			}
+			r.Publish = r.Publish[:1]
+			_, err := d.Client.AddPort(t.Context(), r)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[uint16]bool)
+	for _, row := range netnstest.Get[[]api.PublishedPort](d, "list-published") {
+		if row.Publish.HostPort != 8080 {
+			seen[row.Publish.HostPort/2] = true
+		}
+	}
+	if won.Load() != 1 || len(seen) != n {
+		t.Errorf("%d got port 8080, and %d different automatic ones were given", won.Load(), len(seen))
 	}
 }

@@ -163,3 +163,19 @@ func TestPastPublishedPort(t *testing.T) {
 	lab.ExpectNothing(t)
 	lab.ExpectDrops(t, nil)
 }
+
+// A segment by which a connection by a published port is known again is its first and a reply at once: the rules for replies decide about the
+// next one, not the cache.
+func TestKnownAgainUnderRules(t *testing.T) {
+	for _, o := range [][]netlab.Option{nil, {netlab.NoCache()}} {
+		lab, a1, _, b1 := translated(t, o...)
+		lab.Rules("a", "a out deny --proto tcp --dport 80")
+		for i, c := range [][3]string{{"10.1.0.2", "10.2.0.2", "10.2.0.1"}, {"fd01::2", "fd02::2", "fd02::1"}} {
+			back := leg{from: a1, to: b1, src: c[0], dst: c[1], src2: c[2], dst2: c[1], port: 80, at: 5000, port2: 8080, at2: 5000}
+			back.check(t, TCP, Size(10))
+			a1.Send(TCP(back.sent(Size(10))...), TCP(back.sent(Size(10))...))
+			b1.ExpectNothing(t)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2 * (i + 1)})
+		}
+	}
+}

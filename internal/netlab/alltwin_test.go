@@ -114,7 +114,7 @@ func (w *wholeTwins) uplinks(wild bool) {
 		}
 		metrics = [2]uint32{uint32(w.r.IntN(3)), uint32(w.r.IntN(3))} // 0: it is down
 	}
-	routes := []router.StaticRoute{{Prefix: netip.MustParsePrefix("172.16.0.0/16"), NextHops: addrs("10.2.0.2", "10.3.0.2")}}
+	routes := []router.StaticRoute{{Prefix: netip.MustParsePrefix("172.16.0.0/16"), NextHops: addrs("10.2.0.2", "10.2.0.3")}}
 	for i, all := range []string{"0.0.0.0/0", "::/0"} {
 		p := netip.MustParsePrefix(all)
 		if metrics[0] > 0 {

@@ -139,11 +139,12 @@ func (w *walk) become(c *nat.Conn) {
 	}
 }
 
-// leanOn makes the decision one about the connection.
+// leanOn makes the decision one about the connection. Where rules were asked before it was known that the frame is a reply in it, the next one
+// is decided anew.
 func (w *walk) leanOn(c *nat.Conn) {
 	w.tracked = true
 	w.v.Lean(c.Cell, c.Version, true)
-	w.absent = w.absent || !c.Cacheable
+	w.absent = w.absent || !c.Cacheable || c.Reply != (w.state == acl.Reply)
 }
 
 // turn notes where a rewritten frame goes.

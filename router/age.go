@@ -180,6 +180,7 @@ func (t *Neighbors) Abandon(port packet.PortID) (lost []*packet.Frame) {
 	orphans := len(lost)
 	for _, n := range t.entries {
 		n.parked = take(n.parked)
+		n.datagrams = min(n.datagrams, len(n.parked))
 	}
 	for _, f := range lost[orphans:] {
 		t.parked -= f.Len()

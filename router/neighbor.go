@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 //	writes   the slow path of any worker, in Resolve and Hear; control verbs; Tend, once a second
 //	reads    the slow path of any worker. Cached flows lean on an entry's cell and touch it, without a lock
 //	limits   MaxNeighbors in all; MaxPending of them unresolved, MaxPendingPort of these for frames of one port; MaxParked
-//	         frames wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
+//	         datagrams wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
 //	         one that failed makes room, else the interface that has most gives up one that was unused long
 //	links    on a point-to-point interface all have its peer's MAC, and no entry
 //	trust    an entry is made by a frame of ours to it alone, never by what somebody says unasked: requests are answered without.
@@ -45,7 +46,7 @@ const (
 	MaxNeighbors   = 8192
 	MaxPending     = 4096
 	MaxPendingPort = 512
-	MaxParked      = 3
+	MaxParked      = 3 // datagrams, super-frames
 	MaxParkedBytes = 4 << 20
 
 	Retries       = 3                 // solicitations without an answer (RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT)
@@ -87,6 +88,8 @@ type neighbor struct {
 	tries  int
 	origin packet.PortID // that caused an incomplete one
 	parked []*packet.Frame
+
+	datagrams int // of which parked are: fragments of one count once
 }
 
 // NewNeighbors makes an empty table.
@@ -133,9 +136,13 @@ func (t *Neighbors) Resolve(i *Interface, addr netip.Addr, f *packet.Frame, now 
 		}
 		a.Ask = true
 	}
-	if len(n.parked) >= MaxParked || t.parked+f.Len() > MaxParkedBytes {
+	joins := slices.ContainsFunc(n.parked, f.SameDatagram)
+	if !joins && n.datagrams >= MaxParked || t.parked+f.Len() > MaxParkedBytes {
 		a.Drop = packet.DropNeighborQueue
 		return a
+	}
+	if !joins {
+		n.datagrams++
 	}
 	n.parked = append(n.parked, f.Clone())
 	t.parked += f.Len()
@@ -245,7 +252,7 @@ func (t *Neighbors) unpark(n *neighbor) []*packet.Frame {
 		}
 	}
 	frames := n.parked
-	n.parked = nil
+	n.parked, n.datagrams = nil, 0
 	for _, f := range frames {
 		t.parked -= f.Len()
 	}

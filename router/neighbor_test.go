@@ -81,6 +81,29 @@ func TestNeighborLife(t *testing.T) {
 	}
 }
 
+// Fragments of one datagram wait together.
+func TestNeighborFragments(t *testing.T) {
+	n, i, whole := table()
+	a := addr(2)
+	waits := func(f *packet.Frame, want bool) {
+		t.Helper()
+		if got := n.Resolve(i, a, f, second); (got.Drop == packet.DropNone) != want {
+			t.Errorf("dropped as %v, waits: %v", got.Drop, want)
+		}
+	}
+	for k := range 20 {
+		waits(fragment(7, 1, 800*k, 800, true), true)
+	}
+	waits(fragment(7, 2, 0, 800, true), true)
+	waits(whole, true)
+	waits(whole, false)
+	waits(fragment(7, 3, 0, 800, true), false)
+	waits(fragment(7, 2, 800, 800, true), true)
+	if w := n.Hear(i, router.Saying{Addr: a, MAC: [6]byte{2, 2}, Answer: true, Override: true}, second); len(w) != 23 {
+		t.Errorf("%d frames waited, want 23", len(w))
+	}
+}
+
 // A neighbor that never answers fails, is not asked for a while, and is forgotten; its frames come back.
 func TestNeighborFails(t *testing.T) {
 	n, i, f := table()

@@ -57,6 +57,16 @@ func (h IPv6) fragmentHeader() int {
 	}
 }
 
+// SameDatagram tells whether the frames are fragments of one datagram.
+func (f *Frame) SameDatagram(o *Frame) bool {
+	if f.Flags&o.Flags&FlagFragment == 0 || f.Key.EtherType != o.Key.EtherType || f.Key.Src != o.Key.Src || f.Key.Dst != o.Key.Dst {
+		return false
+	}
+	a, _ := f.Fragment()
+	b, _ := o.Fragment()
+	return a.ID == b.ID
+}
+
 // upperHeader is how much of a transport's header a first fragment must have: what rules and translation go by, and nobody needs to
 // send less (RFC 1858 3, RFC 7112 5). Of others it is 8 bytes.
 var upperHeader = [256]int{ProtoTCP: 20, ProtoSCTP: 12}

@@ -113,13 +113,18 @@ func TestUplinkMTU(t *testing.T) {
 			t.Errorf("TCP to %s over an uplink that shrank: %v", addr, err)
 		}
 		told("the uplink", "1400", "1420")
-		if err := netnstest.StreamAfter(n.c, n.server, addr, 8<<20, func() { mtu(n.isp, "eth1", "1300") }); err != nil {
+		err = netnstest.StreamAfter(n.c, n.server, addr, 8<<20, func() {
+			mtu(n.server, "eth0", "1300") // likewise
+			mtu(n.isp, "eth1", "1300")
+		})
+		if err != nil {
 			t.Errorf("TCP to %s over a path that shrank: %v", addr, err)
 		}
 		told("a hop behind", "1300", "1320")
 		mtu(n.host, "up0", "1500")
 		mtu(n.isp, "eth0", "1500")
 		mtu(n.isp, "eth1", "1500")
+		mtu(n.server, "eth0", "1500")
 		n.d.Eventually("the uplink's MTU", func() bool { return strings.Contains(n.d.Must("show", "uplink", "up0"), "MTU: 1500") })
 	}
 	netnstest.ExpectNoErrors(n.c, n.server, n.host)

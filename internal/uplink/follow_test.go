@@ -230,11 +230,11 @@ func TestHeldPorts(t *testing.T) {
 		l.talks("to a socket of the host in the range", l.outside, 0, []string{hostAddrs[0], hostAddrs[0], hostAddrs[1]}[i], port)
 	}
 	u.Publish(bpf.TCP, 61000)
-	u.Unpublish(bpf.TCP, 61000)
+	u.Republish(bpf.TCP, bpf.PortSet{})
 	l.silent("port of the range that was published", hostAddrs[0], 61000)
 	u.Publish(bpf.TCP, 8080)
 	l.silent("published", hostAddrs[0], 8080)
-	u.Unpublish(bpf.TCP, 8080)
+	u.Republish(bpf.TCP, bpf.PortSet{})
 	l.refused("published no longer", hostAddrs[0], 8080)
 }
 

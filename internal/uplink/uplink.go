@@ -187,10 +187,6 @@ func (u *Uplink) takePorts() error {
 // which close it.
 func (u *Uplink) Port() *tap.Tap { return u.port }
 
-// Steering is the bitmap, for identifiers of echo outside of FirstPort to LastPort: a connection sets its own while it lives. Ports are
-// better set by Publish.
-func (u *Uplink) Steering() *bpf.Steering { return u.steer }
-
 // Ports returns the ports that connections of the switch's own making may use: of the range those that no socket of the host
 // held. t is TCP, UDP or SCTP.
 func (u *Uplink) Ports(t bpf.Table) bpf.PortSet { return *u.own[t] }
@@ -198,15 +194,8 @@ func (u *Uplink) Ports(t bpf.Table) bpf.PortSet { return *u.own[t] }
 // Publish steers a port to the switch. Whether the host uses it is for the caller to find out; see Held.
 func (u *Uplink) Publish(t bpf.Table, port uint16) { u.steer.Set(t, port) }
 
-// Unpublish leaves a port to the host again, unless it is one of Ports.
-func (u *Uplink) Unpublish(t bpf.Table, port uint16) {
-	if !u.own[t].Has(port) {
-		u.steer.Clear(t, port)
-	}
-}
-
-// Republish makes want what is published of a protocol; what was and is stays steered throughout. It is for the start, when the fds of an
-// earlier process may steer what is published no longer.
+// Republish makes want what is published of a protocol; what was and is stays steered throughout, and so do Ports. It
+// leaves to the host what is published no longer, also by an earlier process.
 func (u *Uplink) Republish(t bpf.Table, want bpf.PortSet) {
 	for i, w := range u.own[t] {
 		want[i] |= w

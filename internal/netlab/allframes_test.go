@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"testing"
 
 	"vswitch/internal/netlab"
 	"vswitch/internal/packet"
@@ -183,7 +185,7 @@ func (w *wholeTwins) sendFragments() {
 	}
 }
 
-// compare is twins' compare, which notes what ports received.
+// compareAll compares tables, which compare does not.
 func (w *wholeTwins) compareAll() {
 	for i, n := range []string{"n", "m", "o", "d", "u", "h"} {
 		a, b := w.labs[0].FDB(n).Entries(), w.labs[1].FDB(n).Entries()
@@ -227,4 +229,23 @@ func (w *wholeTwins) hear(name string, frames []*packet.Frame) {
 			w.got = w.got[1:]
 		}
 	}
+}
+
+func FuzzWholeCacheChangesNothing(f *testing.F) {
+	for seed := range uint64(4) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		b := make([]byte, 600)
+		for i := range b {
+			b[i] = byte(r.IntN(256))
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := &fuzzed{bytes: b[:min(len(b), 6000)]}
+		w := newWholeTwins(t, s)
+		defer w.close()
+		for !s.done {
+			w.step()
+		}
+	})
 }

@@ -67,7 +67,8 @@ func (t *Table) translate(r *Request, reply *Tuple, now int64) (mapping uint32, 
 			return t.masquerade(r, reply, now)
 		}
 	}
-	if t.vacate(reply, true, now) || r.DNAT && ported(reply.Proto) && t.shift(reply, uint32(r.Tuple.hash()), now) {
+	begins := r.DNAT || r.Tuple.Proto != packet.ProtoTCP || r.Signal == Open // what is under way already knows its port
+	if t.vacate(reply, true, now) || begins && ported(reply.Proto) && t.shift(reply, uint32(r.Tuple.hash()), now) {
 		return 0, packet.DropNone
 	}
 	t.counters.NoPort++
@@ -131,8 +132,8 @@ func (t *Table) share(p *Pool, reply *Tuple, start uint32, now int64) bool {
 	return false
 }
 
-// shift gives a connection to a published port another source port, when its client has one from the same port to the same container by
-// another of our addresses: the container could not tell them apart.
+// shift gives a connection another source port, when its client has one from the same port to the same container by another address, its own
+// or one where it is published: the container could not tell them apart.
 func (t *Table) shift(reply *Tuple, start uint32, now int64) bool {
 	for range maxShared {
 		start = start*1664525 + 1013904223

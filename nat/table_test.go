@@ -303,6 +303,30 @@ func TestOneClientTwoAddresses(t *testing.T) {
 	}
 }
 
+// TestPublishedAndDirect: a client may connect from one port to a published port and to the container itself; the container sees two ports. A
+// segment of a connection under way can't get another port.
+func TestPublishedAndDirect(t *testing.T) {
+	for _, proto := range []uint8{udp, tcp} {
+		table := newTable()
+		to := nat.Endpoint{Addr: addr("10.0.0.9"), Port: 80}
+		open(t, table, nat.Request{Tuple: tuple(proto, "1.1.1.1:5000 > 192.0.2.1:8080"), Signal: nat.Open, DNAT: true, To: to}, sec(0))
+		direct := nat.Request{Tuple: tuple(proto, "1.1.1.1:5000 > 10.0.0.9:80"), Network: 1, Port: 1}
+		if _, drop := table.Open(&direct, sec(0)); proto == tcp && drop != packet.DropNATPorts {
+			t.Errorf("under way: %v", drop)
+		}
+		direct.Signal = nat.Open
+		c := open(t, table, direct, sec(0)).Rewrite
+		if !c.NewSrc || c.Src != addr("1.1.1.1") || c.SrcPort == 5000 || c.NewDst {
+			t.Fatalf("%+v", c)
+		}
+		answer := tuple(proto, "10.0.0.9:80 > 1.1.1.1:5000")
+		answer.DstPort = c.SrcPort
+		if c := track(t, table, answer, nat.Accept, sec(0)).Rewrite; c.DstPort != 5000 || c.NewSrc {
+			t.Errorf("answer: %+v", c)
+		}
+	}
+}
+
 // TestZones: routers don't see each other's connections.
 func TestZones(t *testing.T) {
 	table := newTable()

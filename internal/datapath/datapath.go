@@ -78,6 +78,7 @@ type slot struct {
 	flusher  port.Flusher
 	mtu      atomic.Int32
 	flags    atomic.Uint32            // zero for most: see handover.go
+	pinned   atomic.Bool              // see Pin
 	handover atomic.Pointer[handover] // nil when any worker may write
 	floods   atomic.Int32             // from it that are under way
 	worker   atomic.Pointer[Worker]   // that reads it; written under mu

@@ -64,7 +64,7 @@ func (w *Worker) timedWrite(s *slot, f *packet.Frame) error {
 	if s.flags.Load()&(slotSuspect|slotSlow) == 0 {
 		start := time.Now()
 		err := s.port.Write(f)
-		if int64(time.Since(start))-int64(f.Len()) > slowWrite && !s.serial {
+		if int64(time.Since(start))-int64(f.Len()) > slowWrite && !s.serial && !s.pinned.Load() {
 			s.flags.Or(slotSuspect)
 		}
 		return err

@@ -20,6 +20,14 @@ const (
 	emptyWait      = 100 * time.Millisecond // for the queues to run empty at a move back; then it is tried later
 )
 
+// Pin keeps a port with the usual workers, however long writes to it take: one by which everybody's traffic leaves is nobody's burden on others.
+// An interface that can't segment takes 200 us for a super-frame.
+func (d *Datapath) Pin(id packet.PortID) {
+	if s := d.lookup(id); s != nil {
+		s.pinned.Store(true)
+	}
+}
+
 // NoticeKind is what a Notice says.
 type NoticeKind uint8
 

@@ -113,6 +113,28 @@ func TestSlowPortMovesAndComesBack(t *testing.T) {
 
 const slow200 = 200 * time.Microsecond
 
+// A port that is pinned stays, whatever writes to it cost.
+func TestPinnedPortStays(t *testing.T) {
+	var slowID, otherID packet.PortID
+	d := newTest(t, Config{
+		Workers: 1, MaxSpin: -1, NoCoalesce: true, OnNotice: func(n Notice) { t.Errorf("notice %+v", n) },
+	}, byEtherType(&otherID, &slowID))
+	p := &slow{Port: newPort(t, "slow", mem.Queue(1<<16))}
+	p.cost.Store(int64(300 * time.Microsecond))
+	healthy, in := newPort(t, "healthy"), newPort(t, "in")
+	slowID, otherID = add(t, d, p), add(t, d, healthy)
+	add(t, d, in)
+	d.Pin(slowID)
+	running(t, d)
+	for range 20 * sampleEvery {
+		in.Inject(nil, packettest.UDP().Bytes())
+		d.Quiesce()
+	}
+	if s := d.PortState(slowID); s.Slow || s.Moves != 0 || d.WorkerOf(slowID) != 0 {
+		t.Errorf("state %+v", s)
+	}
+}
+
 // A port that is written to seldom among many that are fast is found, too, and the fast ones are not.
 func TestSlowPortAmongMany(t *testing.T) {
 	ids := make([]packet.PortID, 20)

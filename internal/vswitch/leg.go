@@ -35,6 +35,7 @@ func (s *Switch) plugLeg(name string, p port.Port, mtu int) (*leg, error) {
 	if l.id, err = s.path.Add(p, mtu); err != nil {
 		return nil, fmt.Errorf("plug %s in: %w", name, err)
 	}
+	s.path.Pin(l.id)
 	l.line.Bridge.SetPort(l2switch.PortConf{ID: l.id, Name: name, MTU: mtu})
 	s.line.Bind(l.id, l.line)
 	s.mu.Lock()

@@ -26,7 +26,8 @@ func (w *walk) ourEcho(src netip.Addr) bool {
 	return w.gw.If.Shared && slices.Contains(w.gw.If.External, src)
 }
 
-// homeOf returns the way by the uplink to which a translated frame is bound by its source address, when its way to dst is by another one.
+// homeOf returns the way by the uplink to which a translated frame is bound by its source address, when its way to dst is by another one. There
+// is none, and home.If is nil, while that uplink is down.
 func (w *walk) homeOf(way *router.Hop, dst netip.Addr) (home router.Hop, ok bool) {
 	src, ok := w.newSource()
 	if !ok || !way.If.Uplink {
@@ -42,7 +43,8 @@ func (w *walk) homeOf(way *router.Hop, dst netip.Addr) (home router.Hop, ok bool
 	case i.Shared:
 		return router.Hop{If: i}, true
 	}
-	return w.fib.LookupBy(dst, i)
+	home, _ = w.fib.LookupBy(dst, i)
+	return home, true
 }
 
 // hidden tells whether the frame came by an uplink to an address in the network that is masqueraded there, and not as an answer, nor to

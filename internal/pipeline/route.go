@@ -117,6 +117,9 @@ func (w *walk) route() bool {
 	}
 	way, via := w.choose(r, dst)
 	if home, ok := w.homeOf(&way, dst); ok {
+		if home.If == nil {
+			return w.refuse(stage, packet.DropNoRoute, netUnreachable)
+		}
 		if way, via = home, home.Via; !via.IsValid() {
 			via = dst
 		}

@@ -19,7 +19,7 @@ const scrapeTime = 5 * time.Second
 
 // metrics answers /metrics. The switch's counters are read when they are scraped; nothing is kept between two scrapes.
 type metrics struct {
-	backend  Inspector
+	backend  measured
 	clients  atomic.Int64 // connections to the control sockets that have a place
 	requests *prometheus.CounterVec
 	evicted  prometheus.Counter // connections that were closed to make room
@@ -27,7 +27,13 @@ type metrics struct {
 	handler  http.Handler
 }
 
-func newMetrics(b Inspector) *metrics {
+// measured is what metrics are read from.
+type measured interface {
+	Inspector
+	Uplinks(ctx context.Context) ([]api.Uplink, error)
+}
+
+func newMetrics(b measured) *metrics {
 	m := &metrics{backend: b, requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vswitch_api_requests_total", Help: "Requests answered on the control socket.",
 	}, []string{"method", "status"}),
@@ -172,6 +178,7 @@ var connectionCounters = []counter[api.ConnectionStats]{
 
 var (
 	dropsDesc = prometheus.NewDesc("vswitch_drops_total", "Packets lost, by the switch or by the kernel on the way to or from it.", []string{"port", "reason"}, nil)
+	upDesc    = prometheus.NewDesc("vswitch_uplink_up", "1 while frames can leave by the uplink, else 0.", []string{"uplink", "router"}, nil)
 	buildDesc = prometheus.NewDesc("vswitch_build_info", "Always 1; the labels tell versions.", []string{"version", "go", "kernel"}, nil)
 	lostDesc  = prometheus.NewDesc("vswitch_log_lost_total", "Lines of the log that its reader was too slow for.", nil, nil)
 	startDesc = prometheus.NewDesc("vswitch_start_time_seconds", "When the daemon started, in seconds since 1970.", nil, nil)
@@ -198,6 +205,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 		out <- c.desc
 	}
 	out <- dropsDesc
+	out <- upDesc
 	out <- buildDesc
 	out <- startDesc
 	out <- lostDesc
@@ -239,12 +247,28 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		send(out, c.desc, c.kind, c.read(stats.Connections))
 	}
 	m.collectDrops(ctx, out)
+	m.collectUplinks(ctx, out)
 	if d, err := m.backend.Daemon(ctx); err != nil {
 		out <- prometheus.NewInvalidMetric(buildDesc, err)
 	} else {
 		send(out, buildDesc, gauge, 1, d.Version, d.Go, d.Kernel)
 		send(out, startDesc, gauge, float64(d.Started.UnixMilli())/1000)
 		send(out, lostDesc, total, float64(d.LogLost))
+	}
+}
+
+func (m *metrics) collectUplinks(ctx context.Context, out chan<- prometheus.Metric) {
+	uplinks, err := m.backend.Uplinks(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(upDesc, err)
+		return
+	}
+	for i := range uplinks {
+		up := 0.0
+		if uplinks[i].Status.State == api.UplinkUp {
+			up = 1
+		}
+		send(out, upDesc, gauge, up, uplinks[i].Name, uplinks[i].Router)
 	}
 }
 

@@ -21,6 +21,7 @@ func TestMetrics(t *testing.T) {
 		`vswitch_network_macs_evicted_port_total{network="net1"} 4`,
 		`vswitch_worker_flow_hits_total{worker="1"} 95`,
 		`# TYPE vswitch_worker_flow_entries gauge`,
+		`vswitch_uplink_up{router="main",uplink="wan"} 1`, `vswitch_uplink_up{router="main",uplink="auto"} 0`,
 		`vswitch_build_info{go="go1.26",kernel="6.18.0",version="0.1.0"} 1`,
 		"vswitch_start_time_seconds 1.767323045e+09",
 		"go_goroutines ", "process_open_fds ",

@@ -222,11 +222,12 @@ func (s *soak) wantNothing(before belongings) {
 			now.taps == before.taps && now.kept == before.kept && now.links == before.links && now.sockets == before.sockets &&
 			now.ports == before.ports && now.interfaces == before.interfaces && now.namespaces <= before.namespaces
 	}
-	for deadline := time.Now().Add(netnstest.Patience); !less() && time.Now().Before(deadline); {
+	gone := less()
+	for deadline := time.Now().Add(netnstest.Patience); !gone && time.Now().Before(deadline); gone = less() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.t.Logf("after:  %s", now)
-	if !less() {
+	if !gone {
 		s.t.Errorf("something is left; before: %s", before)
 	}
 }

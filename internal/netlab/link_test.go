@@ -354,7 +354,9 @@ func TestDedicatedHome(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	gatewayOf := func(p *netlab.Port, ip string, port uint16) Option { return To(macOf(p.Net().Gateway().If.MAC), ip, port) }
+	gatewayOf := func(p *netlab.Port, ip string, port uint16) Option {
+		return To(macOf(p.Net().Gateway().If.MAC), ip, port)
+	}
 	const client = "203.0.113.5"
 	request := TCP(From(macOf(e.MAC), client, 5000), gatewayOf(e, "198.51.100.2", 8080), Flags(packet.TCPSyn))
 	answer := func() *packet.Frame {

@@ -109,7 +109,7 @@ func TestStationFollows(t *testing.T) {
 	l := newLab(t)
 	s := l.station()
 	stop := l.followStation(s)
-	l.occupy(s)
+	unplug := l.occupy(s)
 	h := l.host.String()
 	ip := func(args ...string) { t.Helper(); linktest.IP(t, append([]string{"-n", h}, args...)...) }
 	until := func(what string, holds func(uplink.State) bool) {
@@ -154,6 +154,7 @@ func TestStationFollows(t *testing.T) {
 	})
 	works("the interface is another one")
 	stop()
+	unplug()
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

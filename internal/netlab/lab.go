@@ -179,44 +179,42 @@ func (l *Lab) Sweep() (n int) {
 	return n
 }
 
-// Settle returns when the workers have handled all frames that were sent so far.
+// Settle returns when the workers have handled all frames that were sent so far. Others may go on sending.
 func (l *Lab) Settle() {
 	l.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for l.left() != 0 {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("netlab: %d frames were not read", l.left())
-		}
-	}
-}
-
-// left returns how many frames were sent and not handled, after every worker has passed the end of a turn.
-func (l *Lab) left() int64 {
-	l.t.Helper()
-	sum := int64(0)
-	for _, p := range l.ports {
-		sum += p.sent.Load()
+	sent, sum := make([]int64, len(l.ports)), int64(0)
+	for i, p := range l.ports {
+		sent[i] = p.sent.Load()
+		sum += sent[i]
 	}
 	if sum == l.settled {
-		return 0
+		return
 	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		left := l.left(sent)
+		if left == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("netlab: %d frames were not read", left)
+		}
+	}
+	l.settled = sum
+}
+
+// left returns how many of the frames that each port sent are not handled, after every worker has passed the end of a turn.
+func (l *Lab) left(sent []int64) (left int64) {
+	l.t.Helper()
 	if l.stepped {
 		if err := l.path.Turn(); err != nil {
 			l.t.Fatalf("netlab: %v", err)
 		}
 	}
 	counters := l.path.PortCounters()
-	sum = 0
-	left := int64(0)
-	for _, p := range l.ports {
-		sent := p.sent.Load()
-		sum += sent
+	for i, p := range l.ports {
 		if !p.dead {
-			left += sent - int64(counters[p.id].RxFrames)
+			left += max(0, sent[i]-int64(counters[p.id].RxFrames))
 		}
-	}
-	if left == 0 {
-		l.settled = sum
 	}
 	return left
 }

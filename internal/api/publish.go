@@ -163,21 +163,14 @@ func (p Publish) String() string {
 		fmt.Fprintf(&b, "%v:", p.HostIP)
 	}
 	if p.HostPort != 0 {
-		fmt.Fprintf(&b, "%s:", rangeText(p.HostPort, p.HostEnd()))
+		fmt.Fprintf(&b, "%s:", PortRange{p.HostPort, p.HostEnd()})
 	}
-	fmt.Fprintf(&b, "%s/%s", rangeText(p.Port, p.Last), p.Proto)
+	fmt.Fprintf(&b, "%s/%s", PortRange{p.Port, p.Last}, p.Proto)
 	for i, n := range p.From {
 		b.WriteString(map[bool]string{true: " from ", false: ","}[i == 0])
 		b.WriteString(n.String())
 	}
 	return b.String()
-}
-
-func rangeText(low, high uint16) string {
-	if low == high {
-		return strconv.Itoa(int(low))
-	}
-	return fmt.Sprintf("%d-%d", low, high)
 }
 
 // HostEnd is the last of our ports.

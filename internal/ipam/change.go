@@ -70,7 +70,7 @@ func refine(subnets []api.Subnet, r *api.NetworkChange, noGateway bool) error {
 		case noGateway:
 			s.Gateway = netip.Addr{}
 		case !s.Gateway.IsValid():
-			s.Gateway, _ = usable(s.Prefix)
+			s.Gateway, _ = Usable(s.Prefix)
 		}
 		if s.Range == s.Prefix {
 			s.Range = netip.Prefix{}

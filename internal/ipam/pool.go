@@ -49,7 +49,7 @@ const Gateway = "the gateway"
 // port.
 func NewPool(s api.Subnet) (*Pool, error) {
 	p := &Pool{subnet: s, leases: map[netip.Addr]string{}}
-	p.first, p.last = usable(s.Prefix)
+	p.first, p.last = Usable(s.Prefix)
 	if s.Gateway.IsValid() {
 		if err := p.check("gateway", s.Gateway); err != nil {
 			return nil, err
@@ -88,7 +88,7 @@ func (p *Pool) check(what string, a netip.Addr) error {
 	if !p.subnet.Prefix.Contains(a) {
 		return api.Errorf(api.CodeInvalid, "%s %v is not within subnet %v", what, a, p.subnet.Prefix)
 	}
-	if first, last := usable(p.subnet.Prefix); a.Less(first) || last.Less(a) {
+	if first, last := Usable(p.subnet.Prefix); a.Less(first) || last.Less(a) {
 		return api.Errorf(api.CodeInvalid, "%s %v is the network, broadcast or anycast address of subnet %v: use %v to %v", what, a, p.subnet.Prefix, first, last)
 	}
 	return nil

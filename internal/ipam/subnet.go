@@ -49,7 +49,7 @@ func Subnets(r *api.NetworkRequest, others []Owned, hostRoutes []netip.Prefix, r
 	for i := range subnets {
 		s := &subnets[i]
 		if !r.NoGateway && !s.Gateway.IsValid() {
-			s.Gateway, _ = usable(s.Prefix)
+			s.Gateway, _ = Usable(s.Prefix)
 		}
 		if _, err := NewPool(*s); err != nil {
 			return nil, err
@@ -196,10 +196,10 @@ func list(subnets []api.Subnet) string {
 	return strings.Join(names, ", ")
 }
 
-// usable returns the first and last address of p that an interface may have. Not among them are IPv4's network and broadcast
+// Usable returns the first and last address of p that an interface may have. Not among them are IPv4's network and broadcast
 // address, except in a /31 or /32 (RFC 3021), and IPv6's subnet-router anycast address (RFC 4291 2.6.1), except in a /127 or
 // /128 (RFC 6164).
-func usable(p netip.Prefix) (first, last netip.Addr) {
+func Usable(p netip.Prefix) (first, last netip.Addr) {
 	first, last = p.Addr(), lastAddr(p)
 	if p.Addr().BitLen()-p.Bits() < 2 {
 		return first, last

@@ -7,6 +7,14 @@ import (
 	"vswitch/internal/packet"
 )
 
+// Announcement tells everybody in the VLAN that mac has addr: GratuitousARP, or UnsolicitedNA.
+func Announcement(mac [6]byte, addr netip.Addr) []byte {
+	if addr.Is4() {
+		return GratuitousARP(mac, addr)
+	}
+	return UnsolicitedNA(mac, addr)
+}
+
 // GratuitousARP returns an ARP announcement of addr (RFC 5227 2.3), 60 bytes with padding: everybody in the VLAN learns at
 // once where mac is, and replaces what it knew of addr.
 func GratuitousARP(mac [6]byte, addr netip.Addr) []byte {

@@ -244,10 +244,6 @@ func (s *Switch) announce(e *endpoint) {
 		return
 	}
 	for _, p := range e.port.IPs {
-		if p.Addr().Is4() {
-			s.path.Inject(e.id, pipeline.GratuitousARP(e.mac, p.Addr()))
-		} else {
-			s.path.Inject(e.id, pipeline.UnsolicitedNA(e.mac, p.Addr()))
-		}
+		s.path.Inject(e.id, pipeline.Announcement(e.mac, p.Addr()))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"vswitch/internal/api"
+	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 )
 
@@ -47,22 +48,14 @@ func checkStation(u *api.Uplink) error {
 // checkStationAddress refuses what no host on a segment can have.
 func checkStationAddress(p netip.Prefix) error {
 	a := p.Addr()
+	first, last := ipam.Usable(p.Masked())
 	switch {
 	case a.Is4In6() || !a.IsGlobalUnicast() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240):
 		return invalid("address %v of an uplink: a host can't have it", p)
-	case p.Bits() == 0 || a.Is4() && p.Bits() < 31 && (a == p.Masked().Addr() || a == lastOf(p)) || a.Is6() && p.Bits() < 127 && a == p.Masked().Addr():
+	case p.Bits() == 0 || a.Less(first) || last.Less(a):
 		return invalid("address %v of an uplink: in that subnet a host can't have it; write ADDRESS/LENGTH, as 192.0.2.9/24", p)
 	}
 	return nil
-}
-
-// lastOf is the broadcast address of an IPv4 subnet.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		b[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return netip.AddrFrom4(b)
 }
 
 // checkUplinkSubnets refuses addresses of a dedicated uplink that somebody else has: the host, or networks of the router.

@@ -202,10 +202,6 @@ func (s *Switch) announceWay(w *way) {
 		return
 	}
 	for _, a := range w.wired.addrs {
-		if a.Is4() {
-			s.path.Send(w.leg.id, pipeline.GratuitousARP(gatewayMAC(w.ID), a))
-		} else {
-			s.path.Send(w.leg.id, pipeline.UnsolicitedNA(gatewayMAC(w.ID), a))
-		}
+		s.path.Send(w.leg.id, pipeline.Announcement(gatewayMAC(w.ID), a))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
@@ -61,6 +62,42 @@ func TestDedicated(t *testing.T) {
 		t.Error("the uplink's address answers although it is deleted")
 	}
 	n.expectUntouched(t)
+}
+
+// TestDedicatedKeepsPublished: a port that is published at a dedicated uplink is not handed out to masqueraded connections, and is again when it is
+// published no longer.
+func TestDedicatedKeepsPublished(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated)...)
+	server := n.server.UDP(serverAddrs[0] + ":9000")
+	client := n.c.UDP("10.11.0.2:5000")
+	seen := func() int {
+		t.Helper()
+		n.d.Must("conntrack", "flush")
+		if _, err := client.WriteTo([]byte("?"), server.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.SetReadDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		_, from, err := server.ReadFromUDP(make([]byte, 16))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return from.Port
+	}
+	if port := seen(); port != 5000 {
+		t.Errorf("from port %d, which is free: 5000 wanted", port)
+	}
+	n.d.Must("publish", "c", "5000:7000/udp")
+	if port := seen(); port == 5000 {
+		t.Error("from port 5000, which is published")
+	}
+	n.d.Must("unpublish", "c", "5000:7000/udp")
+	if port := seen(); port != 5000 {
+		t.Errorf("from port %d, though 5000 is published no longer", port)
+	}
 }
 
 // TestDedicatedHides: nobody outside reaches a private network by a route of his own, nor what is not published.

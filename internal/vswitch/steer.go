@@ -23,10 +23,7 @@ func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
 		return nil
 	}
 	for proto, table := range steered {
-		if w.share == nil {
-			break // all ports of its addresses are the switch's
-		}
-		own := w.share.Ports(table)
+		own := w.owned(table)
 		for p := int(w.NATPorts.First); p <= int(w.NATPorts.Last); p++ {
 			if !own.Has(uint16(p)) {
 				s.conns.Keep(pool, proto, uint16(p), uint16(p), true)
@@ -37,10 +34,19 @@ func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
 	return pool
 }
 
+// owned returns the ports that the way may use: all of its own addresses, or of a shared interface's those that the host leaves.
+func (w *way) owned(t bpf.Table) (own bpf.PortSet) {
+	if w.share != nil {
+		return w.share.Ports(t)
+	}
+	own.AddRange(0, 65535)
+	return own
+}
+
 // concerns tells whether a publication is reached by the way's addresses.
 func (s *Switch) concerns(w *way, q *nat.Publication) bool {
 	_, ok := steered[q.Proto]
-	return ok && w.share != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.addrs, q.Addr))
+	return ok && w.work != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.addrs, q.Addr))
 }
 
 // steerAll makes the way take from the host what is published by its addresses. Callers hold ways.mu.
@@ -83,7 +89,7 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 			if !s.concerns(w, q) {
 				continue
 			}
-			for p := int(q.Low); p <= int(q.High); p++ {
+			for p := int(q.Low); w.share != nil && p <= int(q.High); p++ {
 				w.share.Publish(steered[q.Proto], uint16(p))
 			}
 			for a, pool := range w.pools {
@@ -97,7 +103,7 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 
 // handOut lets the way's pools hand out the ports of a publication again.
 func (s *Switch) handOut(w *way, q *nat.Publication) {
-	own := w.share.Ports(steered[q.Proto])
+	own := w.owned(steered[q.Proto])
 	for p := int(max(q.Low, w.NATPorts.First)); p <= int(min(q.High, w.NATPorts.Last)); p++ {
 		for _, pool := range w.pools {
 			s.conns.Keep(pool, q.Proto, uint16(p), uint16(p), !own.Has(uint16(p)))

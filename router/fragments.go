@@ -12,10 +12,11 @@ import (
 )
 
 // Fragments knows the datagrams that come in fragments, so that all of these are treated as the first one, which alone has the
-// ports (RFC 4787 REQ-14): virtual reassembly. Nothing is put together: a fragment goes on as soon as the ports are known.
+// ports (RFC 4787 REQ-14): virtual reassembly. Nothing is put together: a fragment goes on as soon as the ports are known, and of SCTP
+// also where the last one ends: how its CRC32c changes with the ports depends on the length.
 //
 //	maps     (ingress port, VLAN, source, destination, identification; IPv4: protocol) -> ports; which parts have come; fragments that
-//	         came before the first one, and wait for it
+//	         came before the first one, and wait for it; of SCTP the first one too, which waits for the last one
 //	writes   the slow path of any worker, in Place; Tend, once a second
 //	limits   MaxDatagrams, MaxFragments of each, MaxHeldBytes wait in all. Beyond them the oldest datagram makes room, of the port that
 //	         has most: a flood ends what it began itself
@@ -67,7 +68,7 @@ type datagram struct {
 	known bool   // the first one came
 	ports packet.Ports
 	dead  packet.DropReason // why nothing more of it passes
-	held  []*packet.Frame   // in the order in which they came
+	held  []*packet.Frame   // in the order in which they came, but the first one before all others
 	bytes int               // of held
 }
 
@@ -81,7 +82,7 @@ func NewFragments() *Fragments {
 // Placed is what becomes of a fragment: it goes on, with its ports in its Key, or else Drop or Held says otherwise.
 type Placed struct {
 	Drop packet.DropReason
-	Held bool         // a copy of it waits for the first fragment
+	Held bool         // a copy of it waits for others, or is the last of Made
 	Made []*flow.Made // fragments that waited: they go on now, or are lost
 }
 
@@ -121,20 +122,35 @@ func (t *Fragments) Place(f *packet.Frame, now int64) (p Placed) {
 	}
 	if at.Start == 0 {
 		d.known, d.ports = true, ports
-		for _, f := range t.release(d) {
-			f.SetPorts(ports)
-			p.Made = append(p.Made, &flow.Made{Frame: f})
-		}
 	}
-	if !d.known {
-		t.hold(d, f, &p)
+	d.measure()
+	if !d.ready() || at.Start != 0 && len(d.held) > 0 { // the one that the first one waited for goes behind it
+		t.hold(d, at.Start == 0, f, &p)
+	}
+	if !d.ready() || p.Drop != packet.DropNone {
 		return p
 	}
 	f.SetPorts(d.ports)
+	for _, f := range t.release(d) {
+		f.SetPorts(d.ports)
+		p.Made = append(p.Made, &flow.Made{Frame: f})
+	}
 	if d.got == d.end {
 		t.forget(d)
 	}
 	return p
+}
+
+// measure notes how long the transport's packet is, once that is known.
+func (d *datagram) measure() {
+	if d.known && d.end != 0 {
+		d.ports.Length = d.end - d.ports.Start
+	}
+}
+
+// ready tells whether enough has come to let fragments pass: the ports, and where SCTP's CRC is to be carried along, the length.
+func (d *datagram) ready() bool {
+	return d.known && (d.ports.Proto != packet.ProtoSCTP || d.ports.Length != 0)
 }
 
 // Peek says what Place would, but for what it would do to others, and changes nothing but the frame.
@@ -149,16 +165,22 @@ func (t *Fragments) Peek(f *packet.Frame, now int64) (p Placed) {
 	if d == nil || now-d.since >= int64(FragmentTime) {
 		d = &datagram{}
 	}
-	ports := d.ports
+	what := datagram{known: d.known, ports: d.ports, end: d.end}
+	if !at.More {
+		what.end = at.End
+	}
+	if at.Start == 0 {
+		what.known = true
+		what.ports, drop = f.Ports()
+	}
+	what.measure()
 	switch {
 	case d.dead != packet.DropNone:
 		return Placed{Drop: d.dead}
-	case at.Start == 0:
-		ports, drop = f.Ports()
-	case !d.known:
+	case drop == packet.DropNone && !what.ready():
 		return Placed{Held: true}
 	}
-	f.SetPorts(ports)
+	f.SetPorts(what.ports)
 	return Placed{Drop: drop}
 }
 
@@ -225,8 +247,8 @@ func (d *datagram) take(at packet.Fragment) packet.DropReason {
 	return packet.DropNone
 }
 
-// hold keeps a copy of the frame until the first fragment comes.
-func (t *Fragments) hold(d *datagram, f *packet.Frame, p *Placed) {
+// hold keeps a copy of the frame until enough of its datagram has come, the first fragment before all others.
+func (t *Fragments) hold(d *datagram, first bool, f *packet.Frame, p *Placed) {
 	cost := f.Len() + heldCost
 	for t.bytes+cost > MaxHeldBytes {
 		from := t.most(d.key.in, func(o *fragmentsFrom) int { return o.bytes })
@@ -237,7 +259,11 @@ func (t *Fragments) hold(d *datagram, f *packet.Frame, p *Placed) {
 		}
 		p.lose(t.forget(oldest), packet.DropFragMany)
 	}
-	d.held = append(d.held, f.Clone())
+	place := len(d.held)
+	if first {
+		place = 0
+	}
+	d.held = slices.Insert(d.held, place, f.Clone())
 	t.charge(d, cost)
 	p.Held = true
 }

@@ -148,7 +148,7 @@ var unreachable = map[packet.DropReason]string{
 
 	packet.DropConnInvalid: "TestForgedReset", packet.DropConnFull: "TestConnectionLimits", packet.DropNATPorts: "TestConnectionLimits",
 	packet.DropForeign: "TestUplinkForeign", packet.DropUplinkRefused: "TestUplinkSource",
-	packet.DropNATFragment: "TestBadFragments", packet.DropNATFiltered: "TestMasquerade", packet.DropPublishFrom: "TestPublishedPortRefuses",
+	packet.DropNATFiltered: "TestMasquerade", packet.DropPublishFrom: "TestPublishedPortRefuses",
 
 	packet.DropInternal:  "it would be a bug",
 	packet.DropKernelRx:  "the kernel's counter; TestEveryLossIsCounted in internal/vswitch",

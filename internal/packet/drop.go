@@ -74,7 +74,6 @@ const (
 	DropConnInvalid
 	DropConnFull
 	DropNATPorts
-	DropNATFragment
 	DropNATFiltered
 	DropPublishFrom
 
@@ -157,13 +156,12 @@ var drops = [DropReasons]struct{ name, sentence string }{
 	DropFragBad:       {"frag_bad", "a fragment that no stack sends: it ends within its headers, or reaches beyond 65535 bytes"},
 	DropFragOverlap:   {"frag_overlap", "fragments of its datagram overlap or contradict each other: all of them are dropped (RFC 5722)"},
 	DropFragDuplicate: {"frag_duplicate", "the same fragment came before"},
-	DropFragLate:      {"frag_timeout", "it waited for the first fragment of its datagram, which did not come in time"},
+	DropFragLate:      {"frag_timeout", "it waited for the first fragment of its datagram, or of SCTP for the last one, which did not come in time"},
 	DropFragMany:      {"frag_limit", "too many datagrams are in fragments, or one of them in too many"},
 
 	DropConnInvalid: {"conn_invalid", "it opens no connection and belongs to none: an answer, a reset or an ICMP error about nothing that is known"},
 	DropConnFull:    {"conn_limit", "the network, or the switch, has as many connections as it may, and all are in use"},
 	DropNATPorts:    {"nat_ports", "all external ports that masquerading may use are taken towards this destination"},
-	DropNATFragment: {"nat_fragment", "a fragment of an SCTP packet that is to be translated: its checksum is of all fragments together"},
 	DropNATFiltered: {"nat_filtered", "to the external port of a masqueraded connection, from where nothing was sent to"},
 	DropPublishFrom: {"publish_from", "the published port is not open to this source (--from)"},
 

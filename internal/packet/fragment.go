@@ -13,6 +13,8 @@ type Fragment struct {
 type Ports struct {
 	Src, Dst uint16
 	Proto    uint8
+	Start    int // where the transport header is, counted as in Fragment
+	Length   int // of the transport's packet, header and all; 0: not known, for only the last fragment tells
 }
 
 // Fragment returns the fragment's place. DropFragBad: no stack sends the like: it is empty, not the last one and of a length that is
@@ -77,7 +79,8 @@ func (f *Frame) Ports() (p Ports, drop DropReason) {
 	if !ok || len(t) < max(8, upperHeader[proto]) {
 		return p, DropFragBad
 	}
-	p.Proto = proto
+	at, _ := f.Fragment()
+	p.Proto, p.Start = proto, at.End-len(t)
 	switch proto {
 	case ProtoTCP, ProtoUDP, ProtoSCTP, ProtoDCCP, ProtoUDPLite:
 		p.Src, p.Dst = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
@@ -97,4 +100,5 @@ func (f *Frame) Ports() (p Ports, drop DropReason) {
 func (f *Frame) SetPorts(p Ports) {
 	f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = p.Proto, p.Src, p.Dst
 	f.Flags |= FlagPorts
+	f.Whole = p.Length
 }

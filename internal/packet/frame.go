@@ -51,6 +51,7 @@ type Frame struct {
 	L3End   int // end of the IP datagram: trailing padding lies behind it
 	L3Size  int // bytes from L3 of one segment: what is held against an MTU
 	Segs    int // frames on the wire: 1, or the segments of a super-frame
+	Whole   int // of a first fragment: bytes of its datagram from the transport header on, when SetPorts told; else 0
 	Key     Key
 }
 

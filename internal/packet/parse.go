@@ -53,7 +53,7 @@ func (f *Frame) Parse() DropReason {
 		return r
 	}
 	f.L3, f.L4, f.Payload, f.L3End = l3, 0, 0, len(b)
-	f.L3Size, f.Segs = len(b)-l3, 1
+	f.L3Size, f.Segs, f.Whole = len(b)-l3, 1, 0
 	switch et {
 	case EtherTypeIPv4:
 		r = f.parseIPv4(b)

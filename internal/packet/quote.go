@@ -7,6 +7,7 @@ import "encoding/binary"
 type Quote struct {
 	ip        ipHeader
 	transport []byte
+	length    int // of the transport's packet, as the quoted IP header tells
 	Proto     uint8
 }
 
@@ -31,13 +32,13 @@ func (f *Frame) Quote() (q Quote, ok bool) {
 		if offset, _ := h.Fragment(); offset != 0 {
 			return q, false
 		}
-		return Quote{ipHeader(b), b[h.HeaderLen():], h.Proto()}, true
+		return Quote{ipHeader(b), b[h.HeaderLen():], int(h.TotalLen()) - h.HeaderLen(), h.Proto()}, true
 	}
 	if len(b) < 48 || b[0]>>4 != 6 {
 		return q, false
 	}
 	proto, t, ok := IPv6(b).fragmentUpper()
-	return Quote{ipHeader(b), t, proto}, ok && t != nil
+	return Quote{ipHeader(b), t, int(IPv6(b).PayloadLen()) + 40 - (len(b) - len(t)), proto}, ok && t != nil
 }
 
 // RewriteError translates an ICMP error (RFC 5508 4.2, RFC 7857 8): its own addresses by outer, whose ports don't matter, and the datagram
@@ -60,7 +61,7 @@ func (f *Frame) RewriteError(outer, quoted *Rewrite, q *Quote) {
 	}
 	before := Sum(quote[:end], 0)
 	m := q.ip.addresses(wasQuoted[:])
-	ports := rewritePorts(q.Proto, q.transport, quoted)
+	ports := rewritePorts(q.Proto, q.transport, q.length, quoted)
 	q.ip.rewrite(quoted)
 	fixTransport(q.Proto, q.transport, wasQuoted[:m], q.ip.pair(), ports, false)
 	c += change(^Fold(before)) + change(Fold(Sum(quote[:end], 0)))

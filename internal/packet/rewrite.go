@@ -26,7 +26,11 @@ func (f *Frame) Rewrite(r *Rewrite) {
 	}
 	var was [32]byte
 	n := ip.addresses(was[:])
-	ports := rewritePorts(proto, t, r)
+	length := len(t)
+	if f.Flags&FlagFragment != 0 {
+		length = f.Whole
+	}
+	ports := rewritePorts(proto, t, length, r)
 	ip.rewrite(r)
 	if t != nil {
 		fixTransport(proto, t, was[:n], ip.pair(), ports, f.Vnet().NeedsCsum())
@@ -114,8 +118,9 @@ func (h ipHeader) rewrite(r *Rewrite) {
 	}
 }
 
-// rewritePorts replaces the ports, or the identifier of an echo, in a transport header of at least 8 bytes, and returns the change.
-func rewritePorts(proto uint8, t []byte, r *Rewrite) (c change) {
+// rewritePorts replaces the ports, or the identifier of an echo, in a transport header of at least 8 bytes, and returns the change. The
+// packet has length bytes, of which t may be the first ones only.
+func rewritePorts(proto uint8, t []byte, length int, r *Rewrite) (c change) {
 	if t == nil {
 		return 0
 	}
@@ -125,7 +130,7 @@ func rewritePorts(proto uint8, t []byte, r *Rewrite) (c change) {
 	}
 	switch proto {
 	case ProtoSCTP:
-		rewriteSCTP(t, r)
+		rewriteSCTP(t, length, r)
 	case ProtoTCP, ProtoUDP, ProtoDCCP, ProtoUDPLite:
 		if r.NewSrc {
 			set(0, r.SrcPort)
@@ -145,24 +150,29 @@ func rewritePorts(proto uint8, t []byte, r *Rewrite) (c change) {
 	return c
 }
 
-// rewriteSCTP replaces the ports and carries the CRC32c along, which covers them and no addresses (RFC 9260 6.8). The field keeps what it
-// differs by from the right one: what was broken on the way stays so. A quoted packet that was cut off gets a CRC that is of no
-// use, as it had before.
-func rewriteSCTP(t []byte, r *Rewrite) {
-	if len(t) < 12 {
-		return
-	}
-	field := binary.LittleEndian.Uint32(t[8:])
-	binary.LittleEndian.PutUint32(t[8:], 0)
-	field ^= crc32.Checksum(t, castagnoli)
+// rewriteSCTP replaces the ports and carries the CRC32c along, which covers them and no addresses (RFC 9260 6.8). A CRC is linear: what it changes
+// by depends on what changed and on how many bytes follow that, not on these. So the length alone is needed where the rest of the
+// packet is in other fragments, or was not quoted; and what was broken on the way stays so.
+func rewriteSCTP(t []byte, length int, r *Rewrite) {
+	was := binary.LittleEndian.Uint32(t)
 	if r.NewSrc {
 		binary.BigEndian.PutUint16(t, r.SrcPort)
 	}
 	if r.NewDst {
 		binary.BigEndian.PutUint16(t[2:], r.DstPort)
 	}
-	binary.LittleEndian.PutUint32(t[8:], field^crc32.Checksum(t, castagnoli))
+	if len(t) < 12 {
+		return // an ICMP error need not quote more (RFC 792)
+	}
+	c := was ^ binary.LittleEndian.Uint32(t) // zeros through a register that holds four bytes, or these through an empty one: the same
+	for n := length; n > 0; n -= len(zeros) {
+		c = ^crc32.Update(^c, castagnoli, zeros[:min(n, len(zeros))])
+	}
+	binary.LittleEndian.PutUint32(t[8:], binary.LittleEndian.Uint32(t[8:])^c)
 }
+
+// zeros are what a CRC runs over where the bytes don't matter.
+var zeros [2048]byte
 
 // fixTransport updates a transport checksum after a change of ports and of the addresses in its pseudo-header. It leaves alone one that
 // lies beyond the end of a quoted header.

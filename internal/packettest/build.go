@@ -2,6 +2,7 @@ package packettest
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 
 	"vswitch/internal/packet"
@@ -12,6 +13,7 @@ const (
 	protoTCP    = 6
 	protoUDP    = 17
 	protoICMPv6 = 58
+	protoSCTP   = 132
 
 	flagFIN = 0x01
 	flagPSH = 0x08
@@ -48,6 +50,15 @@ func TCP(options ...Option) *packet.Frame {
 	b = append(b, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, s.urgent)
 	return s.transport(protoTCP, append(b, s.tcpOptions...))
+}
+
+// SCTP builds an SCTP packet (RFC 9260 3.1) with its CRC32c; Seq sets the verification tag, the payload is its chunks.
+func SCTP(options ...Option) *packet.Frame {
+	s := newSpec(options)
+	b := binary.BigEndian.AppendUint16(nil, s.srcPort)
+	b = binary.BigEndian.AppendUint16(b, s.dstPort)
+	b = binary.BigEndian.AppendUint32(b, s.seq)
+	return s.transport(protoSCTP, append(b, 0, 0, 0, 0))
 }
 
 // ICMPEcho builds an echo request of ICMP or ICMPv6.
@@ -135,6 +146,8 @@ func (s *spec) transport(proto uint8, header []byte) *packet.Frame {
 	at := checksumAt(proto)
 	p := pseudo(s.src.AsSlice(), s.dst.AsSlice(), proto, len(b))
 	switch {
+	case proto == protoSCTP:
+		binary.LittleEndian.PutUint32(b[at:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	case s.partial:
 		binary.BigEndian.PutUint16(b[at:], sum16(p))
 	case !s.noChecksum || proto != protoUDP:

@@ -37,6 +37,8 @@ func checksumAt(proto uint8) int {
 		return 6
 	case protoICMP, protoICMPv6:
 		return 2
+	case protoSCTP:
+		return 8
 	}
 	return -1
 }

@@ -195,7 +195,7 @@ func (w *walk) snatRouted() bool {
 		return true
 	}
 	if w.tracked {
-		return w.whole(stage, w.rewrite != nil) && (w.trace != nil || w.moveOn(stage))
+		return w.trace != nil || w.moveOn(stage)
 	}
 	pool := w.pool()
 	plain := pool == nil && w.published == nil
@@ -205,8 +205,6 @@ func (w *walk) snatRouted() bool {
 		return true
 	case !w.tupled:
 		return w.drop(stage, packet.DropConnInvalid)
-	case !w.whole(stage, !plain):
-		return false
 	}
 	if w.trace != nil {
 		return w.foresee(stage, pool)
@@ -231,14 +229,6 @@ func (w *walk) snatRouted() bool {
 	w.become(&c)
 	w.leanOn(&c)
 	w.absent = w.absent || c.Reply // another worker was faster, and rules have not seen it as one
-	return true
-}
-
-// whole refuses to translate fragments of SCTP, whose checksum can be carried along only where all of the packet is (RFC 9260 6.8).
-func (w *walk) whole(stage string, translated bool) bool {
-	if translated && w.f.Flags&packet.FlagFragment != 0 && w.f.Key.Proto == packet.ProtoSCTP {
-		return w.drop(stage, packet.DropNATFragment)
-	}
 	return true
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // reassemble finds the ports of a fragment, which are in the first one of its datagram alone: for NAT and rules, so that all are treated
-// as that one. A fragment that came before the first one waits for it. False: the walk ends here.
+// as that one. A fragment that came before the first one waits for it, and SCTP's first one for the last. False: the walk ends here.
 func (w *walk) reassemble(stage string) bool {
 	f := w.f
 	if f.Flags&packet.FlagFragment == 0 {
@@ -38,7 +38,7 @@ func (w *walk) foreseeFragment(stage string) bool {
 		return w.drop(stage, p.Drop)
 	case p.Held:
 		w.v.Taken = true
-		w.trace.Verdict = "waits for the first fragment of its datagram"
+		w.trace.Verdict = "waits for other fragments of its datagram"
 		w.trace.step(stage, "it %s", w.trace.Verdict)
 		return false
 	}

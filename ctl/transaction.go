@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 
 	"vswitch/internal/api"
 )
@@ -78,8 +77,7 @@ func (c *Client) Operate(ctx context.Context, o api.Operation) (r api.OperationR
 
 // forgive tells that there was nothing to do, if that is what err says and if it is forgiven.
 func forgive(mayLack bool, err error) (nothing bool, rest error) {
-	var refused *api.Error
-	if mayLack && errors.As(err, &refused) && refused.Code == api.CodeNotFound {
+	if mayLack && api.HasCode(err, api.CodeNotFound) {
 		return true, nil
 	}
 	return false, err

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/gaissmai/bart"
+
+	"vswitch/internal/prefix"
 )
 
 // StaticRoute is a route that a user asked for, or one that leads to all behind a point-to-point interface. The next hops are in subnets
@@ -53,7 +55,7 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 			s.own[p.Addr()] = i
 			if p.Addr().Is4() && p.Bits() < 31 {
 				s.broadcasts[p.Masked().Addr()] = true
-				s.broadcasts[lastAddr(p)] = true
+				s.broadcasts[prefix.Last(p)] = true
 			}
 			s.add(&Route{Prefix: p.Masked(), Hops: []Hop{{If: i}}})
 		}
@@ -187,15 +189,4 @@ func (s *Snapshot) Reaches(addr netip.Addr, i *Interface) bool {
 		return true
 	}
 	return r != nil && slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.If.id == i.id })
-}
-
-// lastAddr returns the last address of an IPv4 prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := range b {
-		if n := p.Bits() - 8*i; n < 8 {
-			b[i] |= 0xff >> max(n, 0)
-		}
-	}
-	return netip.AddrFrom4(b)
 }

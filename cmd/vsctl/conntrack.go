@@ -108,9 +108,9 @@ func (a *app) connectionFlags(cmd *cobra.Command, f *api.ConnectionFilter) {
 }
 
 func connectionRow(c *api.Connection) []string {
-	as := "-"
+	as := ""
 	if t := c.Translated; t != nil {
 		as = t.Source() + " > " + t.Destination()
 	}
-	return []string{c.Network, c.Port, dash(c.Peer), c.Proto, c.State, strconv.Itoa(c.Timeout), c.Original.Source(), c.Original.Destination(), as}
+	return []string{c.Network, c.Port, c.Peer, c.Proto, c.State, strconv.Itoa(c.Timeout), c.Original.Source(), c.Original.Destination(), as}
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"context"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"vswitch/ctl"
+	"vswitch/internal/api"
 )
 
 func (a *app) drops() *cobra.Command {
@@ -18,18 +18,9 @@ func (a *app) drops() *cobra.Command {
   vsctl drops -o yaml`,
 		Args:              arguments(),
 		ValidArgsFunction: a.complete(),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
-			list, err := c.Drops(ctx)
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, d := range list {
-					rows = append(rows, []string{d.Port, strconv.FormatUint(d.Packets, 10), d.Reason, d.Sentence})
-				}
-				a.table([]string{"PORT", "PACKETS", "REASON", "MEANING"}, rows)
-			})
-		}),
+		RunE: listing(a, whole((*ctl.Client).Drops),
+			[]string{"PORT", "PACKETS", "REASON", "MEANING"}, func(d *api.Drop) []string {
+				return []string{d.Port, strconv.FormatUint(d.Packets, 10), d.Reason, d.Sentence}
+			}),
 	}
 }

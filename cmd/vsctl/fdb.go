@@ -11,24 +11,15 @@ import (
 )
 
 func (a *app) fdb() *cobra.Command {
-	list := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-		entries, err := c.FDB(ctx, first(args))
-		if err != nil {
-			return err
-		}
-		return a.print(entries, func() {
-			var rows [][]string
-			for _, e := range entries {
-				rows = append(rows, []string{e.Network, strconv.Itoa(int(e.VLAN)), e.MAC, e.Port, e.Origin, strconv.Itoa(e.Age)})
-			}
-			a.table([]string{"NETWORK", "VLAN", "MAC", "PORT", "ORIGIN", "AGE"}, rows)
+	entries := listing(a, (*ctl.Client).FDB,
+		[]string{"NETWORK", "VLAN", "MAC", "PORT", "ORIGIN", "AGE"}, func(e *api.FDBEntry) []string {
+			return []string{e.Network, strconv.Itoa(int(e.VLAN)), e.MAC, e.Port, e.Origin, strconv.Itoa(e.Age)}
 		})
-	})
 	flush := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
 		n, err := c.FlushFDB(ctx, first(args))
 		return a.flushed(n, err)
 	})
-	cmd := a.tableNoun("fdb", "[NETWORK]", "MAC addresses that the networks know", networkNames, list, flush)
+	cmd := a.tableNoun("fdb", "[NETWORK]", "MAC addresses that the networks know", networkNames, entries, flush)
 	cmd.Long = "Lists the MAC tables of all networks, or of one. Age is in seconds since the MAC was last seen; VLAN 0 is the untagged one."
 	cmd.Example = `  vsctl fdb
   vsctl fdb net1
@@ -98,12 +89,4 @@ func (a *app) delFDB() *cobra.Command {
 	cmd.Flags().Func("vlan", "VLAN of the address, as `ID` (default the untagged one)", vlanID(&r.VLAN))
 	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such address")
 	return cmd
-}
-
-// first returns the first of args, or nothing.
-func first(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
 }

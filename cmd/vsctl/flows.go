@@ -7,24 +7,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"vswitch/ctl"
+	"vswitch/internal/api"
 )
 
 func (a *app) flows() *cobra.Command {
-	list := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-		flows, err := c.Flows(ctx, first(args))
-		if err != nil {
-			return err
-		}
-		return a.print(flows, func() {
-			var rows [][]string
-			for _, f := range flows {
-				rows = append(rows, []string{strconv.Itoa(f.Worker), f.InPort, strconv.FormatUint(f.Packets, 10),
-					strconv.FormatUint(f.Bytes, 10), strconv.Itoa(f.Idle), f.Match, f.Actions})
-			}
-			a.table([]string{"WORKER", "IN_PORT", "PACKETS", "BYTES", "IDLE", "MATCH", "ACTIONS"}, rows)
+	entries := listing(a, (*ctl.Client).Flows,
+		[]string{"WORKER", "IN_PORT", "PACKETS", "BYTES", "IDLE", "MATCH", "ACTIONS"}, func(f *api.Flow) []string {
+			return []string{strconv.Itoa(f.Worker), f.InPort, strconv.FormatUint(f.Packets, 10), strconv.FormatUint(f.Bytes, 10), strconv.Itoa(f.Idle),
+				f.Match, f.Actions}
 		})
-	})
-	cmd := a.tableNoun("flows", "[PORT]", "Decisions that the workers have cached", portNames, list, nil)
+	cmd := a.tableNoun("flows", "[PORT]", "Decisions that the workers have cached", portNames, entries, nil)
 	cmd.Long = "Lists the flows that the workers have cached: of frames that came in by any port, or by one. Idle is in seconds."
 	cmd.Example = `  vsctl flows
   vsctl flows web

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -78,16 +77,10 @@ func (a *app) delNetwork() *cobra.Command {
 		Long:    "Deletes a network. One that has ports is refused, unless --force deletes them too.",
 		Example: `  vsctl del-network net1
   vsctl del-network net1 --force --if-exists`,
-		Args:              arguments("NAME"),
 		ValidArgsFunction: a.complete(networkNames),
-		RunE: a.change(func(args []string) any {
-			r.Name = args[0]
-			return &r
-		}, silent),
 	}
 	cmd.Flags().BoolVar(&r.Force, "force", false, "delete its ports too")
-	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such network")
-	return cmd
+	return a.deletes("network", &r, cmd)
 }
 
 func (a *app) listNetworks() *cobra.Command {
@@ -99,19 +92,10 @@ func (a *app) listNetworks() *cobra.Command {
   vsctl list-networks -o json`,
 		Args:              arguments(),
 		ValidArgsFunction: a.complete(),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
-			list, err := c.Networks(ctx)
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, n := range list {
-					rows = append(rows, []string{n.Name, n.Driver, subnets(n), gateways(n), strconv.Itoa(n.MTU), n.Router, strconv.Itoa(n.Ports)})
-				}
-				a.table([]string{"NAME", "DRIVER", "SUBNETS", "GATEWAYS", "MTU", "ROUTER", "PORTS"}, rows)
-			})
-		}),
+		RunE: listing(a, whole((*ctl.Client).Networks),
+			[]string{"NAME", "DRIVER", "SUBNETS", "GATEWAYS", "MTU", "ROUTER", "PORTS"}, func(n *api.Network) []string {
+				return []string{n.Name, n.Driver, subnets(*n), gateways(*n), strconv.Itoa(n.MTU), n.Router, strconv.Itoa(n.Ports)}
+			}),
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,15 +57,9 @@ func (a *app) delPort() *cobra.Command {
 		Short:   "Delete a port and its interface",
 		Example: `  vsctl del-port web
   vsctl del-port web --if-exists`,
-		Args:              arguments("PORT"),
 		ValidArgsFunction: a.complete(portNames),
-		RunE: a.change(func(args []string) any {
-			r.Name = args[0]
-			return &r
-		}, silent),
 	}
-	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such port")
-	return cmd
+	return a.deletes("port", &r, cmd)
 }
 
 func (a *app) listPorts() *cobra.Command {
@@ -76,47 +71,26 @@ func (a *app) listPorts() *cobra.Command {
   vsctl list-ports net1 --no-headers`,
 		Args:              arguments("[NETWORK]"),
 		ValidArgsFunction: a.complete(networkNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			list, err := portsOf(ctx, c, args)
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, p := range list {
-					rows = append(rows, []string{p.Name, p.Network, p.Type, p.Status.State, addresses(p), p.MAC, vlans(p), p.IfName, netns(p)})
-				}
-				a.table([]string{"NAME", "NETWORK", "TYPE", "STATE", "ADDRESSES", "MAC", "VLAN", "INTERFACE", "NAMESPACE"}, rows)
-			})
-		}),
+		RunE: listing(a, portsOf, []string{"NAME", "NETWORK", "TYPE", "STATE", "ADDRESSES", "MAC", "VLAN", "INTERFACE", "NAMESPACE"},
+			func(p *api.Port) []string {
+				return []string{p.Name, p.Network, p.Type, p.Status.State, addresses(*p), p.MAC, vlans(*p), p.IfName, netns(*p)}
+			}),
 	}
 }
 
-// portsOf returns the ports of the network that args name, or all.
-func portsOf(ctx context.Context, c *ctl.Client, args []string) ([]api.Port, error) {
-	all, err := c.Ports(ctx)
-	if err != nil || len(args) == 0 {
-		return all, err
+// portsOf returns the ports of a network, or all.
+func portsOf(c *ctl.Client, ctx context.Context, network string) ([]api.Port, error) {
+	list, err := c.Ports(ctx)
+	if err != nil || network == "" {
+		return list, err
 	}
-	if _, err := c.Network(ctx, args[0]); err != nil {
+	if _, err := c.Network(ctx, network); err != nil {
 		return nil, err
 	}
-	list := []api.Port{}
-	for _, p := range all {
-		if p.Network == args[0] {
-			list = append(list, p)
-		}
-	}
-	return list, nil
+	return slices.DeleteFunc(list, func(p api.Port) bool { return p.Network != network }), nil
 }
 
-func addresses(p api.Port) string {
-	var list []string
-	for _, ip := range p.IPs {
-		list = append(list, ip.String())
-	}
-	return strings.Join(list, ",")
-}
+func addresses(p api.Port) string { return joined(p.IPs, ",") }
 
 // vlans says in a word which VLANs a port carries: the id of an access port, "trunk:10,20-30;native:10" of a trunk.
 func vlans(p api.Port) string {

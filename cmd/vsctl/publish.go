@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -95,24 +95,11 @@ host reach it at the host's own addresses, 127.0.0.1 among them.`,
   vsctl list-published web -o json`,
 		Args:              arguments("[PORT]"),
 		ValidArgsFunction: a.complete(portNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			list, err := c.Published(ctx, first(args))
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, p := range list {
-					spec, from, _ := strings.Cut(p.Publish.String(), " from ")
-					to := "(rests)"
-					if len(p.To) > 0 {
-						to = strings.Trim(fmt.Sprint(p.To), "[]")
-					}
-					rows = append(rows, []string{p.Port, dash(p.Network), spec, strings.ReplaceAll(to, " ", ","), dash(p.Host), dash(from)})
-				}
-				a.table([]string{"PORT", "NETWORK", "PUBLISHED", "TO", "HOST", "FROM"}, rows)
-			})
-		}),
+		RunE: listing(a, (*ctl.Client).Published,
+			[]string{"PORT", "NETWORK", "PUBLISHED", "TO", "HOST", "FROM"}, func(p *api.PublishedPort) []string {
+				spec, from, _ := strings.Cut(p.Publish.String(), " from ")
+				return []string{p.Port, p.Network, spec, cmp.Or(joined(p.To, ","), "(rests)"), p.Host, from}
+			}),
 	}
 }
 

@@ -180,6 +180,50 @@ func (a *app) withClient(ctx context.Context, f func(ctx context.Context, c *ctl
 	return f(ctx, c)
 }
 
+// listing makes the run of a command that prints a list as a table with the given head. get asks for it, of what the command's argument
+// names or, for "", of all; row makes a line of one element.
+func listing[T any](
+	a *app, get func(c *ctl.Client, ctx context.Context, of string) ([]T, error), head []string, row func(*T) []string,
+) func(*cobra.Command, []string) error {
+	return a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
+		list, err := get(c, ctx, first(args))
+		if err != nil {
+			return err
+		}
+		return a.print(list, func() {
+			var rows [][]string
+			for i := range list {
+				rows = append(rows, row(&list[i]))
+			}
+			a.table(head, rows)
+		})
+	})
+}
+
+// whole adapts a list that nothing narrows.
+func whole[T any](get func(*ctl.Client, context.Context) ([]T, error)) func(*ctl.Client, context.Context, string) ([]T, error) {
+	return func(c *ctl.Client, ctx context.Context, _ string) ([]T, error) { return get(c, ctx) }
+}
+
+// first returns the first of args, or nothing.
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// deletes makes cmd delete the object that its argument names.
+func (a *app) deletes(kind string, r *api.DeleteRequest, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = arguments(strings.Fields(cmd.Use)[1])
+	cmd.RunE = a.change(func(args []string) any {
+		r.Name = args[0]
+		return r
+	}, silent)
+	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such "+kind)
+	return cmd
+}
+
 // arguments accepts one argument for each name; those in brackets may be missing.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

@@ -111,50 +111,28 @@ has no next hop in a network of the router, or another route to the prefix count
   vsctl list-routes main -o json`,
 		Args:              arguments("[ROUTER]"),
 		ValidArgsFunction: a.complete(routerNames),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			list, err := c.Routes(ctx, first(args))
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, r := range list {
-					var hops []string
-					for _, h := range r.NextHops {
-						hops = append(hops, h.String())
-					}
-					state := "active"
-					if !r.Active {
-						state = "inactive"
-					}
-					rows = append(rows, []string{r.Router, r.Prefix.String(), dash(strings.Join(hops, ",")), dash(strings.Join(r.Networks, ",")),
-						strconv.Itoa(int(r.Metric)), r.Origin, state})
+		RunE: listing(a, (*ctl.Client).Routes,
+			[]string{"ROUTER", "PREFIX", "VIA", "NETWORK", "METRIC", "ORIGIN", "STATE"}, func(r *api.RouteEntry) []string {
+				state := "active"
+				if !r.Active {
+					state = "inactive"
 				}
-				a.table([]string{"ROUTER", "PREFIX", "VIA", "NETWORK", "METRIC", "ORIGIN", "STATE"}, rows)
-			})
-		}),
+				return []string{r.Router, r.Prefix.String(), joined(r.NextHops, ","), strings.Join(r.Networks, ","), strconv.Itoa(int(r.Metric)),
+					r.Origin, state}
+			}),
 	}
 }
 
 func (a *app) neigh() *cobra.Command {
-	list := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-		entries, err := c.Neighbors(ctx, first(args))
-		if err != nil {
-			return err
-		}
-		return a.print(entries, func() {
-			var rows [][]string
-			for _, n := range entries {
-				rows = append(rows, []string{n.Network, n.Address.String(), dash(n.MAC), n.State, strconv.Itoa(n.Idle), strconv.Itoa(n.Waiting)})
-			}
-			a.table([]string{"NETWORK", "ADDRESS", "MAC", "STATE", "IDLE", "WAITING"}, rows)
+	entries := listing(a, (*ctl.Client).Neighbors,
+		[]string{"NETWORK", "ADDRESS", "MAC", "STATE", "IDLE", "WAITING"}, func(n *api.Neighbor) []string {
+			return []string{n.Network, n.Address.String(), n.MAC, n.State, strconv.Itoa(n.Idle), strconv.Itoa(n.Waiting)}
 		})
-	})
 	flush := a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
 		n, err := c.FlushNeighbors(ctx, first(args))
 		return a.flushed(n, err)
 	})
-	cmd := a.tableNoun("neigh", "[NETWORK]", "Neighbors of the routers: ARP and Neighbor Discovery", networkNames, list, flush)
+	cmd := a.tableNoun("neigh", "[NETWORK]", "Neighbors of the routers: ARP and Neighbor Discovery", networkNames, entries, flush)
 	cmd.GroupID = groupRouting
 	cmd.Long = `Lists which MAC addresses the routers found out by ARP and Neighbor Discovery, in all networks or in one. IDLE is in seconds since a
 neighbor was used or changed its state; WAITING are frames that wait for its answer.`

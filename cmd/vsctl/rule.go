@@ -94,23 +94,10 @@ decided about; IDLE is in seconds since the last of them.`,
   vsctl list-rules web -o json`,
 		Args:              arguments("[NETWORK|PORT]"),
 		ValidArgsFunction: a.complete(ruleOwners),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, args []string) error {
-			list, err := c.Rules(ctx, first(args))
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for _, r := range list {
-					idle := "-"
-					if r.Idle > 0 {
-						idle = strconv.Itoa(r.Idle)
-					}
-					rows = append(rows, []string{r.ID, dash(r.Network), r.On, strconv.FormatUint(r.Packets, 10), idle, r.Text()})
-				}
-				a.table([]string{"ID", "NETWORK", "ON", "PACKETS", "IDLE", "RULE"}, rows)
-			})
-		}),
+		RunE: listing(a, (*ctl.Client).Rules,
+			[]string{"ID", "NETWORK", "ON", "PACKETS", "IDLE", "RULE"}, func(r *api.RuleEntry) []string {
+				return []string{r.ID, r.Network, r.On, strconv.FormatUint(r.Packets, 10), number(r.Idle), r.Text()}
+			}),
 	}
 }
 

@@ -122,9 +122,9 @@ func (a *app) showAll(s api.Show) {
 func (a *app) showHostPort(h *api.HostPort) {
 	a.line("Host port %s", h.Interface)
 	a.field("    ", "State", h.State)
-	a.field("    ", "host.vswitch.internal", joined(h.Addresses))
-	a.field("    ", "Host's addresses", joined(h.HostAddresses))
-	a.field("    ", "Networks", joined(h.Routes))
+	a.field("    ", "host.vswitch.internal", joined(h.Addresses, ", "))
+	a.field("    ", "Host's addresses", joined(h.HostAddresses, ", "))
+	a.field("    ", "Networks", joined(h.Routes, ", "))
 	for _, u := range h.Unrouted {
 		a.field("    ", "Not reached", fmt.Sprintf("%s: %s", u.Subnet, u.Reason))
 	}
@@ -133,12 +133,12 @@ func (a *app) showHostPort(h *api.HostPort) {
 	}
 }
 
-func joined[T fmt.Stringer](list []T) string {
+func joined[T fmt.Stringer](list []T, sep string) string {
 	var text []string
 	for _, x := range list {
 		text = append(text, x.String())
 	}
-	return strings.Join(text, ", ")
+	return strings.Join(text, sep)
 }
 
 // showRules prints rules below what they are on.
@@ -167,7 +167,7 @@ func (a *app) showNetwork(n api.Network, ports []api.Port) {
 	a.field("    ", "Router", n.Router)
 	a.field("    ", "Masquerade", n.Masquerade)
 	a.field("    ", "Options", options(map[string]bool{"internal": n.Internal, "no-icc": n.NoICC, "no-gateway": n.NoGateway, "ra": n.RA}))
-	a.field("    ", "Advertised DNS", joined(n.RADNS))
+	a.field("    ", "Advertised DNS", joined(n.RADNS, ", "))
 	a.field("    ", "MAC table", fmt.Sprintf("%d entries at most, %d s", n.MACLimit, n.Age))
 	a.field("    ", "Labels", pairs(n.Labels))
 	for _, p := range ports {
@@ -208,11 +208,7 @@ func (a *app) showPort(indent string, p api.Port) {
 	a.field(indent, "MAC limit", number(p.MACLimit))
 	a.field(indent, "Storm meters", storm(p))
 	a.field(indent, "Aliases", strings.Join(p.Aliases, ", "))
-	var published []string
-	for _, x := range p.Publish {
-		published = append(published, x.String())
-	}
-	a.field(indent, "Published", strings.Join(published, ", "))
+	a.field(indent, "Published", joined(p.Publish, ", "))
 	a.field(indent, "Labels", pairs(p.Labels))
 	a.field(indent, "Worker", fmt.Sprint(p.Status.Worker))
 	a.field(indent, "Offloads", p.Status.Offloads)

@@ -93,15 +93,9 @@ func (a *app) delUplink() *cobra.Command {
 		Long:    "Deletes an uplink. Connections by it end, and the host has its interface to itself again, as it was before.",
 		Example: `  vsctl del-uplink auto
   vsctl del-uplink backup --if-exists`,
-		Args:              arguments("NAME"),
 		ValidArgsFunction: a.complete(uplinkNames),
-		RunE: a.change(func(args []string) any {
-			r.Name = args[0]
-			return &r
-		}, silent),
 	}
-	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such uplink")
-	return cmd
+	return a.deletes("uplink", &r, cmd)
 }
 
 func (a *app) listUplinks() *cobra.Command {
@@ -113,21 +107,10 @@ func (a *app) listUplinks() *cobra.Command {
   vsctl list-uplinks -o json`,
 		Args:              arguments(),
 		ValidArgsFunction: a.complete(),
-		RunE: a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
-			list, err := c.Uplinks(ctx)
-			if err != nil {
-				return err
-			}
-			return a.print(list, func() {
-				var rows [][]string
-				for i := range list {
-					u := &list[i]
-					rows = append(rows, []string{u.Name, dash(uplinkInterface(u)), u.Mode, u.Router, strconv.Itoa(int(u.Metric)), dash(uplinkAddresses(u)),
-						u.Status.State})
-				}
-				a.table([]string{"NAME", "INTERFACE", "MODE", "ROUTER", "METRIC", "ADDRESSES", "STATE"}, rows)
-			})
-		}),
+		RunE: listing(a, whole((*ctl.Client).Uplinks),
+			[]string{"NAME", "INTERFACE", "MODE", "ROUTER", "METRIC", "ADDRESSES", "STATE"}, func(u *api.Uplink) []string {
+				return []string{u.Name, uplinkInterface(u), u.Mode, u.Router, strconv.Itoa(int(u.Metric)), uplinkAddresses(u), u.Status.State}
+			}),
 	}
 }
 
@@ -150,17 +133,9 @@ func (a *app) showUplink(u api.Uplink) {
 	a.field("    ", "State", state)
 	a.field("    ", "Router", u.Router)
 	a.field("    ", "Metric", strconv.Itoa(int(u.Metric)))
-	var addrs []string
-	for _, p := range u.Status.Addresses {
-		addrs = append(addrs, p.String())
-	}
-	a.field("    ", "Addresses", strings.Join(addrs, " "))
+	a.field("    ", "Addresses", joined(u.Status.Addresses, " "))
 	a.field("    ", "MAC", u.Status.MAC)
-	var gateways []string
-	for _, g := range u.Gateways {
-		gateways = append(gateways, g.String())
-	}
-	a.field("    ", "Gateways", strings.Join(gateways, " "))
+	a.field("    ", "Gateways", joined(u.Gateways, " "))
 	a.field("    ", "MTU", number(u.Status.MTU))
 	a.field("    ", "NAT ports", u.NATPorts.String())
 	a.field("    ", "Follows", map[bool]string{true: "the host's default route"}[u.Interface == api.AutoUplink])

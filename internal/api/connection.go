@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"vswitch/internal/prefix"
 )
 
 // Connection is a row of the table of connections, which holds those that are translated, or whose answers would be.
@@ -148,10 +150,7 @@ func (f *ConnectionFilter) Query() url.Values {
 
 // parseAddresses reads an address or a prefix.
 func parseAddresses(key, s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
+	p, err := prefix.Parse(s)
 	if err != nil || p.Addr().Is4In6() {
 		return p, Errorf(CodeInvalid, "%s is %.70q: use an address, or ADDRESS/LENGTH", key, s)
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,6 +55,12 @@ var codes = map[string]struct {
 func Errorf(code, format string, args ...any) *Error {
 	c := codes[code]
 	return &Error{Code: code, Title: c.title, Status: c.status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// HasCode tells whether err is an Error of that code, or wraps one.
+func HasCode(err error, code string) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == code
 }
 
 // Codes returns all codes, sorted.

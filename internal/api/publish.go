@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"vswitch/internal/prefix"
 )
 
 // Protocols that have ports to publish.
@@ -137,21 +139,32 @@ func portNumber(s string) (uint16, error) {
 
 // Admit lets the addresses of a prefix, or one address, connect; others no more unless they were let as well.
 func (p *Publish) Admit(s string) error {
-	prefix, err := netip.ParsePrefix(s)
-	if a, bad := netip.ParseAddr(s); bad == nil && a.Zone() == "" {
-		prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
-	}
+	from, err := prefix.Parse(s)
 	switch {
-	case err != nil:
+	case err != nil || from.Addr().Is4In6():
 		return Errorf(CodeInvalid, "%.70q is no prefix: use ADDRESS/LENGTH such as 10.0.0.0/8, or an address", s)
-	case prefix.Masked() != prefix:
-		return Errorf(CodeInvalid, "prefix %v has bits behind its length: use %v", prefix, prefix.Masked())
+	case from.Masked() != from:
+		return Errorf(CodeInvalid, "prefix %v has bits behind its length: use %v", from, from.Masked())
 	}
-	if !slices.Contains(p.From, prefix) {
-		p.From = append(slices.Clip(p.From), prefix)
+	if !slices.Contains(p.From, from) {
+		p.From = append(slices.Clip(p.From), from)
 		slices.SortFunc(p.From, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
 	}
 	return nil
+}
+
+// OtherPublish returns what of a is not in b.
+func OtherPublish(a, b []Publish) (list []Publish) {
+	has := make(map[string]bool, len(b)) // there may be thousands
+	for _, x := range b {
+		has[x.String()] = true
+	}
+	for _, x := range a {
+		if !has[x.String()] {
+			list = append(list, x)
+		}
+	}
+	return list
 }
 
 // String writes what is published as "[fd00::1]:8080-8089:80-89/tcp from 10.0.0.0/8,192.0.2.1/32".

@@ -77,6 +77,7 @@ func TestParsePublishRefuses(t *testing.T) {
 		"80 from ":                 "is no prefix",
 		"80 from 10.0.0.1/8":       "bits behind its length: use 10.0.0.0/8",
 		"80 from 10.0.0.0/8,x":     "is no prefix",
+		"80 from ::ffff:10.0.0.1":  "is no prefix",
 		strings.Repeat("x", 1<<20): "use a number",
 	} {
 		_, err := api.ParsePublish(in)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"vswitch/internal/prefix"
 )
 
 // MainRouter is the router that networks join unless they ask for another one.
@@ -56,10 +58,7 @@ func (r RouteConfig) String() string {
 // ParseRoutePrefix reads a prefix, or "default" for all addresses of the family of via.
 func ParseRoutePrefix(s string, via netip.Addr) (netip.Prefix, error) {
 	if s == "default" {
-		if via.Is6() {
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0), nil
-		}
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
+		return prefix.Default(via), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"vswitch/internal/api"
+	"vswitch/internal/prefix"
 )
 
 // block is a part of the default pools that is cut into subnets.
@@ -55,7 +56,7 @@ func choose4(bits int, avoid []netip.Prefix) (netip.Prefix, error) {
 			if q.Bits() > n {
 				q = p
 			}
-			p = netip.PrefixFrom(lastAddr(q.Masked()).Next(), n) // behind both
+			p = netip.PrefixFrom(prefix.Last(q.Masked()).Next(), n) // behind both
 		}
 	}
 	return netip.Prefix{}, api.Errorf(api.CodeExhausted, "all default IPv4 subnets clash with networks or with routes of the host: name a free one with --subnet")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vswitch/internal/api"
+	"vswitch/internal/prefix"
 )
 
 // Pool hands out the addresses of one subnet.
@@ -60,7 +61,7 @@ func NewPool(s api.Subnet) (*Pool, error) {
 	if s.Range.IsValid() {
 		within = s.Range
 		p.first = later(p.first, s.Range.Addr())
-		p.last = earlier(p.last, lastAddr(s.Range))
+		p.last = earlier(p.last, prefix.Last(s.Range))
 	}
 	p.next = p.first
 	if p.first.Compare(p.last) > 0 || p.first == p.last && p.first == s.Gateway {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"vswitch/internal/api"
+	"vswitch/internal/prefix"
 )
 
 // Owned is a subnet of a network that exists.
@@ -200,7 +201,7 @@ func list(subnets []api.Subnet) string {
 // address, except in a /31 or /32 (RFC 3021), and IPv6's subnet-router anycast address (RFC 4291 2.6.1), except in a /127 or
 // /128 (RFC 6164).
 func Usable(p netip.Prefix) (first, last netip.Addr) {
-	first, last = p.Addr(), lastAddr(p)
+	first, last = p.Addr(), prefix.Last(p)
 	if p.Addr().BitLen()-p.Bits() < 2 {
 		return first, last
 	}
@@ -208,13 +209,4 @@ func Usable(p netip.Prefix) (first, last netip.Addr) {
 		last = last.Prev()
 	}
 	return first.Next(), last
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }

@@ -90,7 +90,7 @@ func (p *placement) start(index int) error {
 		return nil // nothing is touched before its renaming, which says so
 	}
 	_, err = Lookup(p.to, p.c.IfName)
-	if notFound(err) {
+	if api.HasCode(err, api.CodeNotFound) {
 		return nil
 	}
 	if err == nil {
@@ -255,13 +255,6 @@ func (p *placement) routes() error {
 		}
 	}
 	return nil
-}
-
-func unspecified(like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }
 
 // route adds one route. Its next hop is taken to be on the link even where no address of the interface says so.

@@ -3,13 +3,13 @@ package link
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/api"
+	"vswitch/internal/prefix"
 )
 
 // Reconfigure makes of an interface that was placed in ns, and is as from says, what to says. Only what differs between the
@@ -84,7 +84,7 @@ func (p *placement) readdress(from *PlaceConfig) error {
 func (c *PlaceConfig) allRoutes() []api.Route {
 	var all []api.Route
 	for _, gw := range c.Gateways {
-		all = append(all, api.Route{Prefix: netip.PrefixFrom(unspecified(gw), 0), Via: gw})
+		all = append(all, api.Route{Prefix: prefix.Default(gw), Via: gw})
 	}
 	return append(all, c.Routes...)
 }

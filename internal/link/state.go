@@ -81,11 +81,6 @@ func lookupErrorIn(ns, name string, err error) error {
 	return fmt.Errorf("look up interface %s in network namespace %s: %w", name, ns, err)
 }
 
-func notFound(err error) bool {
-	e, ok := errors.AsType[*api.Error](err)
-	return ok && e.Code == api.CodeNotFound
-}
-
 // Delete removes the interface of that index; for one end of a veth pair, both. That it is gone already is no error. It takes
 // some 20 ms, which it waits for the kernel without a lock: deletions beside each other, over sockets of their own, wait at the
 // same time.

@@ -267,7 +267,7 @@ func AdoptTAP(fd int) (TAP, error) {
 // the namespace, whose handle has no path. An error that is port.ErrGone says that the device died.
 func WhereIs(fd int) (ns *Namespace, s State, err error) {
 	for range 3 { // it may be moved and renamed while we look
-		if ns, s, err = whereIs(fd); !notFound(err) {
+		if ns, s, err = whereIs(fd); !api.HasCode(err, api.CodeNotFound) {
 			break
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vswitch/internal/api"
 )
 
 // ourMTU is that of our end: whatever MTU the container gives the other end, it is the switch that drops what is too large,
@@ -85,7 +87,7 @@ func vethError(c VethConfig, err error) error {
 func deleteByName(ns *Namespace, name string) error {
 	s, err := Lookup(ns, name)
 	switch {
-	case notFound(err):
+	case api.HasCode(err, api.CodeNotFound):
 		return nil
 	case err != nil:
 		return err

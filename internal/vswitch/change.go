@@ -194,7 +194,7 @@ func (s *Switch) revert(log *slog.Logger, rec *store.PortRecord) {
 	if rec.Next == nil {
 		return
 	}
-	if err := s.revertInterface(rec); err != nil && !notFound(err) {
+	if err := s.revertInterface(rec); err != nil && !api.HasCode(err, api.CodeNotFound) {
 		log.Error("a change that was cut off can't be undone; the next start tries again", "err", err)
 		return
 	}
@@ -203,12 +203,6 @@ func (s *Switch) revert(log *slog.Logger, rec *store.PortRecord) {
 		log.Error("save a port's record", "err", err)
 	}
 	log.Info("a change that was cut off is undone")
-}
-
-// notFound tells whether the error says that something is no more.
-func notFound(err error) bool {
-	var e *api.Error
-	return errors.As(err, &e) && e.Code == api.CodeNotFound
 }
 
 // revertInterface makes of the port's interface what it was. An api.Error not_found says that it is no more.

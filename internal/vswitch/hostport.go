@@ -14,6 +14,7 @@ import (
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/port/tap"
+	"vswitch/internal/prefix"
 	"vswitch/router"
 )
 
@@ -183,7 +184,7 @@ func (s *Switch) lead(st hostport.State) {
 	})
 	var routes []router.StaticRoute
 	for _, a := range st.Local {
-		routes = append(routes, router.StaticRoute{Prefix: netip.PrefixFrom(a, a.BitLen()), Interface: l.name})
+		routes = append(routes, router.StaticRoute{Prefix: prefix.Host(a), Interface: l.name})
 	}
 	s.routeBy(l.name, api.MainRouter, routes)
 	if s.hostPort.read {

@@ -256,11 +256,16 @@ func (s *Switch) observe(gone, come []*nat.Publication) {
 	for _, r := range s.allRouters() {
 		r.Renew()
 	}
-	for _, q := range gone {
-		s.keepOff(q, false)
-	}
-	for _, q := range come {
-		s.keepOff(q, true)
+	for _, n := range s.networks {
+		for _, pool := range n.external {
+			zone := s.zone(n.Router)
+			for _, q := range gone {
+				s.keepOff(pool, zone, q, false)
+			}
+			for _, q := range come {
+				s.keepOff(pool, zone, q, true)
+			}
+		}
 	}
 	s.steerPublished(gone, come)
 	s.relisten(gone, come)
@@ -271,24 +276,4 @@ func (s *Switch) observe(gone, come []*nat.Publication) {
 	past := nat.NewPublished()
 	_ = past.Replace(nil, gone) // they were published side by side
 	s.conns.RemovePublished(past)
-}
-
-// keepOff keeps a published port from being handed out by the pools of its router, or lets it be handed out again.
-func (s *Switch) keepOff(q *nat.Publication, aside bool) {
-	for _, n := range s.networks {
-		for addr, pool := range n.external {
-			if (!q.Addr.IsValid() || q.Addr == addr) && s.zone(n.Router) == q.Zone {
-				s.conns.Keep(pool, q.Proto, q.Low, q.High, aside)
-			}
-		}
-	}
-}
-
-// keepAllOff keeps all that is published from being handed out by a new pool of a router.
-func (s *Switch) keepAllOff(pool *nat.Pool, zone uint16) {
-	for _, q := range s.heard.All() {
-		if (!q.Addr.IsValid() || q.Addr == pool.Addr()) && zone == q.Zone {
-			s.conns.Keep(pool, q.Proto, q.Low, q.High, true)
-		}
-	}
 }

@@ -399,7 +399,7 @@ func (s *Switch) clearWay(p *api.Port, target *link.Namespace) {
 // mourn handles a port that can't be put to work: it is removed when its namespace or device is no more, else shown with the
 // error until somebody deletes it.
 func (s *Switch) mourn(log *slog.Logger, n *network, p *api.Port, held map[string]int, err error) {
-	if notFound(err) || errors.Is(err, port.ErrGone) {
+	if api.HasCode(err, api.CodeNotFound) || errors.Is(err, port.ErrGone) {
 		log.Info("port is gone", "why", err)
 		n.release(p)
 		s.discard(p, held)

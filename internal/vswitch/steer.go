@@ -1,7 +1,6 @@
 package vswitch
 
 import (
-	"net/netip"
 	"slices"
 
 	"vswitch/internal/api"
@@ -14,34 +13,6 @@ import (
 
 // steered are the protocols whose ports a shared uplink takes from the host, and its tables.
 var steered = map[uint8]bpf.Table{packet.ProtoTCP: bpf.TCP, packet.ProtoUDP: bpf.UDP, packet.ProtoSCTP: bpf.SCTP}
-
-// newPool makes a pool of an address of the host's, without published ports and those that its sockets hold. Callers hold ways.mu.
-func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
-	pool, err := s.conns.NewPool(a, w.NATPorts.First, w.NATPorts.Last)
-	if err != nil {
-		s.log.Error("masquerade by an uplink", "uplink", w.Name, "err", err)
-		return nil
-	}
-	for proto, table := range steered {
-		own := w.owned(table)
-		for p := int(w.NATPorts.First); p <= int(w.NATPorts.Last); p++ {
-			if !own.Has(uint16(p)) {
-				s.conns.Keep(pool, proto, uint16(p), uint16(p), true)
-			}
-		}
-	}
-	s.keepAllOff(pool, s.zone(w.Router))
-	return pool
-}
-
-// owned returns the ports that the way may use: all of its own addresses, or of a shared interface's those that the host leaves.
-func (w *way) owned(t bpf.Table) (own bpf.PortSet) {
-	if w.share != nil {
-		return w.share.Ports(t)
-	}
-	own.AddRange(0, 65535)
-	return own
-}
 
 // concerns tells whether a publication is reached by the way's addresses.
 func (s *Switch) concerns(w *way, q *nat.Publication) bool {
@@ -92,21 +63,9 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 			for p := int(q.Low); w.share != nil && p <= int(q.High); p++ {
 				w.share.Publish(steered[q.Proto], uint16(p))
 			}
-			for a, pool := range w.pools {
-				if !q.Addr.IsValid() || q.Addr == a {
-					s.conns.Keep(pool, q.Proto, q.Low, q.High, true)
-				}
+			for _, pool := range w.pools {
+				s.keepOff(pool, q.Zone, q, true)
 			}
-		}
-	}
-}
-
-// handOut lets the way's pools hand out the ports of a publication again.
-func (s *Switch) handOut(w *way, q *nat.Publication) {
-	own := w.owned(steered[q.Proto])
-	for p := int(max(q.Low, w.NATPorts.First)); p <= int(min(q.High, w.NATPorts.Last)); p++ {
-		for _, pool := range w.pools {
-			s.conns.Keep(pool, q.Proto, uint16(p), uint16(p), !own.Has(uint16(p)))
 		}
 	}
 }

@@ -40,8 +40,7 @@ func (s *Switch) transact(ctx context.Context, t api.Transaction) (api.Transacti
 
 // plainly returns the api.Error in err, so that its text is not cut off by what wraps it.
 func plainly(err error) error {
-	var e *api.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
 	return err

@@ -196,7 +196,7 @@ func (d *draft) uplinkInterface(u *api.Uplink) (st link.State, err error) {
 		}
 		return link.LookupIndex(d.s.host, index)
 	}
-	if st, err = link.Lookup(d.s.host, u.Interface); notFound(err) {
+	if st, err = link.Lookup(d.s.host, u.Interface); api.HasCode(err, api.CodeNotFound) {
 		return st, api.Errorf(api.CodeNotFound, "the host has no interface %s; 'ip link' lists those there are, and auto is that of the default route", u.Interface)
 	}
 	if err == nil {

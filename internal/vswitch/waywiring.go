@@ -8,6 +8,7 @@ import (
 
 	"vswitch/internal/link"
 	"vswitch/internal/pipeline"
+	"vswitch/internal/prefix"
 	"vswitch/internal/uplink"
 	"vswitch/nat"
 	"vswitch/router"
@@ -74,20 +75,12 @@ func reachedBy(st *uplink.State) (list []netip.Prefix) {
 		}
 	}
 	if st.IP4 {
-		list = append(list, allOf(false))
+		list = append(list, prefix.Default(netip.IPv4Unspecified()))
 	}
 	if st.IP6 {
-		list = append(list, allOf(true))
+		list = append(list, prefix.Default(netip.IPv6Unspecified()))
 	}
 	return list
-}
-
-// allOf is the prefix of a default route.
-func allOf(ip6 bool) netip.Prefix {
-	if ip6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 // addressGrace is how long connections outlive the address that they use: DHCP clients take it away and put it back, and the kernel takes those of
@@ -190,7 +183,7 @@ func (s *Switch) wireWay(w *way) {
 func (w *way) gatewayRoutes() (routes []router.StaticRoute) {
 	for _, via := range w.Gateways {
 		if w.wired.up {
-			routes = append(routes, router.StaticRoute{Prefix: allOf(via.Is6()), NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
+			routes = append(routes, router.StaticRoute{Prefix: prefix.Default(via), NextHops: []netip.Addr{via}, Interface: w.leg.name, Metric: w.Metric})
 		}
 	}
 	return routes

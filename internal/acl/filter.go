@@ -9,6 +9,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/packet"
+	"vswitch/internal/prefix"
 )
 
 // MaxRules is how many rules a network and its ports may have.
@@ -181,18 +182,18 @@ func (s *Snapshot) resolve(in *Rule, names Names) (*rule, error) {
 
 func (s *Snapshot) owner(r *rule, names Names) error {
 	on := r.m.on
-	if on.kind != kindPort && on.name == s.conf.Network {
+	if on.kind != api.KindPort && on.name == s.conf.Network {
 		if _, both := names.Port(on.name); both && on.kind == "" {
 			return invalid("a port and the network are both named %s: write port:%s or network:%s", on.name, on.name, on.name)
 		}
 		return nil
 	}
 	p, ok := names.Port(on.name)
-	if !ok || on.kind == kindNetwork {
+	if !ok || on.kind == api.KindNetwork {
 		return invalid("%s is neither network %s nor a port of it; see 'vsctl list-ports'", on.name, s.conf.Network)
 	}
 	r.onPort, r.port = true, p.ID
-	s.uses[ref{kindPort, on.name}] = true
+	s.uses[ref{api.KindPort, on.name}] = true
 	return nil
 }
 
@@ -207,15 +208,15 @@ func (s *Snapshot) peer(option string, p peer, names Names) ([]netip.Prefix, err
 	n := p.ref
 	port, isPort := names.Port(n.name)
 	subnets, isNetwork := names.Network(n.name)
-	isPort, isNetwork = isPort && n.kind != kindNetwork, isNetwork && n.kind != kindPort
+	isPort, isNetwork = isPort && n.kind != api.KindNetwork, isNetwork && n.kind != api.KindPort
 	switch {
 	case isPort && isNetwork:
 		return nil, invalid("%s @%s: a port and a network have this name; write @port:%s or @network:%s", option, n.name, n.name, n.name)
 	case isPort:
-		s.uses[ref{kindPort, n.name}] = true
+		s.uses[ref{api.KindPort, n.name}] = true
 		return hosts(port.Addrs), nil
 	case isNetwork:
-		s.uses[ref{kindNetwork, n.name}] = true
+		s.uses[ref{api.KindNetwork, n.name}] = true
 		return masked(subnets), nil
 	}
 	return nil, invalid("%s @%s: there is no such port or network; see 'vsctl list-ports' and 'vsctl list-networks'", option, n)
@@ -223,7 +224,7 @@ func (s *Snapshot) peer(option string, p peer, names Names) ([]netip.Prefix, err
 
 func hosts(addrs []netip.Addr) (all []netip.Prefix) {
 	for _, a := range addrs {
-		all = append(all, netip.PrefixFrom(a, a.BitLen()))
+		all = append(all, prefix.Host(a))
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package acl
 import (
 	"iter"
 
+	"vswitch/internal/api"
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 )
@@ -168,7 +169,7 @@ func (s *Snapshot) StatefulSince() int64 { return s.since }
 func (s *Snapshot) Deep() bool { return s.deep }
 
 // UsesPort tells whether a rule is on the port or names it: when it gets another ID or other addresses, Set has to be called.
-func (s *Snapshot) UsesPort(name string) bool { return s.uses[ref{kindPort, name}] }
+func (s *Snapshot) UsesPort(name string) bool { return s.uses[ref{api.KindPort, name}] }
 
 // UsesNetwork tells whether a rule names the network: when its subnets change, Set has to be called.
-func (s *Snapshot) UsesNetwork(name string) bool { return s.uses[ref{kindNetwork, name}] }
+func (s *Snapshot) UsesNetwork(name string) bool { return s.uses[ref{api.KindNetwork, name}] }

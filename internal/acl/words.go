@@ -12,28 +12,23 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/packet"
+	"vswitch/internal/prefix"
 )
 
-// Kinds of names. The zero kind is a name of which the rule does not say what it is of.
-const (
-	kindPort    = "port"
-	kindNetwork = "network"
-)
-
-// ref is a name of a port or network.
+// ref is a name of a port or network. The zero kind is a name of which the rule does not say what it is of.
 type ref struct{ kind, name string }
 
 func (r ref) String() string {
 	if r.kind == "" {
 		return r.name
 	}
-	return r.kind + ":" + r.name
+	return Owner(r.kind, r.name)
 }
 
 func readRef(what, s string) (r ref, err error) {
 	r.name = s
 	if kind, name, ok := strings.Cut(s, ":"); ok {
-		if kind != kindPort && kind != kindNetwork {
+		if kind != api.KindPort && kind != api.KindNetwork {
 			return ref{}, invalid("%s %.70q: use NAME, port:NAME or network:NAME", what, s)
 		}
 		r = ref{kind, name}
@@ -69,10 +64,7 @@ func readPeer(option, s string) (peer, error) {
 	if s == "" {
 		return peer{}, nil
 	}
-	p, err := netip.ParsePrefix(s)
-	if a, e := netip.ParseAddr(s); e == nil && a.Zone() == "" {
-		p, err = netip.PrefixFrom(a, a.BitLen()), nil
-	}
+	p, err := prefix.Parse(s)
 	if err != nil {
 		return peer{}, invalid("%s %.70q: use an address, a prefix such as 10.0.0.0/8, or @NAME of a port or network", option, s)
 	}

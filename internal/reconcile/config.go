@@ -43,10 +43,10 @@ type Change struct {
 // step to go. With noDelete nothing goes that the other configuration does not name.
 func Compare(have, want Config, noDelete bool) []Change {
 	c := comparison{
-		haveNets: byName(have.Networks, func(n *api.Network) string { return n.Name }),
-		wantNets: byName(want.Networks, func(n *api.Network) string { return n.Name }),
-		have:     byName(have.Ports, func(p *api.Port) string { return p.Name }),
-		want:     byName(want.Ports, func(p *api.Port) string { return p.Name }),
+		haveNets: byName(have.Networks, networkName),
+		wantNets: byName(want.Networks, networkName),
+		have:     byName(have.Ports, portName),
+		want:     byName(want.Ports, portName),
 		replaced: make(map[string]bool),
 	}
 	for name := range c.wantNets {

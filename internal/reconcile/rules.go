@@ -27,7 +27,7 @@ func (c *comparison) rules(have, want []Rules, noDelete bool) {
 			now = r.Texts
 		}
 		if noDelete {
-			now = slices.Concat(old, lacking(old, now))
+			now = slices.Concat(old, missingFrom(old, now))
 		}
 		c.ruleList(&Rules{o.Kind, o.Name, now}, old)
 	}
@@ -43,10 +43,10 @@ func (c *comparison) ruleList(want *Rules, had []string) {
 		return
 	}
 	before := len(c.changes)
-	for _, text := range lacking(want.Texts, had) {
+	for _, text := range missingFrom(want.Texts, had) {
 		c.add(api.ActionDelete, api.KindRule, want.Name, "", text, nil)
 	}
-	for _, text := range lacking(had, want.Texts) {
+	for _, text := range missingFrom(had, want.Texts) {
 		c.add(api.ActionAdd, api.KindRule, want.Name, "", text, nil)
 	}
 	switch {
@@ -61,18 +61,4 @@ func (c *comparison) ruleList(want *Rules, had []string) {
 // goes tells whether the owner of rules is deleted.
 func (c *comparison) goes(r *Rules) bool {
 	return slices.ContainsFunc(c.changes, func(x Change) bool { return x.Kind == r.Kind && x.Name == r.Name && x.Action == api.ActionDelete })
-}
-
-// lacking returns the texts of want that had lacks, in their order.
-func lacking(had, want []string) (list []string) {
-	has := make(map[string]bool, len(had))
-	for _, text := range had {
-		has[text] = true
-	}
-	for _, text := range want {
-		if !has[text] {
-			list = append(list, text)
-		}
-	}
-	return list
 }

@@ -1,7 +1,6 @@
 package vswitch
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,7 +26,7 @@ func (s *Switch) Apply(ctx context.Context, c api.Config, o api.ApplyOptions) (a
 	if err := s.checkStrays(changes, want); err != nil {
 		return out, err
 	}
-	operations := operations(changes, c, have, want)
+	operations := reconcile.Operations(changes, c, have, want)
 	if len(operations) > 0 {
 		if _, err := s.transact(ctx, api.Transaction{Operations: operations, DryRun: o.DryRun}); err != nil {
 			return out, err
@@ -96,11 +95,11 @@ func (s *Switch) wantedRules(c api.Config) (list []reconcile.Rules, err error) {
 	names := &wantedNames{have: &s.state, want: c}
 	for _, name := range slices.Sorted(maps.Keys(c.Networks)) {
 		n := c.Networks[name]
-		if list, err = names.rules(list, kindNetwork, name, n.Rules); err != nil {
+		if list, err = names.rules(list, api.KindNetwork, name, n.Rules); err != nil {
 			return nil, err
 		}
 		for _, port := range slices.Sorted(maps.Keys(n.Ports)) {
-			if list, err = names.rules(list, kindPort, port, n.Ports[port].Rules); err != nil {
+			if list, err = names.rules(list, api.KindPort, port, n.Ports[port].Rules); err != nil {
 				return nil, err
 			}
 		}
@@ -115,11 +114,11 @@ type wantedNames struct {
 }
 
 func (n *wantedNames) has(kind, name string) bool {
-	if kind == kindPort && named(n.want, name) {
+	if kind == api.KindPort && named(n.want, name) {
 		return true
 	}
 	_, ok := n.want.Networks[name]
-	return kind == kindNetwork && ok || n.have.has(kind, name)
+	return kind == api.KindNetwork && ok || n.have.has(kind, name)
 }
 
 // rules adds those of one network or port to the list.
@@ -127,9 +126,9 @@ func (n *wantedNames) rules(list []reconcile.Rules, kind, name string, texts []s
 	r := reconcile.Rules{Kind: kind, Name: name}
 	seen := make(map[string]bool, len(texts))
 	for _, text := range texts {
-		rule, err := acl.Parse(ownerOf(kind, name) + " " + text)
+		rule, err := acl.Parse(acl.Owner(kind, name) + " " + text)
 		if err == nil {
-			rule, err = resolve(rule, n)
+			rule, err = acl.Resolve(rule, n.has)
 		}
 		if err == nil && seen[rule.Text()] {
 			err = invalid("rule '%.200s' is there twice", text)
@@ -199,103 +198,4 @@ func (s *Switch) checkStrays(changes []reconcile.Change, want reconcile.Config) 
 		}
 	}
 	return nil
-}
-
-// operations turns changes into the operations of a transaction: first all that goes, then all that changes or comes. A port that is replaced
-// gets the addresses again that it had.
-func operations(changes []reconcile.Change, c api.Config, have, want reconcile.Config) []api.Operation {
-	had, wanted := index(have.Ports, portName), index(want.Ports, portName)
-	at := changesInPlace(changes, have, want)
-	var gone, goneNets, come, ports, entries, routes, uplinks, rules []api.Operation
-	for _, x := range changes {
-		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
-		switch x.Kind {
-		case api.KindNetwork:
-			if goes {
-				goneNets = append(goneNets, api.Operation{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Networks[x.Name].NetworkRequest
-				r.Name = x.Name
-				come = append(come, api.Operation{Op: api.OpAddNetwork, Request: &r})
-			}
-		case api.KindPort:
-			if goes {
-				gone = append(gone, api.Operation{Op: api.OpDelPort, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Networks[x.Network].Ports[x.Name].PortRequest
-				r.Name, r.Network = x.Name, x.Network
-				if goes {
-					keepAddresses(&r, had[x.Name], wanted[x.Name])
-				}
-				ports = append(ports, api.Operation{Op: api.OpAddPort, Request: &r})
-			}
-		case api.KindFDB:
-			r := &api.FDBRequest{Network: x.Network, VLAN: x.Row.VLAN, MAC: x.Row.MAC, Port: x.Port}
-			if x.Action == api.ActionDelete {
-				gone = append(gone, api.Operation{Op: api.OpDelFDB, Request: r})
-			} else {
-				entries = append(entries, api.Operation{Op: api.OpAddFDB, Request: r})
-			}
-		case api.KindRule:
-			if x.Rules != nil {
-				rules = append(rules, api.Operation{Op: opSetRules, Request: &ruleList{ownerOf(x.Rules.Kind, x.Rules.Name), x.Rules.Texts}})
-			}
-		case api.KindRoute:
-			r := &api.RouteRequest{Router: x.Route.Router, Prefix: x.Route.Prefix, NextHops: x.Route.NextHops, Metric: x.Route.Metric}
-			if x.Action != api.ActionAdd {
-				gone = append(gone, api.Operation{Op: api.OpDelRoute, Request: r})
-			}
-			if x.Action != api.ActionDelete {
-				routes = append(routes, api.Operation{Op: api.OpAddRoute, Request: r})
-			}
-		case api.KindUplink:
-			if goes {
-				gone = append(gone, api.Operation{Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Uplinks[x.Name].UplinkRequest
-				r.Name = x.Name
-				uplinks = append(uplinks, api.Operation{Op: api.OpAddUplink, Request: &r})
-			}
-		}
-	}
-	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes, uplinks, rules)
-}
-
-// keepAddresses asks for the addresses that the port had, as far as they are wanted.
-func keepAddresses(r *api.PortRequest, have, want *api.Port) {
-	if slices.Equal(have.IPs, want.IPs) && r.MAC == "" && have.Network == want.Network {
-		r.MAC = have.MAC
-	}
-	r.IPs, r.Publish = nil, want.Publish
-	for _, ip := range want.IPs {
-		if ip.IsValid() {
-			r.IPs = append(r.IPs, ip.Addr())
-		}
-	}
-}
-
-// byPlace orders new ports so that one that goes where another is comes after it.
-func byPlace(ports []api.Operation) []api.Operation {
-	of := make(map[string]string)
-	for _, o := range ports {
-		r := o.Request.(*api.PortRequest)
-		if other, ok := strings.CutPrefix(r.Netns, "container:"); ok {
-			of[r.Name] = other
-		}
-	}
-	depth := func(o api.Operation) (n int) {
-		for name := o.Object(); n <= len(ports); n++ { // more: a circle, which adding them will complain about
-			next, ok := of[name]
-			if !ok {
-				break
-			}
-			name = next
-		}
-		return n
-	}
-	slices.SortStableFunc(ports, func(a, b api.Operation) int { return cmp.Compare(depth(a), depth(b)) })
-	return ports
 }

@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"slices"
 
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/api"
+	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
@@ -219,23 +218,10 @@ func (s *Switch) placing(n *network, p *api.Port) link.PlaceConfig {
 		IfName: p.IfName, MAC: hardwareAddr(p.MAC), MTU: p.MTU, NoConfig: p.NoConfig || p.Stage, Host: p.Type == api.PortHost,
 		Addrs: p.IPs, Routes: p.Routes, Metric: p.Metric,
 	}
-	if n != nil && p.DefaultRoute != "no" && !n.NoGateway {
-		c.Gateways = gatewaysOf(n.Subnets, p.IPs)
+	if n != nil {
+		c.Gateways = ipam.Gateways(&n.Network, p)
 	}
 	return c
-}
-
-// gatewaysOf returns the gateways that the addresses reach, one for each family.
-func gatewaysOf(subnets []api.Subnet, ips []netip.Prefix) []netip.Addr {
-	var gws []netip.Addr
-	for _, sub := range subnets {
-		mine := slices.ContainsFunc(ips, func(p netip.Prefix) bool { return sub.Prefix.Contains(p.Addr()) })
-		again := slices.ContainsFunc(gws, func(a netip.Addr) bool { return a.Is4() == sub.Gateway.Is4() })
-		if sub.Gateway.IsValid() && mine && !again {
-			gws = append(gws, sub.Gateway)
-		}
-	}
-	return gws
 }
 
 // announce tells the network where the port's addresses are: tables of MACs, and neighbors that knew an older owner.

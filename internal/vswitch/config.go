@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
@@ -33,13 +34,13 @@ func (s *Switch) Config(context.Context) (api.Config, error) {
 	ports := s.endpoints()
 	out := api.Config{Networks: make(map[string]api.NetworkConfig, len(nets)), Routers: routers, Uplinks: uplinkConfigs(s.uplinkIntents())}
 	for _, n := range nets {
-		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n), Rules: rules[ownerOf(kindNetwork, n.Name)]}
+		c := api.NetworkConfig{NetworkRequest: s.networkRequest(n), Rules: rules[acl.Owner(api.KindNetwork, n.Name)]}
 		for i := range ports {
 			if p := &ports[i].port; p.Network == n.Name {
 				if c.Ports == nil {
 					c.Ports = make(map[string]api.PortConfig)
 				}
-				c.Ports[p.Name] = api.PortConfig{PortRequest: portRequest(n, p), StaticFDB: p.StaticFDB, Rules: rules[ownerOf(kindPort, p.Name)]}
+				c.Ports[p.Name] = api.PortConfig{PortRequest: portRequest(n, p), StaticFDB: p.StaticFDB, Rules: rules[acl.Owner(api.KindPort, p.Name)]}
 			}
 		}
 		out.Networks[n.Name] = c

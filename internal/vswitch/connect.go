@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 )
@@ -48,7 +49,7 @@ func (st *state) connecting(e *endpoint, n *network, r *api.ConnectRequest) (nex
 	if err := checkPortRequest(n, requestOf(&p)); err != nil {
 		return nil, err
 	}
-	if err := st.checkRules(n.Name, len(st.rules[ownerOf(kindPort, p.Name)])); err != nil {
+	if err := st.checkRules(n.Name, len(st.rules[acl.Owner(api.KindPort, p.Name)])); err != nil {
 		return nil, err
 	}
 	switch {

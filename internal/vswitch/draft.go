@@ -5,9 +5,11 @@ import (
 	"maps"
 	"slices"
 
+	"vswitch/internal/acl"
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
+	"vswitch/internal/reconcile"
 )
 
 // draft is the configuration as a transaction will leave it, with what it takes to get there. Its operations look at the system
@@ -111,7 +113,7 @@ func (d *draft) operate(o *api.Operation) error {
 		x, err = d.addRule(r)
 	case *api.RuleDeletion:
 		x, err = d.deleteRule(r)
-	case *ruleList:
+	case *reconcile.Rules:
 		x, err = d.replaceRules(r)
 	default:
 		err = invalid("%.40q is no operation", o.Op)
@@ -160,7 +162,7 @@ func (d *draft) deleteNetwork(r *api.DeleteRequest) (outcome, error) {
 		d.drop(e)
 	}
 	delete(d.networks, r.Name)
-	delete(d.rules, ownerOf(kindNetwork, r.Name))
+	delete(d.rules, acl.Owner(api.KindNetwork, r.Name))
 	return outcome{}, nil
 }
 
@@ -236,7 +238,7 @@ func (d *draft) deletePort(r *api.DeleteRequest) (outcome, error) {
 // drop takes the port out of the draft. Its addresses and names are free for later operations.
 func (d *draft) drop(e *endpoint) {
 	delete(d.ports, e.port.Name)
-	delete(d.rules, ownerOf(kindPort, e.port.Name))
+	delete(d.rules, acl.Owner(api.KindPort, e.port.Name))
 	d.enforce(e.port.Name, nil)
 	if e.net != nil {
 		d.release(e, e.port.IPs)

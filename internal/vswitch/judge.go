@@ -42,10 +42,10 @@ func (s *Switch) judgeAll() {
 // judgeAt is judge. Callers hold judging.
 func (s *Switch) judgeAt(n *network, now int64) {
 	s.mu.Lock()
-	rules := slices.Clone(s.rules[ownerOf(kindNetwork, n.Name)])
+	rules := slices.Clone(s.rules[acl.Owner(api.KindNetwork, n.Name)])
 	for name, f := range s.facts {
 		if f.network == n.Name {
-			rules = append(rules, s.rules[ownerOf(kindPort, name)]...)
+			rules = append(rules, s.rules[acl.Owner(api.KindPort, name)]...)
 		}
 	}
 	conf := acl.Config{Network: n.Name, NoICC: n.NoICC}
@@ -100,7 +100,7 @@ func (s *Switch) tellRules(port string, now fact) {
 	} else {
 		s.facts[port] = now
 	}
-	ruled := len(s.rules[ownerOf(kindPort, port)]) > 0
+	ruled := len(s.rules[acl.Owner(api.KindPort, port)]) > 0
 	s.mu.Unlock()
 	for _, n := range s.allNetworks() {
 		if ruled && n.Name == now.network || n.filter.Snapshot().UsesPort(port) {
@@ -170,8 +170,8 @@ func (s *Switch) tellJudged(ctx context.Context) error {
 }
 
 // briefly writes the names in a rule without their kinds, where they are clear without.
-func (s *Switch) briefly(r acl.Rule) api.Rule {
+func (s *Switch) briefly(r acl.Rule) acl.Rule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.brief(r)
+	return r.Brief(s.has)
 }

@@ -210,14 +210,14 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	if n.count > 0 {
 		return networkInUse(name, n.count)
 	}
-	rules := s.rules[ownerOf(kindNetwork, name)]
+	rules := s.rules[acl.Owner(api.KindNetwork, name)]
 	err = s.store.Update(func(tx *store.Tx) error { return errors.Join(tx.DeleteNetwork(n.ID), deleteRules(tx, rules)) })
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	delete(s.networks, name)
-	delete(s.rules, ownerOf(kindNetwork, name))
+	delete(s.rules, acl.Owner(api.KindNetwork, name))
 	s.mu.Unlock()
 	s.unwire(n)
 	s.reachHost()

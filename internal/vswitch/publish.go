@@ -79,10 +79,10 @@ func (s *Switch) setPublished(e *endpoint, next *api.Port) error {
 // publishText tells for people what is published and what no longer: a port may publish thousands.
 func publishText(was, is []api.Publish) string {
 	var words []string
-	for _, x := range otherPublish(is, was) {
+	for _, x := range api.OtherPublish(is, was) {
 		words = append(words, fmt.Sprintf("publish %v", x))
 	}
-	for _, x := range otherPublish(was, is) {
+	for _, x := range api.OtherPublish(was, is) {
 		words = append(words, fmt.Sprintf("unpublish %v", x))
 	}
 	return strings.Join(words, ", ")

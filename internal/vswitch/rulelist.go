@@ -15,8 +15,8 @@ import (
 // dropRules forgets the rules of a port that is deleted.
 func (s *Switch) dropRules(port string) {
 	s.mu.Lock()
-	list := s.rules[ownerOf(kindPort, port)]
-	delete(s.rules, ownerOf(kindPort, port))
+	list := s.rules[acl.Owner(api.KindPort, port)]
+	delete(s.rules, acl.Owner(api.KindPort, port))
 	s.mu.Unlock()
 	if len(list) == 0 {
 		return
@@ -67,7 +67,7 @@ func (s *Switch) loadRules(owned func(owner string) bool) error {
 // isOwner tells whether there is such a network, or the record of such a port that is to stay.
 func (s *Switch) isOwner(owner string, ports []store.PortRecord) bool {
 	kind, name, _ := strings.Cut(owner, ":")
-	if kind == kindNetwork {
+	if kind == api.KindNetwork {
 		return s.networks[name] != nil
 	}
 	return slices.ContainsFunc(ports, func(r store.PortRecord) bool { return r.Port.Name == name && r.Phase == store.PhasePresent })
@@ -79,16 +79,16 @@ func (s *Switch) Rules(_ context.Context, on string) ([]api.RuleEntry, error) {
 	owner, network := "", ""
 	if on != "" {
 		var err error
-		if owner, err = kinded(on, &s.state); err != nil {
+		if owner, err = acl.ResolveName(on, s.has); err != nil {
 			s.mu.RUnlock()
 			return nil, err
 		}
-		network, _ = strings.CutPrefix(owner, kindNetwork+":")
+		network, _ = strings.CutPrefix(owner, api.KindNetwork+":")
 	}
 	var list []*acl.Rule
 	for o, rules := range s.rules {
 		kind, name, _ := strings.Cut(o, ":")
-		if on == "" || o == owner || kind == kindPort && s.facts[name].network == network {
+		if on == "" || o == owner || kind == api.KindPort && s.facts[name].network == network {
 			list = append(list, rules...)
 		}
 	}
@@ -108,7 +108,7 @@ func (s *Switch) Rules(_ context.Context, on string) ([]api.RuleEntry, error) {
 // networkOfRule returns the network whose frames the rule judges; "" when its port is on none.
 func (s *Switch) networkOfRule(r *acl.Rule) string {
 	kind, name, _ := strings.Cut(r.On, ":")
-	if kind == kindNetwork {
+	if kind == api.KindNetwork {
 		return name
 	}
 	s.mu.RLock()
@@ -136,7 +136,7 @@ func (s *Switch) ruled() bool {
 }
 
 func (s *Switch) ruleEntry(r *acl.Rule, counts map[string]acl.Stats) api.RuleEntry {
-	e := api.RuleEntry{Rule: s.briefly(*r), Network: s.networkOfRule(r)}
+	e := api.RuleEntry{Rule: api.Rule(s.briefly(*r)), Network: s.networkOfRule(r)}
 	if st := counts[r.ID]; st.Hits > 0 {
 		e.Packets, e.Idle = st.Hits, max(1, int(time.Duration(s.path.Now()-st.Last).Seconds()))
 	}
@@ -149,7 +149,7 @@ func (s *Switch) describeRule(r *acl.Rule) api.RuleEntry { return s.ruleEntry(r,
 // ruleTexts returns the owner's rules as a configuration has them.
 func (st *state) ruleTexts(owner string) (texts []string) {
 	for _, r := range st.rules[owner] {
-		brief := acl.Rule(st.brief(*r))
+		brief := r.Brief(st.has)
 		texts = append(texts, brief.Text())
 	}
 	return texts

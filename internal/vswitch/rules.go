@@ -9,19 +9,11 @@ import (
 
 	"vswitch/internal/acl"
 	"vswitch/internal/api"
-)
-
-// Kinds of owners of rules, and of what rules name.
-const (
-	kindNetwork = "network"
-	kindPort    = "port"
+	"vswitch/internal/reconcile"
 )
 
 // maxRuled is how many networks may have rules: each is a zone of its own in the table of connections.
 const maxRuled = 32768
-
-// ownerOf names whose rules they are: in rules that are kept, names always have their kind.
-func ownerOf(kind, name string) string { return kind + ":" + name }
 
 // AddRule adds a rule. Frames are judged by it when it returns, also those of connections that there are.
 func (s *Switch) AddRule(ctx context.Context, r api.RuleRequest) (api.RuleEntry, error) {
@@ -54,7 +46,7 @@ func (d *draft) addRule(r *api.RuleRequest) (outcome, error) {
 	if r.ID != "" {
 		return outcome{}, invalid("a rule gets its id when it is added: leave id out")
 	}
-	rule, err := resolve(acl.Rule(r.Rule), &d.state)
+	rule, err := acl.Resolve(acl.Rule(r.Rule), d.has)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -86,6 +78,14 @@ func (d *draft) deleteRule(r *api.RuleDeletion) (outcome, error) {
 	return outcome{unchanged: true}, unless(r.IfExists, api.Errorf(api.CodeNotFound, "no rule %.70q; 'vsctl list-rules' names those there are", r.ID))
 }
 
+// has tells whether there is a network or port of that name.
+func (st *state) has(kind, name string) bool {
+	if kind == api.KindNetwork {
+		return st.networks[name] != nil
+	}
+	return st.ports[name] != nil
+}
+
 // setRules makes the owner's rules those of the list.
 func (st *state) setRules(owner string, list []*acl.Rule) {
 	if st.rules[owner] = list; len(list) == 0 {
@@ -93,42 +93,35 @@ func (st *state) setRules(owner string, list []*acl.Rule) {
 	}
 }
 
-// ruleList asks for all rules of an owner, as apply does.
-type ruleList struct {
-	owner string
-	texts []string // as acl.Rule.String, from the direction on, with kinds before names
-}
-
-const opSetRules = "set-rules"
-
-// replaceRules makes the owner's rules those of the list. The ones that stay in place keep their ids, and so what they have counted; order is
+// replaceRules makes the rules of a network or port those of the list, as apply asks for it. The ones that stay in place keep their ids, and so what they have counted; order is
 // that of ids, so that those behind a new one get new ones.
-func (d *draft) replaceRules(r *ruleList) (outcome, error) {
-	had := d.rules[r.owner]
+func (d *draft) replaceRules(r *reconcile.Rules) (outcome, error) {
+	owner := acl.Owner(r.Kind, r.Name)
+	had := d.rules[owner]
 	same := true
-	d.setRules(r.owner, nil)
-	for _, text := range r.texts {
-		rule, err := acl.Parse(r.owner + " " + text)
+	d.setRules(owner, nil)
+	for _, text := range r.Texts {
+		rule, err := acl.Parse(owner + " " + text)
 		if err != nil {
 			return outcome{}, err
 		}
 		i := slices.IndexFunc(had, func(x *acl.Rule) bool { return sameRule(x, &rule) })
 		if same = same && i >= 0; same {
-			d.rules[r.owner] = append(d.rules[r.owner], had[i])
+			d.rules[owner] = append(d.rules[owner], had[i])
 			had = had[i+1:]
 			continue
 		}
 		d.lastRule++
 		rule.ID = ruleID(d.lastRule)
-		d.rules[r.owner] = append(d.rules[r.owner], &rule)
+		d.rules[owner] = append(d.rules[owner], &rule)
 	}
-	return outcome{}, d.limitRules(r.owner)
+	return outcome{}, d.limitRules(owner)
 }
 
 // limitRules holds the draft against the limits, after the owner got rules.
 func (d *draft) limitRules(owner string) error {
 	kind, name, _ := strings.Cut(owner, ":")
-	if kind == kindPort {
+	if kind == api.KindPort {
 		e := d.ports[name]
 		if e == nil || e.net == nil {
 			return nil // connecting it will look
@@ -144,7 +137,7 @@ func (st *state) checkRules(network string, more int) error {
 	ruled := make(map[string]bool)
 	for owner, list := range st.rules {
 		kind, name, _ := strings.Cut(owner, ":")
-		if kind == kindPort {
+		if kind == api.KindPort {
 			e := st.ports[name]
 			if e == nil || e.net == nil {
 				continue
@@ -186,7 +179,7 @@ func byID(a, b *acl.Rule) int { return cmp.Compare(ruleNumber(a.ID), ruleNumber(
 func (c *carry) ruleNew(context.Context) error {
 	s := c.s
 	for _, e := range c.new {
-		owner := ownerOf(kindPort, e.port.Name)
+		owner := acl.Owner(api.KindPort, e.port.Name)
 		was, is := s.rules[owner], c.d.rules[owner]
 		if slices.Equal(was, is) {
 			continue
@@ -229,7 +222,7 @@ func (s *Switch) heedRules(added, gone []*acl.Rule) {
 	changed := make(map[string]bool)
 	for _, r := range slices.Concat(added, gone) {
 		kind, name, _ := strings.Cut(r.On, ":")
-		if kind == kindPort {
+		if kind == api.KindPort {
 			s.mu.RLock()
 			name = s.facts[name].network
 			s.mu.RUnlock()
@@ -249,7 +242,7 @@ func (s *Switch) heedRules(added, gone []*acl.Rule) {
 func (s *Switch) publishRules(event string, list []*acl.Rule) {
 	const most = 16
 	for _, r := range list[:min(len(list), most)] {
-		brief := acl.Rule(s.briefly(*r))
+		brief := s.briefly(*r)
 		s.events.Publish(event, r.ID, brief.String())
 	}
 	if n := len(list) - most; n > 0 {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -129,12 +128,6 @@ func (s *Switch) reconceive(st *state, n *network, r *api.NetworkChange) (*api.N
 
 // checkPorts refuses changes that a port of the network leans against. Each can be told to let go.
 func (st *state) checkPorts(n *network, next *api.Network) error {
-	gateways := func(n *api.Network, p *api.Port) []netip.Addr {
-		if n.NoGateway || p.DefaultRoute == "no" || p.NoConfig {
-			return nil
-		}
-		return gatewaysOf(n.Subnets, p.IPs)
-	}
 	ipv6 := slices.ContainsFunc(next.Subnets, func(s api.Subnet) bool { return isIPv6(s.Prefix) })
 	for _, name := range slices.Sorted(maps.Keys(st.ports)) {
 		e := st.ports[name]
@@ -147,7 +140,7 @@ func (st *state) checkPorts(n *network, next *api.Network) error {
 				return inUse(p.Name, "port %s has address %v of the subnet: 'vsctl set-port %s --ip %v-' first, or delete it", p.Name, ip, p.Name, ip.Addr())
 			}
 		}
-		switch was, will := gateways(&n.Network, p), gateways(next, p); {
+		switch was, will := ipam.Gateways(&n.Network, p), ipam.Gateways(next, p); {
 		case p.MTU > next.MTU:
 			return inUse(p.Name, "port %s has an MTU of %d, more than %d: 'vsctl set-port %s --mtu %d' first", p.Name, p.MTU, next.MTU, p.Name, next.MTU)
 		case ipv6 && p.MTU < minMTUIPv6:

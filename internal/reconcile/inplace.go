@@ -1,4 +1,4 @@
-package vswitch
+package reconcile
 
 import (
 	"net/netip"
@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"vswitch/internal/api"
-	"vswitch/internal/reconcile"
+	"vswitch/internal/ipam"
 )
 
 // inPlace makes the operations that change networks and ports at work, in an order in which each is allowed:
@@ -82,8 +82,8 @@ func (x *inPlace) port(have, want *api.Port, keys []string) {
 		}
 	}
 	become.AddAliases, become.RemoveAliases = missingFrom(have.Aliases, want.Aliases), missingFrom(want.Aliases, have.Aliases)
-	letGo.RemovePublish = otherPublish(have.Publish, want.Publish)
-	become.AddPublish = otherPublish(want.Publish, have.Publish)
+	letGo.RemovePublish = api.OtherPublish(have.Publish, want.Publish)
+	become.AddPublish = api.OtherPublish(want.Publish, have.Publish)
 	become.Storm = stormChange(have.Storm, want.Storm)
 	become.VLAN, become.Trunk, become.Native = nil, nil, nil
 	switch {
@@ -99,19 +99,12 @@ func (x *inPlace) port(have, want *api.Port, keys []string) {
 
 // gateway lets a port that stays go of its gateway, and take the new one, if its network gets another.
 func (x *inPlace) gateway(have, want *api.Port, was, is *api.Network) {
-	if have.NoConfig || have.DefaultRoute == "no" || slices.Equal(usedGateways(was, have), usedGateways(is, have)) {
+	if slices.Equal(ipam.Gateways(was, have), ipam.Gateways(is, have)) {
 		return
 	}
 	no, again := "no", want.DefaultRoute
 	x.add(&x.letGo, api.OpSetPort, &api.PortChange{Name: &want.Name, DefaultRoute: &no})
 	x.add(&x.become, api.OpSetPort, &api.PortChange{Name: &want.Name, DefaultRoute: &again})
-}
-
-func usedGateways(n *api.Network, p *api.Port) []netip.Addr {
-	if n.NoGateway {
-		return nil
-	}
-	return gatewaysOf(n.Subnets, p.IPs)
 }
 
 // add adds a change, unless it changes nothing but says a name.
@@ -176,24 +169,14 @@ func stormChange(have, want map[string]int) map[string]int {
 	return m
 }
 
-// otherPublish returns what of a is not in b.
-func otherPublish(a, b []api.Publish) (list []api.Publish) {
-	has := make(map[string]bool, len(b)) // there may be thousands
-	for _, x := range b {
-		has[x.String()] = true
-	}
-	for _, x := range a {
-		if !has[x.String()] {
-			list = append(list, x)
-		}
-	}
-	return list
-}
-
-// missingFrom returns what of want is not in have.
+// missingFrom returns what of want is not in have, in its order.
 func missingFrom[T comparable](have, want []T) (list []T) {
+	has := make(map[T]bool, len(have)) // there may be thousands
+	for _, h := range have {
+		has[h] = true
+	}
 	for _, w := range want {
-		if !slices.Contains(have, w) {
+		if !has[w] {
 			list = append(list, w)
 		}
 	}
@@ -201,8 +184,8 @@ func missingFrom[T comparable](have, want []T) (list []T) {
 }
 
 // changesInPlace makes the operations of all changes in place.
-func changesInPlace(changes []reconcile.Change, have, want reconcile.Config) (x inPlace) {
-	hadNets, nets, had, ports := index(have.Networks, networkName), index(want.Networks, networkName), index(have.Ports, portName), index(want.Ports, portName)
+func changesInPlace(changes []Change, have, want Config) (x inPlace) {
+	hadNets, nets, had, ports := byName(have.Networks, networkName), byName(want.Networks, networkName), byName(have.Ports, portName), byName(want.Ports, portName)
 	anew := make(map[string]bool)
 	for _, c := range changes {
 		anew[c.Name] = anew[c.Name] || c.Kind == api.KindPort && c.Action == api.ActionReplace
@@ -227,11 +210,3 @@ func changesInPlace(changes []reconcile.Change, have, want reconcile.Config) (x 
 
 func networkName(n *api.Network) string { return n.Name }
 func portName(p *api.Port) string       { return p.Name }
-
-func index[T any](list []T, name func(*T) string) map[string]*T {
-	m := make(map[string]*T, len(list))
-	for i := range list {
-		m[name(&list[i])] = &list[i]
-	}
-	return m
-}

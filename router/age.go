@@ -145,9 +145,9 @@ func (k neighborKey) compare(o neighborKey) int {
 	return cmp.Or(cmp.Compare(k.ifID, o.ifID), k.addr.Compare(o.addr))
 }
 
-// Retain forgets the interface's neighbors that are in none of its subnets, and all that lean on a MAC of its own that it has no
+// retain forgets the interface's neighbors that are in none of its subnets, and all that lean on a MAC of its own that it has no
 // more.
-func (t *Neighbors) Retain(i *Interface) {
+func (t *Neighbors) retain(i *Interface) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, key := range t.keys(func(k neighborKey, _ *neighbor) bool { return k.ifID == i.id }) {

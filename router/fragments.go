@@ -1,7 +1,6 @@
 package router
 
 import (
-	"cmp"
 	"container/list"
 	"slices"
 	"sync"
@@ -56,23 +55,6 @@ type fragmentsFrom struct {
 	list  list.List // of *datagram
 	bytes int
 }
-
-type datagram struct {
-	key   fragmentKey
-	from  *fragmentsFrom
-	place *list.Element
-	since int64
-	parts []part // in their order
-	got   int    // bytes
-	end   int    // where the last one ends; 0: not known
-	known bool   // the first one came
-	ports packet.Ports
-	dead  packet.DropReason // why nothing more of it passes
-	held  []*packet.Frame   // in the order in which they came, but the first one before all others
-	bytes int               // of held
-}
-
-type part struct{ start, end int }
 
 // NewFragments makes an empty table.
 func NewFragments() *Fragments {
@@ -223,28 +205,6 @@ func (t *Fragments) most(port packet.PortID, size func(*fragmentsFrom) int) *fra
 		}
 	}
 	return most
-}
-
-// take notes that a part has come.
-func (d *datagram) take(at packet.Fragment) packet.DropReason {
-	i, same := slices.BinarySearchFunc(d.parts, at.Start, func(p part, start int) int { return cmp.Compare(p.start, start) })
-	last := d.end != 0 && at.End == d.end
-	switch {
-	case same && d.parts[i].end == at.End && last == !at.More:
-		return packet.DropFragDuplicate
-	case same, i > 0 && d.parts[i-1].end > at.Start, i < len(d.parts) && d.parts[i].start < at.End:
-		return packet.DropFragOverlap
-	case d.end != 0 && (at.End > d.end || !at.More || last), !at.More && i < len(d.parts):
-		return packet.DropFragOverlap // two last ones, or something behind the last one
-	case len(d.parts) >= MaxFragments:
-		return packet.DropFragMany
-	}
-	d.parts = slices.Insert(d.parts, i, part{at.Start, at.End})
-	d.got += at.End - at.Start
-	if !at.More {
-		d.end = at.End
-	}
-	return packet.DropNone
 }
 
 // hold keeps a copy of the frame until enough of its datagram has come, the first fragment before all others.

@@ -92,8 +92,8 @@ type neighbor struct {
 	datagrams int // of which parked are: fragments of one count once
 }
 
-// NewNeighbors makes an empty table.
-func NewNeighbors() *Neighbors {
+// newNeighbors makes an empty table.
+func newNeighbors() *Neighbors {
 	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}, resolved: map[uint32]int{}}
 }
 

@@ -53,7 +53,7 @@ type Router struct {
 
 // New makes a router without interfaces.
 func New(name string) *Router {
-	r := &Router{name: name, neighbors: NewNeighbors(), ifs: map[string]*Interface{}}
+	r := &Router{name: name, neighbors: newNeighbors(), ifs: map[string]*Interface{}}
 	r.snap.Store(newSnapshot(nil, nil))
 	return r
 }
@@ -98,7 +98,7 @@ func (r *Router) SetInterface(i Interface) *Interface {
 	}
 	r.ifs[i.Name] = &i
 	r.publish()
-	r.neighbors.Retain(&i)
+	r.neighbors.retain(&i)
 	return &i
 }
 
@@ -112,7 +112,7 @@ func (r *Router) RemoveInterface(name string) {
 	}
 	delete(r.ifs, name)
 	r.publish()
-	r.neighbors.Retain(&Interface{id: i.id})
+	r.neighbors.retain(&Interface{id: i.id})
 }
 
 // SetRoutes replaces all static routes.

@@ -23,7 +23,6 @@ const (
 	StateBlocked      = "blocked"      // frames loop over it: it carries nothing, see Port.Error
 	StateStaged       = "staged"       // --stage: waiting in the staging namespace for the caller to take it
 	StateDisconnected = "disconnected" // its interface is in place without a carrier, on no network
-	StateGone         = "gone"         // its namespace or device died; it is being freed
 	StateError        = "error"        // see Port.Error
 )
 

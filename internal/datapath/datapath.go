@@ -48,8 +48,8 @@ type Config struct {
 
 const maxSlots = 1 << 16
 
-// ErrNoSlot means that all 65535 slots of the port table are taken.
-var ErrNoSlot = errors.New("no free slot for another port")
+// errNoSlot means that all 65535 slots of the port table are taken.
+var errNoSlot = errors.New("no free slot for another port")
 
 // Datapath owns the port table and the workers. All methods are safe for concurrent use.
 //
@@ -198,7 +198,7 @@ func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 		n = uint16(d.used)
 		d.used++
 	default:
-		return 0, ErrNoSlot
+		return 0, errNoSlot
 	}
 	d.generations[n]++
 	s := &slot{

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vswitch/internal/api"
 	"vswitch/internal/link"
 	"vswitch/internal/port/tap"
 )
@@ -206,7 +207,7 @@ func Remove(host *link.Namespace, mac net.HardwareAddr, store Store, held int) e
 		return errors.Join(err, store.Delete(FDName), unix.Close(held))
 	}
 	name, err := link.FindHostPort(host, mac)
-	if isNotFound(err) {
+	if api.HasCode(err, api.CodeNotFound) {
 		return nil
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 func ChooseMAC(asked string, ips []netip.Prefix, random io.Reader) ([6]byte, error) {
 	switch asked {
 	case MACRandom:
-		return RandomMAC(random)
+		return randomMAC(random)
 	case "", MACFromIP:
 		for _, p := range ips {
 			if p.Addr().Is4() {
@@ -30,7 +30,7 @@ func ChooseMAC(asked string, ips []netip.Prefix, random io.Reader) ([6]byte, err
 		if asked == MACFromIP {
 			return [6]byte{}, api.Errorf(api.CodeInvalid, "the port has no IPv4 address to make a MAC address from: name one, or ask for %q", MACRandom)
 		}
-		return RandomMAC(random)
+		return randomMAC(random)
 	}
 	return ParseMAC(asked)
 }
@@ -41,8 +41,8 @@ func MACFromIPv4(a netip.Addr) [6]byte {
 	return [6]byte{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 
-// RandomMAC returns a locally administered unicast address.
-func RandomMAC(random io.Reader) (mac [6]byte, err error) {
+// randomMAC returns a locally administered unicast address.
+func randomMAC(random io.Reader) (mac [6]byte, err error) {
 	if _, err := io.ReadFull(random, mac[:]); err != nil {
 		return mac, fmt.Errorf("choose a random MAC address: %w", err)
 	}

@@ -163,16 +163,6 @@ func (n *Namespace) String() string {
 	return n.path
 }
 
-// Alive reports whether the namespace is still to be found where it was opened: false after 'ip netns del', or when the
-// process is gone. The handle works in either case. Without a path it is true.
-func (n *Namespace) Alive() bool {
-	if n.path == "" {
-		return true
-	}
-	id, err := Identify(n.path)
-	return err == nil && id == n.id
-}
-
 // Do runs fn inside the namespace, on a thread that is thrown away afterwards. It returns fn's error.
 func (n *Namespace) Do(fn func() error) error {
 	return onOwnThread(func() error {

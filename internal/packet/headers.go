@@ -112,12 +112,11 @@ func (t TCP) SetFlags(f uint8) { t[13] = f }
 // UDP is a view of a UDP datagram (RFC 768).
 type UDP []byte
 
-func (u UDP) SrcPort() uint16      { return binary.BigEndian.Uint16(u) }
-func (u UDP) DstPort() uint16      { return binary.BigEndian.Uint16(u[2:]) }
-func (u UDP) Length() uint16       { return binary.BigEndian.Uint16(u[4:]) }
-func (u UDP) Checksum() uint16     { return binary.BigEndian.Uint16(u[6:]) }
-func (u UDP) SetLength(n uint16)   { binary.BigEndian.PutUint16(u[4:], n) }
-func (u UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(u[6:], c) }
+func (u UDP) SrcPort() uint16    { return binary.BigEndian.Uint16(u) }
+func (u UDP) DstPort() uint16    { return binary.BigEndian.Uint16(u[2:]) }
+func (u UDP) Length() uint16     { return binary.BigEndian.Uint16(u[4:]) }
+func (u UDP) Checksum() uint16   { return binary.BigEndian.Uint16(u[6:]) }
+func (u UDP) SetLength(n uint16) { binary.BigEndian.PutUint16(u[4:], n) }
 
 // ARP is a view of an ARP packet for Ethernet and IPv4 (RFC 826), 28 bytes.
 type ARP []byte

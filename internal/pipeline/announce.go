@@ -7,17 +7,17 @@ import (
 	"vswitch/internal/packet"
 )
 
-// Announcement tells everybody in the VLAN that mac has addr: GratuitousARP, or UnsolicitedNA.
+// Announcement tells everybody in the VLAN that mac has addr: gratuitousARP, or unsolicitedNA.
 func Announcement(mac [6]byte, addr netip.Addr) []byte {
 	if addr.Is4() {
-		return GratuitousARP(mac, addr)
+		return gratuitousARP(mac, addr)
 	}
-	return UnsolicitedNA(mac, addr)
+	return unsolicitedNA(mac, addr)
 }
 
-// GratuitousARP returns an ARP announcement of addr (RFC 5227 2.3), 60 bytes with padding: everybody in the VLAN learns at
+// gratuitousARP returns an ARP announcement of addr (RFC 5227 2.3), 60 bytes with padding: everybody in the VLAN learns at
 // once where mac is, and replaces what it knew of addr.
-func GratuitousARP(mac [6]byte, addr netip.Addr) []byte {
+func gratuitousARP(mac [6]byte, addr netip.Addr) []byte {
 	b := make([]byte, 60)
 	copy(b, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	copy(b[6:], mac[:])
@@ -30,9 +30,9 @@ func GratuitousARP(mac [6]byte, addr netip.Addr) []byte {
 	return b
 }
 
-// UnsolicitedNA returns an unsolicited neighbor advertisement of addr to all nodes (RFC 4861 7.2.6), with the override flag
+// unsolicitedNA returns an unsolicited neighbor advertisement of addr to all nodes (RFC 4861 7.2.6), with the override flag
 // and mac as target link-layer address.
-func UnsolicitedNA(mac [6]byte, addr netip.Addr) []byte {
+func unsolicitedNA(mac [6]byte, addr netip.Addr) []byte {
 	const l4 = 14 + 40
 	b := make([]byte, l4+32)
 	copy(b, []byte{0x33, 0x33, 0, 0, 0, 1})

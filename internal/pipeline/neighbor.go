@@ -134,7 +134,7 @@ func (w *walk) take(stage, what string) bool {
 func solicitation(s *router.Solicit) []byte {
 	src := s.If.Source(s.Addr)
 	if s.Addr.Is4() {
-		b := GratuitousARP(s.If.MAC, src)
+		b := gratuitousARP(s.If.MAC, src)
 		t := s.Addr.As4()
 		copy(b[38:], t[:])
 		if s.MAC != [6]byte{} {

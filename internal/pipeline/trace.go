@@ -70,7 +70,7 @@ func (t *Trace) output(w *walk) {
 				}
 			}
 		}
-		actions = append(actions, ActionText(&a, w.portName))
+		actions = append(actions, actionText(&a, w.portName))
 	}
 	t.Verdict = strings.Join(actions, ",")
 	if w.out == nil {
@@ -97,8 +97,8 @@ func (w *walk) portName(id packet.PortID) string {
 	return fmt.Sprintf("port%d", id.Slot())
 }
 
-// ActionText writes an action for people, in ovs-ofctl's words.
-func ActionText(a *flow.Action, name func(packet.PortID) string) string {
+// actionText writes an action for people, in ovs-ofctl's words.
+func actionText(a *flow.Action, name func(packet.PortID) string) string {
 	switch a.Op {
 	case flow.OpOutput:
 		return "output:" + name(a.Port)
@@ -127,7 +127,7 @@ func ActionsText(v *flow.Verdict, name func(packet.PortID) string) string {
 	}
 	var s []string
 	for i := range v.Actions[:v.NActions] {
-		s = append(s, ActionText(&v.Actions[i], name))
+		s = append(s, actionText(&v.Actions[i], name))
 	}
 	return strings.Join(s, ",")
 }

@@ -34,11 +34,11 @@ func (p Place) String() string {
 	return fmt.Sprintf("%v/%s", netip.AddrPortFrom(p.Addr, p.Port), p.Proto)
 }
 
-// Way is how a client's connection goes.
-type Way struct {
-	Client netip.Addr
-	At     netip.AddrPort // of the host
-	To     netip.AddrPort // of the container
+// route is how a client's connection goes.
+type route struct {
+	client netip.Addr
+	at     netip.AddrPort // of the host
+	to     netip.AddrPort // of the container
 }
 
 // Config says how a Relay reaches containers.
@@ -58,16 +58,16 @@ type Relay struct {
 	complained atomic.Int64 // when, Unix time in nanoseconds
 
 	mu        sync.Mutex
-	sessions  map[*session]bool  // guarded by mu, like the rest
-	listeners map[*Listener]bool // open
-	mouths    map[Place]*mouth   // by place, with Port
+	sessions  map[*session]bool      // guarded by mu, like the rest
+	listeners map[*Listener]bool     // open
+	replies   map[Place]*replySocket // by place, with Port
 }
 
 // New makes a relay without listeners.
 func New(c Config) *Relay {
 	r := &Relay{
 		Config: c, streams: make(chan struct{}, MaxStreams), sessions: make(map[*session]bool), listeners: make(map[*Listener]bool),
-		mouths: make(map[Place]*mouth),
+		replies: make(map[Place]*replySocket),
 	}
 	if r.Dial == nil {
 		r.Dial = new(net.Dialer).DialContext
@@ -113,7 +113,7 @@ type Listener struct {
 	end    context.CancelFunc
 
 	mu    sync.Mutex
-	conns map[net.Conn]Way // guarded by mu; nil: closed
+	conns map[net.Conn]route // guarded by mu; nil: closed
 }
 
 // ErrTaken is the error of Listen when a program of the host has the port.
@@ -121,7 +121,7 @@ var ErrTaken = errors.New("a program of the host has the port")
 
 // Listen listens on published ports.
 func (r *Relay) Listen(p Place) (*Listener, error) {
-	l := &Listener{Place: p, relay: r, conns: make(map[net.Conn]Way)}
+	l := &Listener{Place: p, relay: r, conns: make(map[net.Conn]route)}
 	var serve func()
 	err := r.Enter(func() (err error) {
 		if p.Proto == "tcp" {
@@ -165,7 +165,7 @@ func (l *Listener) review() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for conn, w := range l.conns {
-		if to, ok := l.find(w.At, w.Client); !ok || to != w.To {
+		if to, ok := l.find(w.at, w.client); !ok || to != w.to {
 			conn.Close()
 			delete(l.conns, conn)
 		}
@@ -178,10 +178,10 @@ func (l *Listener) find(at netip.AddrPort, client netip.Addr) (netip.AddrPort, b
 }
 
 // hold keeps a connection, to be ended in time; false when it may not be any more.
-func (l *Listener) hold(c net.Conn, w Way) bool {
+func (l *Listener) hold(c net.Conn, w route) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if to, ok := l.find(w.At, w.Client); l.conns == nil || !ok || to != w.To {
+	if to, ok := l.find(w.at, w.client); l.conns == nil || !ok || to != w.to {
 		return false
 	}
 	l.conns[c] = w

@@ -51,15 +51,15 @@ func (l *Listener) accept(in *net.TCPListener) {
 func (l *Listener) stream(client *net.TCPConn) {
 	defer func() { <-l.relay.streams }()
 	defer l.drop(client)
-	w := Way{Client: addrPort(client.RemoteAddr()).Addr(), At: addrPort(client.LocalAddr())}
+	w := route{client: addrPort(client.RemoteAddr()).Addr(), at: addrPort(client.LocalAddr())}
 	var ok bool
-	if w.To, ok = l.find(w.At, w.Client); !ok || !l.hold(client, w) {
+	if w.to, ok = l.find(w.at, w.client); !ok || !l.hold(client, w) {
 		_ = client.SetLinger(0)
 		return
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
 	defer cancel()
-	conn, err := l.relay.Dial(ctx, "tcp", w.To.String())
+	conn, err := l.relay.Dial(ctx, "tcp", w.to.String())
 	if err != nil {
 		_ = client.SetLinger(0) // so the client is refused as it would be there
 		return

@@ -17,8 +17,8 @@ const idleSession = 300 * time.Second
 // receiveBuffer is that of a UDP listener, in bytes.
 const receiveBuffer = 1 << 20
 
-// ears is a UDP listener's socket with its clients.
-type ears struct {
+// udpListener is a UDP listener's socket with its clients.
+type udpListener struct {
 	*Listener
 	sessions map[client]*session // the reader's alone
 }
@@ -30,7 +30,7 @@ type client struct{ from, to netip.AddrPort }
 type session struct {
 	conn    *net.UDPConn // to the container
 	raw     syscall.RawConn
-	mouth   syscall.RawConn       // by which the client is answered
+	reply   syscall.RawConn       // by which the client is answered
 	name    unix.RawSockaddrInet6 // the client
 	control []byte
 	used    atomic.Int64 // Unix time in nanoseconds
@@ -45,8 +45,8 @@ func (l *Listener) listenUDP() (serve func(), err error) {
 	_ = in.SetReadBuffer(receiveBuffer) // or what the host allows
 	l.socket = in
 	l.raw, err = in.SyscallConn()
-	e := &ears{l, make(map[client]*session)}
-	return e.run, err
+	u := &udpListener{l, make(map[client]*session)}
+	return u.run, err
 }
 
 // udp opens a socket that tells of each datagram where it was sent to.
@@ -63,24 +63,24 @@ func (p Place) udp() (*net.UDPConn, error) {
 	return in.(*net.UDPConn), nil
 }
 
-// mouth is a socket from which clients are answered whose port is not that of the listener, which a Lookup found. It hears nothing: the
+// replySocket is a socket from which clients are answered whose port is not that of the listener, which a Lookup found. It hears nothing: the
 // Lookup is asked first.
-type mouth struct {
+type replySocket struct {
 	conn *net.UDPConn
 	raw  syscall.RawConn
 	refs int
 }
 
-// at is where a client's mouth is.
-func (e *ears) at(who client) Place { return Place{e.Proto, who.to.Addr(), who.to.Port()} }
+// at is where a client is answered from.
+func (u *udpListener) at(who client) Place { return Place{u.Proto, who.to.Addr(), who.to.Port()} }
 
-// openMouth returns a mouth for a port, to be given back.
-func (r *Relay) openMouth(p Place) (syscall.RawConn, error) {
+// openReply returns a socket that answers from p, to be given back by closeReply.
+func (r *Relay) openReply(p Place) (syscall.RawConn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.mouths[p]
+	m := r.replies[p]
 	if m == nil {
-		m = &mouth{}
+		m = &replySocket{}
 		err := r.Enter(func() (err error) {
 			m.conn, err = p.udp()
 			return err
@@ -92,33 +92,33 @@ func (r *Relay) openMouth(p Place) (syscall.RawConn, error) {
 			m.conn.Close()
 			return nil, err
 		}
-		r.mouths[p] = m
+		r.replies[p] = m
 	}
 	m.refs++
 	return m.raw, nil
 }
 
-func (r *Relay) closeMouth(p Place) {
+func (r *Relay) closeReply(p Place) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.mouths[p]
+	m := r.replies[p]
 	if m.refs--; m.refs == 0 {
-		delete(r.mouths, p)
+		delete(r.replies, p)
 		m.conn.Close()
 	}
 }
 
 // run relays what clients send, until the listener is closed.
-func (e *ears) run() {
+func (u *udpListener) run() {
 	for {
-		err := e.raw.Read(func(fd uintptr) bool {
+		err := u.raw.Read(func(fd uintptr) bool {
 			b := batches.Get().(*batch)
 			defer batches.Put(b)
 			n, errno := b.recv(fd)
 			if errno == unix.EAGAIN {
 				return false
 			}
-			e.take(b, n)
+			u.take(b, n)
 			return true
 		})
 		if err != nil {
@@ -128,7 +128,7 @@ func (e *ears) run() {
 }
 
 // take sends each client's datagrams on, those that follow each other together.
-func (e *ears) take(b *batch, n int) {
+func (u *udpListener) take(b *batch, n int) {
 	now := time.Now()
 	for i := 0; i < n; {
 		who := client{b.sender(i), b.local(i)}
@@ -136,7 +136,7 @@ func (e *ears) take(b *batch, n int) {
 		for j < n && b.sender(j) == who.from && b.local(j) == who.to {
 			j++
 		}
-		if s := e.session(who, b, i, now); s != nil {
+		if s := u.session(who, b, i, now); s != nil {
 			_ = s.raw.Control(func(fd uintptr) { b.send(fd, i, j, nil, nil) })
 		}
 		i = j
@@ -144,57 +144,57 @@ func (e *ears) take(b *batch, n int) {
 }
 
 // session returns the client's, made when it has none; nil when it may have none.
-func (e *ears) session(who client, b *batch, i int, now time.Time) *session {
-	s := e.sessions[who]
+func (u *udpListener) session(who client, b *batch, i int, now time.Time) *session {
+	s := u.sessions[who]
 	if s != nil && !s.over.Load() {
 		s.used.Store(now.UnixNano())
 		return s
 	}
-	for old, s := range e.sessions {
+	for old, s := range u.sessions {
 		if s.over.Load() {
-			delete(e.sessions, old)
+			delete(u.sessions, old)
 		}
 	}
-	s, err := e.open(who)
+	s, err := u.open(who)
 	if err != nil {
-		e.relay.complain("relay to a published port", "at", who.to, "err", err)
+		u.relay.complain("relay to a published port", "at", who.to, "err", err)
 	}
 	if s == nil {
 		return nil
 	}
 	s.name, s.control = b.names[i], fromAddr(who.to.Addr())
 	s.used.Store(now.UnixNano())
-	e.sessions[who] = s
-	e.relay.admit(s)
-	e.relay.work.Go(func() {
-		e.answer(s)
-		if e.Port == 0 {
-			e.relay.closeMouth(e.at(who))
+	u.sessions[who] = s
+	u.relay.admit(s)
+	u.relay.work.Go(func() {
+		u.answer(s)
+		if u.Port == 0 {
+			u.relay.closeReply(u.at(who))
 		}
 	})
 	return s
 }
 
 // open opens a session's sockets; nil when the client may have none.
-func (e *ears) open(who client) (s *session, err error) {
-	w := Way{Client: who.from.Addr(), At: who.to}
+func (u *udpListener) open(who client) (s *session, err error) {
+	w := route{client: who.from.Addr(), at: who.to}
 	var ok bool
-	if w.To, ok = e.find(w.At, w.Client); !ok {
+	if w.to, ok = u.find(w.at, w.client); !ok {
 		return nil, nil
 	}
-	conn, err := e.relay.Dial(e.ctx, "udp", w.To.String())
+	conn, err := u.relay.Dial(u.ctx, "udp", w.to.String())
 	if err != nil {
 		return nil, err
 	}
-	s = &session{conn: conn.(*net.UDPConn), mouth: e.raw}
-	if s.raw, err = s.conn.SyscallConn(); err == nil && e.Port == 0 {
-		s.mouth, err = e.relay.openMouth(e.at(who))
+	s = &session{conn: conn.(*net.UDPConn), reply: u.raw}
+	if s.raw, err = s.conn.SyscallConn(); err == nil && u.Port == 0 {
+		s.reply, err = u.relay.openReply(u.at(who))
 	}
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	if !e.hold(conn, w) {
+	if !u.hold(conn, w) {
 		s.over.Store(true) // it ends at once
 		conn.Close()
 	}
@@ -202,9 +202,9 @@ func (e *ears) open(who client) (s *session, err error) {
 }
 
 // answer relays what the container sends, until neither side has sent anything for long.
-func (e *ears) answer(s *session) {
-	defer e.drop(s.conn)
-	defer e.relay.forget(s)
+func (u *udpListener) answer(s *session) {
+	defer u.drop(s.conn)
+	defer u.relay.forget(s)
 	defer s.over.Store(true)
 	for {
 		idle := time.Unix(0, s.used.Load()).Add(idleSession)
@@ -220,11 +220,11 @@ func (e *ears) answer(s *session) {
 			}
 			if n > 0 { // else the container refused a datagram: it may take the next one
 				s.used.Store(time.Now().UnixNano())
-				_ = s.mouth.Control(func(fd uintptr) { b.send(fd, 0, n, &s.name, s.control) })
+				_ = s.reply.Control(func(fd uintptr) { b.send(fd, 0, n, &s.name, s.control) })
 			}
 			return true
 		})
-		if err != nil && e.ctx.Err() != nil || s.over.Load() {
+		if err != nil && u.ctx.Err() != nil || s.over.Load() {
 			return
 		}
 	}

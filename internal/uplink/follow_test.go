@@ -89,7 +89,7 @@ func TestAuto(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			l.rung(rung)
-			l.cfg.Interface = uplink.Auto
+			l.cfg.Interface = api.AutoUplink
 			h := l.host.String()
 			ip := func(args ...string) { t.Helper(); linktest.IP(t, append([]string{"-n", h}, args...)...) }
 			ip("route", "del", "default")

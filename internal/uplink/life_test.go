@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"vswitch/internal/api"
 	"vswitch/internal/bpf"
 	"vswitch/internal/link"
 	"vswitch/internal/link/linktest"
@@ -112,7 +113,7 @@ func TestRestartMoved(t *testing.T) {
 			l := newLab(t)
 			l.rung(rung)
 			l.cfg.WithLRO("rx-gro")
-			l.cfg.Interface = uplink.Auto
+			l.cfg.Interface = api.AutoUplink
 			h := l.host.String()
 			if out, err := command(l.host, "ethtool", "-K", "up0", "gro", "on"); err != nil {
 				t.Fatalf("%v\n%s", err, out)

@@ -92,7 +92,7 @@ func (u *Uplink) look() (changed bool, err error) {
 		err = u.steer.SetAddrs(plain(now.Addrs))
 	}
 	switch {
-	case isNotFound(err): // it went while we looked, and news of it will come
+	case api.HasCode(err, api.CodeNotFound): // it went while we looked, and news of it will come
 		err = nil
 		now = State{Problem: "the interface is gone"}
 	case err != nil: // what was known may still hold
@@ -114,14 +114,14 @@ func (u *Uplink) look() (changed bool, err error) {
 
 // findLocked finds the interface that is to be shared now. Index is 0 when there is none, or it can't be shared.
 func (u *Uplink) findLocked() (State, error) {
-	if u.cfg.Interface == Auto {
+	if u.cfg.Interface == api.AutoUplink {
 		return u.findAutoLocked()
 	}
 	s, err := u.currentLocked()
 	if err == nil && s.Index == 0 {
 		s, err = link.Lookup(u.cfg.Host, u.cfg.Interface)
 	}
-	if isNotFound(err) {
+	if api.HasCode(err, api.CodeNotFound) {
 		return State{Problem: "interface " + u.cfg.Interface + " is gone; the uplink waits for it to return"}, nil
 	}
 	if err != nil {
@@ -138,7 +138,7 @@ func (u *Uplink) findAutoLocked() (State, error) {
 		return State{}, err
 	}
 	was, err := u.currentLocked()
-	if err != nil && !isNotFound(err) {
+	if err != nil && !api.HasCode(err, api.CodeNotFound) {
 		return State{}, err
 	}
 	if index == 0 || index == was.Index {
@@ -166,7 +166,7 @@ func (u *Uplink) currentLocked() (link.State, error) {
 		return link.State{}, nil
 	}
 	s, err := link.LookupIndex(u.cfg.Host, u.in.Index)
-	if isNotFound(err) {
+	if api.HasCode(err, api.CodeNotFound) {
 		return link.State{}, nil
 	}
 	return s, err
@@ -283,9 +283,4 @@ func plain(list []link.HostAddr) []netip.Addr {
 		addrs = append(addrs, a.Addr())
 	}
 	return addrs
-}
-
-func isNotFound(err error) bool {
-	e, ok := errors.AsType[*api.Error](err)
-	return ok && e.Code == api.CodeNotFound
 }

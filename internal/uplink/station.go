@@ -190,11 +190,11 @@ func (s *Station) findLocked() (State, error) {
 	if s.index != 0 {
 		found, err = link.LookupIndex(s.cfg.Host, s.index)
 	}
-	if isNotFound(err) {
+	if api.HasCode(err, api.CodeNotFound) {
 		found, err = link.Lookup(s.cfg.Host, s.cfg.Interface)
 	}
 	switch {
-	case isNotFound(err):
+	case api.HasCode(err, api.CodeNotFound):
 		return State{Problem: "interface " + s.cfg.Interface + " is gone; the uplink waits for it to return"}, nil
 	case err != nil:
 		return State{}, err

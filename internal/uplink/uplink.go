@@ -15,9 +15,6 @@ import (
 	"vswitch/internal/port/tap"
 )
 
-// Auto is the Interface that follows the host's default route: IPv4's, or without one IPv6's.
-const Auto = "auto"
-
 // The ports that a shared uplink takes for connections of the switch's own making, unless it is told otherwise: Linux gives none of
 // them to connections of the host (net.ipv4.ip_local_port_range ends at 60999).
 const (
@@ -31,7 +28,7 @@ const tapMTU = 65517
 // Config says what to share and how.
 type Config struct {
 	ID        string          // names the TAP and the stored fds; it outlives restarts
-	Interface string          // a name, or Auto
+	Interface string          // a name, or api.AutoUplink
 	Host      *link.Namespace // where the interface is; stays the caller's, and open until Close or Remove
 
 	FirstPort, LastPort uint16 // for the switch's own connections; 0 and 0: the default
@@ -81,7 +78,7 @@ var transports = []struct {
 // what it recorded; with them it goes on where that one stopped, without a gap. held belongs to the Uplink from then on, even when
 // it fails.
 //
-// An api.Error says why the interface can't be shared. It has to exist, except for Auto, unless something is held or it is opened Again: then it
+// An api.Error says why the interface can't be shared. It has to exist, except for api.AutoUplink, unless something is held or it is opened Again: then it
 // is waited for, as State's Problem says. After an error nothing is left of what Open did, nor of held.
 func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err error) {
 	if cfg.FirstPort == 0 && cfg.LastPort == 0 {
@@ -110,7 +107,7 @@ func Open(cfg Config, held map[string]int, changes Changes) (u *Uplink, err erro
 		return u, err
 	}
 	u.adopt(held)
-	if fresh && cfg.Interface != Auto {
+	if fresh && cfg.Interface != api.AutoUplink {
 		if err = usable(cfg.Host, cfg.Interface); err != nil {
 			return u, err
 		}

@@ -97,29 +97,41 @@ func TestErrorFromInside(t *testing.T) {
 
 // TestErrorRefuses: forged and truncated errors.
 func TestErrorRefuses(t *testing.T) {
-	table := newTable()
-	sent := parsed(t, TCP(from("10.0.0.1", 4000), to("1.1.1.1", 80), Flags(packet.TCPSyn)))
-	through(t, table, sent, nat.Request{Pool: pool(t, table, "192.0.2.1", 61000, 61009)})
-	right := sent.Bytes()[14:]
-	other := parsed(t, TCP(from("192.0.2.1", sent.Key.SrcPort), to("1.1.1.1", 81)))
-	for name, c := range map[string]struct {
-		e    *packet.Frame
-		want packet.DropReason
+	for _, x := range []struct {
+		in, out, far, other, router string
+		kind                        uint8
+		header                      int // of IP
 	}{
-		"the right one":           {ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0), Payload(right)), packet.DropNone},
-		"to somebody else":        {ICMP(3, from("9.9.9.9", 0), to("192.0.2.2", 0), Payload(right)), packet.DropConnInvalid},
-		"about somebody else's":   {ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0), Payload(other.Bytes()[14:])), packet.DropConnInvalid},
-		"cut off":                 {ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0), Payload(right[:27])), packet.DropBadICMP},
-		"about nothing":           {ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0)), packet.DropBadICMP},
-		"about an error":          {ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0), Payload(ICMP(3, from("192.0.2.1", 0), to("1.1.1.1", 0), Payload(right)).Bytes()[14:])), packet.DropConnInvalid},
-		"about what we have sent": {ICMP(3, from("9.9.9.9", 0), to("10.0.0.1", 0), Payload(TCP(from("10.0.0.1", 4000), to("1.1.1.1", 80)).Bytes()[14:])), packet.DropConnInvalid},
+		{"10.0.0.1", "192.0.2.1", "1.1.1.1", "192.0.2.2", "9.9.9.9", 3, 20},
+		{"fd00::1", "2001:db8::1", "2001:db8:1::1", "2001:db8::2", "2001:db8:9::9", 1, 40},
 	} {
-		if _, drop := table.Error(parsed(t, c.e), 1, sec(0)); drop != c.want {
-			t.Errorf("%s: %v, want %v", name, drop, c.want)
+		table := newTable()
+		sent := parsed(t, TCP(from(x.in, 4000), to(x.far, 80), Flags(packet.TCPSyn)))
+		through(t, table, sent, nat.Request{Pool: pool(t, table, x.out, 61000, 61009)})
+		right := sent.Bytes()[14:]
+		about := func(o ...Option) []byte { return parsed(t, TCP(o...)).Bytes()[14:] }
+		e := func(dst string, quote []byte) *packet.Frame {
+			return ICMP(x.kind, from(x.router, 0), to(dst, 0), Payload(quote))
 		}
-	}
-	if _, drop := table.Error(parsed(t, ICMP(3, from("9.9.9.9", 0), to("192.0.2.1", 0), Payload(right))), 2, sec(0)); drop != packet.DropConnInvalid {
-		t.Errorf("in another zone: %v", drop)
+		for name, c := range map[string]struct {
+			e    *packet.Frame
+			want packet.DropReason
+		}{
+			"the right one":           {e(x.out, right), packet.DropNone},
+			"to somebody else":        {e(x.other, right), packet.DropConnInvalid},
+			"about somebody else's":   {e(x.out, about(from(x.out, sent.Key.SrcPort), to(x.far, 81))), packet.DropConnInvalid},
+			"cut off":                 {e(x.out, right[:x.header+7]), packet.DropBadICMP},
+			"about nothing":           {e(x.out, nil), packet.DropBadICMP},
+			"about an error":          {e(x.out, ICMP(x.kind, from(x.out, 0), to(x.far, 0), Payload(right)).Bytes()[14:]), packet.DropConnInvalid},
+			"about what we have sent": {e(x.in, about(from(x.in, 4000), to(x.far, 80))), packet.DropConnInvalid},
+		} {
+			if _, drop := table.Error(parsed(t, c.e), 1, sec(0)); drop != c.want {
+				t.Errorf("%s of %s: %v, want %v", name, x.router, drop, c.want)
+			}
+		}
+		if _, drop := table.Error(parsed(t, e(x.out, right)), 2, sec(0)); drop != packet.DropConnInvalid {
+			t.Errorf("in another zone: %v", drop)
+		}
 	}
 }
 

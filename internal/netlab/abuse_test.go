@@ -98,36 +98,42 @@ func TestNeighborFloods(t *testing.T) {
 
 // A port that opens connections without end ends its own requests; who is beside it opens new ones, and keeps what it has.
 func TestSYNFlood(t *testing.T) {
-	lab, a1, a2, b1 := routed(t)
-	meet(t, a1, b1)
-	meet(t, b1, a1)
-	lab.LimitConnections(nat.Limits{PerNetwork: 500})
-	lab.NAT("a", pipeline.MasqueradeOff)
-	lab.NAT("b", pipeline.MasqueradeOn) // so what comes from a is known, for the answers
-	there := leg{from: a1, to: b1, src: "10.1.0.2", dst: "10.2.0.2", src2: "10.1.0.2", dst2: "10.2.0.2", port: 5000, at: 9, port2: 5000, at2: 9}
-	back := leg{from: b1, to: a1, src: "10.2.0.2", dst: "10.1.0.2", src2: "10.2.0.2", dst2: "10.1.0.2", port: 9, at: 5000, port2: 9, at2: 5000}
-	handshake(t, there, back)
-	flood := func(n, i int) {
-		for k := range n {
-			f := leg{from: a2, src: netip.AddrFrom4([4]byte{10, 1, 0, byte(10 + (i+k)%200)}).String(), dst: "10.2.0.2", port: uint16(1024 + (i*n+k)%60000), at: 9}
-			a2.Send(TCP(f.sent(Flags(packet.TCPSyn))...))
+	for i, source := range []func(n int) string{
+		func(n int) string { return netip.AddrFrom4([4]byte{10, 1, 0, byte(10 + n)}).String() },
+		func(n int) string { return netip.AddrFrom16([16]byte{0: 0xfd, 1: 1, 15: byte(10 + n)}).String() },
+	} {
+		lab, a1, a2, b1 := routed(t)
+		meet(t, a1, b1)
+		meet(t, b1, a1)
+		lab.LimitConnections(nat.Limits{PerNetwork: 500})
+		lab.NAT("a", pipeline.MasqueradeOff)
+		lab.NAT("b", pipeline.MasqueradeOn) // so what comes from a is known, for the answers
+		in, out := []string{"10.1.0.2", "fd01::2"}[i], []string{"10.2.0.2", "fd02::2"}[i]
+		there := leg{from: a1, to: b1, src: in, dst: out, src2: in, dst2: out, port: 5000, at: 9, port2: 5000, at2: 9}
+		back := leg{from: b1, to: a1, src: out, dst: in, src2: out, dst2: in, port: 9, at: 5000, port2: 9, at2: 5000}
+		handshake(t, there, back)
+		flood := func(n, i int) {
+			for k := range n {
+				f := leg{from: a2, src: source((i + k) % 200), dst: out, port: uint16(1024 + (i*n+k)%60000), at: 9}
+				a2.Send(TCP(f.sent(Flags(packet.TCPSyn))...))
+			}
+			lab.Discard()
 		}
-		lab.Discard()
-	}
-	flood(1000, 0)
-	for i := range 100 {
-		there, back := there, back
-		port := uint16(6000 + i)
-		there.port, there.port2, back.at, back.at2 = port, port, port, port
-		there.check(t, TCP, Flags(packet.TCPSyn))
-		flood(50, 1+2*i)
-		back.check(t, TCP, Flags(packet.TCPSyn|packet.TCPAck))
-		flood(50, 2+2*i)
-		there.check(t, TCP)
-	}
-	there.check(t, TCP, Size(99))
-	back.check(t, TCP, Size(99))
-	if c := lab.Connections().Counters(); c.Evicted < 5000 || lab.Connections().Len() > 500 {
-		t.Errorf("%+v, %d connections", c, lab.Connections().Len())
+		flood(1000, 0)
+		for i := range 100 {
+			there, back := there, back
+			port := uint16(6000 + i)
+			there.port, there.port2, back.at, back.at2 = port, port, port, port
+			there.check(t, TCP, Flags(packet.TCPSyn))
+			flood(50, 1+2*i)
+			back.check(t, TCP, Flags(packet.TCPSyn|packet.TCPAck))
+			flood(50, 2+2*i)
+			there.check(t, TCP)
+		}
+		there.check(t, TCP, Size(99))
+		back.check(t, TCP, Size(99))
+		if c := lab.Connections().Counters(); c.Evicted < 5000 || lab.Connections().Len() > 500 {
+			t.Errorf("%+v, %d connections", c, lab.Connections().Len())
+		}
 	}
 }

@@ -276,56 +276,60 @@ func TestPublishedPortRefuses(t *testing.T) {
 // A frame that is not forwarded moves no connection on: a reset from where its source does not belong, and one without a connection.
 func TestForgedReset(t *testing.T) {
 	lab, a1, _, b1 := translated(t)
-	way := natWays(a1, b1)[0]
-	handshake(t, way[0], way[1])
-	forged := leg{from: b1, src: way[0].src, dst: way[0].dst, port: way[0].port, at: way[0].at}
-	b1.Send(TCP(forged.sent(Flags(packet.TCPRst))...))
-	other := way[0]
-	other.port++
-	a1.Send(TCP(other.sent(Flags(packet.TCPRst))...))
-	b1.ExpectNothing(t)
+	for _, way := range natWays(a1, b1) {
+		handshake(t, way[0], way[1])
+		forged := leg{from: b1, src: way[0].src, dst: way[0].dst, port: way[0].port, at: way[0].at}
+		b1.Send(TCP(forged.sent(Flags(packet.TCPRst))...))
+		other := way[0]
+		other.port++
+		a1.Send(TCP(other.sent(Flags(packet.TCPRst))...))
+		b1.ExpectNothing(t)
+	}
 	lab.Connections().List(&nat.Filter{}, lab.Now(), func(e *nat.Entry) bool {
 		if e.State != nat.Established {
 			t.Errorf("%v is %v", &e.Orig, e.State)
 		}
 		return true
 	})
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 1, packet.DropConnInvalid: 1})
+	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 2, packet.DropConnInvalid: 2})
 }
 
 // What there is no room for, and no port, is dropped by name; what was there before goes on.
 func TestConnectionLimits(t *testing.T) {
-	lab, a1, _, b1 := routed(t)
-	meet(t, a1, b1)
-	meet(t, b1, a1)
-	lab.LimitConnections(nat.Limits{PerNetwork: 1001})
-	lab.NAT("a", pipeline.MasqueradeOn)
-	lab.NAT("b", pipeline.MasqueradeOff)
-	way := natWays(a1, b1)[0]
-	there, back := way[0], way[1]
-	for port := uint16(61000); port < 62000; port++ { // all of the pool
-		there.port, there.port2, back.at, back.at2 = port, port, port, port
-		there.check(t, TCP, Flags(packet.TCPSyn))
-		back.check(t, TCP, Flags(packet.TCPSyn|packet.TCPAck))
-		there.check(t, TCP)
+	for family := range 2 {
+		lab, a1, _, b1 := routed(t)
+		meet(t, a1, b1)
+		meet(t, b1, a1)
+		lab.LimitConnections(nat.Limits{PerNetwork: 1001})
+		lab.NAT("a", pipeline.MasqueradeOn)
+		lab.NAT("b", pipeline.MasqueradeOff)
+		way := natWays(a1, b1)[family]
+		there, back := way[0], way[1]
+		for port := uint16(61000); port < 62000; port++ { // all of the pool
+			there.port, there.port2, back.at, back.at2 = port, port, port, port
+			there.check(t, TCP, Flags(packet.TCPSyn))
+			back.check(t, TCP, Flags(packet.TCPSyn|packet.TCPAck))
+			there.check(t, TCP)
+		}
+		other := there
+		other.port = 5000
+		a1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNATPorts: 1})
+		elsewhere := there // towards another port of b1 they are free
+		elsewhere.at, elsewhere.at2 = 10, 10
+		elsewhere.check(t, UDP)
+		elsewhere.port, elsewhere.port2 = 61001, 61001
+		elsewhere.check(t, UDP) // takes the place of the one before, which was not answered
+		answer := back
+		answer.port, answer.at, answer.port2, answer.at2 = 10, 61001, 10, 61001
+		answer.check(t, UDP)
+		elsewhere.port = 61002
+		a1.Send(UDP(elsewhere.sent()...))
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNATPorts: 1, packet.DropConnFull: 1})
+		there.check(t, TCP, Size(10))
+		back.check(t, TCP, Size(10))
+		lab.ExpectNothing(t)
 	}
-	other := there
-	other.port = 5000
-	a1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNATPorts: 1})
-	elsewhere := there // towards another port of b1 they are free
-	elsewhere.at, elsewhere.at2 = 10, 10
-	elsewhere.check(t, UDP)
-	elsewhere.port, elsewhere.port2 = 61001, 61001
-	elsewhere.check(t, UDP) // takes the place of the one before, which was not answered
-	answer := leg{from: b1, to: a1, src: "10.2.0.2", dst: "10.2.0.1", src2: "10.2.0.2", dst2: "10.1.0.2", port: 10, at: 61001, port2: 10, at2: 61001}
-	answer.check(t, UDP)
-	elsewhere.port = 61002
-	a1.Send(UDP(elsewhere.sent()...))
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNATPorts: 1, packet.DropConnFull: 1})
-	there.check(t, TCP, Size(10))
-	back.check(t, TCP, Size(10))
-	lab.ExpectNothing(t)
 }
 
 // What is too long for the way out is translated, then cut into fragments; a connection in use by the cache alone does not expire.

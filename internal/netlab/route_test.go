@@ -248,10 +248,16 @@ func TestRouterRefuses(t *testing.T) {
 		{"to 240/4", packettest.UDP(a1.From(7), to("240.0.0.1")), packet.DropMartian},
 		{"from the gateway itself", packettest.UDP(from("10.1.0.1"), to("10.2.0.2")), packet.DropMartian},
 		{"LAND", packettest.TCP(from("10.1.0.1"), to("10.1.0.1")), packet.DropMartian},
+		{"from a group by IPv6", packettest.UDP(from("ff02::9"), to("fd02::2")), packet.DropMartian},
+		{"to a group by unicast, IPv6", packettest.UDP(a1.From6(7), to("ff0e::1")), packet.DropMartian},
+		{"to ::1", packettest.UDP(a1.From6(7), to("::1")), packet.DropMartian},
+		{"from the gateway itself by IPv6", packettest.UDP(from("fd01::1"), to("fd02::2")), packet.DropMartian},
+		{"LAND by IPv6", packettest.TCP(from("fd01::1"), to("fd01::1")), packet.DropMartian},
 		{"to link-local", packettest.UDP(a1.From6(7), to("fe80::9")), packet.DropMartian},
 		{"smurf", packettest.ICMPEcho(a1.From(0), to("10.2.0.255")), packet.DropDirectedBroadcast},
 		{"smurf at home", packettest.ICMPEcho(a1.From(0), to("10.1.0.255")), packet.DropDirectedBroadcast},
 		{"another network's source", packettest.UDP(from("10.2.0.9"), to("10.2.0.2")), packet.DropReversePath},
+		{"another network's source by IPv6", packettest.UDP(from("fd02::9"), to("fd02::2")), packet.DropReversePath},
 		{"nobody's source", packettest.UDP(from("198.51.100.1"), to("10.2.0.2")), packet.DropReversePath},
 		{"nobody's source to us", packettest.ICMPEcho(from("2001:db8::1"), to("fd01::1")), packet.DropReversePath},
 		{"loose source route", packettest.UDP(a1.From(7), to("10.2.0.2"), packettest.IPOptions(131, 7, 4, 10, 2, 0, 9, 0)), packet.DropSourceRoute},
@@ -392,25 +398,34 @@ func TestStaticRoutes(t *testing.T) {
 	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropInternalNetwork: 1})
 }
 
-// A scan of a whole /16 behind the router asks no more than the limits allow, and costs neighbors that are known nothing.
+// A scan of a whole /16 behind the router, and of as much of a /64, asks no more than the limits allow, and costs neighbors that are known nothing.
 func TestScan(t *testing.T) {
 	lab, a1, _, b1 := routed(t)
 	meet(t, a1, b1)
 	lab.Gateway("b", 1400, "10.2.0.1/16", "fd02::1/64")
-	for i := range 1 << 16 {
-		a1.Send(packettest.UDP(a1.From(7), a1.Via(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 9)))
-		if i%512 == 0 {
-			lab.Discard()
+	for k, scan := range []func(hi, lo byte) *packet.Frame{
+		func(hi, lo byte) *packet.Frame {
+			return packettest.UDP(a1.From(7), a1.Via(netip.AddrFrom4([4]byte{10, 2, hi, lo}), 9))
+		},
+		func(hi, lo byte) *packet.Frame {
+			return packettest.UDP(a1.From6(7), a1.Via(netip.AddrFrom16([16]byte{0: 0xfd, 1: 2, 14: hi, 15: lo}), 9))
+		},
+	} {
+		for i := range 1 << 16 {
+			a1.Send(scan(byte(i>>8), byte(i)))
+			if i%512 == 0 {
+				lab.Discard()
+			}
 		}
-	}
-	lab.Discard()
-	if n := len(lab.Router("main").Neighbors().List()); n > router.MaxPendingPort+4 {
-		t.Errorf("%d neighbors after a scan by one port", n)
-	}
-	a1.Send(packettest.UDP(a1.From(7), a1.Via(b1.IP4, 9)))
-	b1.Expect(t, packettest.UDP(hop(a1, b1, a1.IP4, b1.IP4)...))
-	if n := lab.Drops()[packet.DropNeighborQueue]; n < 60000 {
-		t.Errorf("%d frames of the scan were dropped, want nearly all", n)
+		lab.Discard()
+		if n := len(lab.Router("main").Neighbors().List()); n > router.MaxPendingPort+4 {
+			t.Errorf("%d neighbors after a scan by one port", n)
+		}
+		a1.Send(packettest.UDP(a1.From(7), a1.Via(b1.IP4, 9)), packettest.UDP(a1.From6(7), a1.Via(b1.IP6, 9)))
+		b1.Expect(t, packettest.UDP(hop(a1, b1, a1.IP4, b1.IP4)...), packettest.UDP(hop(a1, b1, a1.IP6, b1.IP6)...))
+		if n := lab.Drops()[packet.DropNeighborQueue]; n < (k+1)*60000 {
+			t.Errorf("%d frames of the scan were dropped, want nearly all", n)
+		}
 	}
 }
 

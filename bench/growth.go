@@ -29,6 +29,10 @@ type pair [2]string
 var (
 	switching    = pair{"bridge", "vswitch"}
 	masquerading = pair{"kernel-masquerade", "vswitch-masquerade"}
+
+	// Without the coalescer a lone flow costs what one of many does.
+	uncoalesced     = pair{"", "vswitch-nocoalesce"}
+	masqUncoalesced = pair{"", "vswitch-masquerade-nocoalesce"}
 )
 
 // dimensions of growth.
@@ -36,8 +40,12 @@ var dimensions = []dimension{
 	{"one to 1000 flows", place{"", "flows-1"}, place{"", "flows-1k"}, "received", switching},
 	{"one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", switching},
 	{"one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masquerading},
-	{"one masqueraded connection to 30,000", place{"", "flows-1"}, place{"", "flows-30k"}, "received", masquerading},
-	{"1000 masqueraded connections to 30,000", place{"", "flows-1k"}, place{"", "flows-30k"}, "received", masquerading},
+	{"one masqueraded connection to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", masquerading},
+	{"1000 masqueraded connections to 100,000", place{"", "flows-1k"}, place{"", "flows-100k"}, "received", masquerading},
+	{"--coalesce=off: one flow to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", uncoalesced},
+	{"--coalesce=off: one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", uncoalesced},
+	{"--coalesce=off: one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masqUncoalesced},
+	{"--coalesce=off: one masqueraded connection to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", masqUncoalesced},
 	{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received", switching},
 	{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received", switching},
 	{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received", switching},
@@ -52,8 +60,9 @@ var dimensions = []dimension{
 func newGrowth() *cobra.Command {
 	o := defaults()
 	o.seconds = 1
-	o.peers = []string{"bridge", "vswitch", "bridge-100", "vswitch-100", "bridge-1000", "vswitch-1000", "kernel-masquerade", "vswitch-masquerade"}
-	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-30k", "flows-100k", "macs-100", "macs-16k"}
+	o.peers = []string{"bridge", "vswitch", "bridge-100", "vswitch-100", "bridge-1000", "vswitch-1000", "kernel-masquerade", "vswitch-masquerade",
+		"vswitch-nocoalesce", "vswitch-masquerade-nocoalesce"}
+	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-100k", "macs-100", "macs-16k"}
 	cmd := &cobra.Command{
 		Use:   "growth",
 		Short: "Show what more flows, MAC addresses and ports cost a frame",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -34,7 +35,11 @@ type outcome struct {
 func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcome, values, error) {
 	m := s.meet(p, st.v6)
 	flow := []string{"--flow", strconv.Itoa(int(m.at.Port())), "--payload", strconv.Itoa(st.payload)}
-	receive := append([]string{"udp-recv", "--listen", m.at.String()}, flow...)
+	at := m.at
+	if st.servers(p) > 1 {
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())
+	}
+	receive := append([]string{"udp-recv", "--listen", at.String()}, flow...)
 	if st.segments > 1 {
 		receive = append(receive, "--gro")
 	}
@@ -77,13 +82,21 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 // sender returns the generator and its own flags.
 func (st *stream) sender(p *lab.Peer) []string {
 	if st.flows > 0 {
-		args := []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs)}
+		args := []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs), "--servers", strconv.Itoa(st.servers(p))}
 		if p.Routed {
 			args = append(args, "--via", p.Gateway().String())
 		}
 		return args
 	}
 	return []string{"udp-send", "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64)}
+}
+
+// servers is to how many addresses a stream is sprayed. What translates has too few ports for 100,000 flows to one.
+func (st *stream) servers(p *lab.Peer) int {
+	if st.flows > 0 && p.Many {
+		return lab.ManyAddresses
+	}
+	return 1
 }
 
 // account compares the two ends' reports.

@@ -30,6 +30,9 @@ type Kind struct {
 // Tool is a program of others, and the package of Debian that has it.
 type Tool struct{ Program, Package string }
 
+// manyConns lets the one network of a peer have all connections.
+var manyConns = []string{"--max-network-connections=262144"}
+
 var nft = []Tool{{"nft", "nftables"}}
 
 // Kinds are all peers, in the order in which reports show them.
@@ -48,7 +51,11 @@ var Kinds = []Kind{
 	{Name: "kernel-route", About: "the kernel's forwarding between two veth pairs", Routed: true, build: (*Lab).buildKernelRouter},
 	{Name: "vswitch-route", About: "vswitchd that routes between two networks of a TAP port each", Daemon: true, Routed: true, build: (*Lab).buildTAP},
 	{Name: "kernel-masquerade", About: "the same with an nftables rule that masquerades", Routed: true, Masq: true, Tools: nft, build: (*Lab).buildKernelRouter},
-	{Name: "vswitch-masquerade", About: "vswitchd that masquerades one network towards another", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildTAP},
+	{Name: "vswitch-masquerade", About: "vswitchd that masquerades one network towards another", Daemon: true, Routed: true, Masq: true, Args: manyConns, build: (*Lab).buildTAP},
+	{
+		Name: "vswitch-masquerade-nocoalesce", About: "the same without the egress coalescer", Daemon: true, Routed: true, Masq: true,
+		Args: append([]string{"--coalesce=off"}, manyConns...), build: (*Lab).buildTAP,
+	},
 	{Name: "vswitch-uplink", About: "vswitchd that masquerades a TAP port towards a shared uplink", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildUplink},
 	{Name: "ovs-masquerade", About: "Open vSwitch, userspace datapath with TSO, its own conntrack and NAT", OVS: true, Routed: true, Masq: true, build: (*Lab).buildOVSNAT},
 	{Name: "pasta", About: "pasta: sockets of the host stand in for the container's", Routed: true, Masq: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},

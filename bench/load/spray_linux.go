@@ -23,7 +23,8 @@ type Spray struct {
 	Device   string
 	Flow     uint32 // number of the run
 	Payload  int    // bytes of payload of a datagram, headerSize at least
-	Flows    int    // different source ports and, beyond 50,000, source addresses; 1 at least
+	Flows    int    // different destinations, source ports and, beyond 50,000 of these, source addresses; 1 at least
+	Servers  int    // different destinations: To and the addresses that follow it; 1 at least
 	MACs     int    // different source MAC addresses; 1: the device's own
 	Duration time.Duration
 }
@@ -58,6 +59,8 @@ func (u Spray) Run(ready func()) (UDPSent, error) {
 		return UDPSent{}, fmt.Errorf("spray to %v: IPv4 only", u.To)
 	case u.Flows < 1 || u.Flows > maxFlows:
 		return UDPSent{}, fmt.Errorf("%d flows: use 1 to %d", u.Flows, maxFlows)
+	case u.Servers < 1 || u.Servers > 16:
+		return UDPSent{}, fmt.Errorf("%d servers: use 1 to 16", u.Servers)
 	case u.MACs < 1 || u.MACs > 1<<24:
 		return UDPSent{}, fmt.Errorf("%d MAC addresses: use 1 to %d", u.MACs, 1<<24)
 	}
@@ -66,6 +69,9 @@ func (u Spray) Run(ready func()) (UDPSent, error) {
 		return UDPSent{}, err
 	}
 	defer unix.Close(s.out.fd)
+	if err := s.warmUp(); err != nil {
+		return UDPSent{}, err
+	}
 	ready()
 	start := time.Now()
 	for time.Since(start) < u.Duration {
@@ -78,6 +84,32 @@ func (u Spray) Run(ready func()) (UDPSent, error) {
 	}
 	s.out.report.Seconds = time.Since(start).Seconds()
 	return s.out.report, nil
+}
+
+// warmUp sends of every flow a few datagrams that nobody counts, slowly enough that each is known to what is between the ends before the
+// clock starts: it is what they cost then that is measured.
+func (s *sprayer) warmUp() error {
+	if s.Flows == 1 {
+		return nil
+	}
+	const rounds, rate = 3, 100_000
+	pacer, start := NewPacer(rate), time.Now()
+	for s.out.seq = warming; s.out.seq < warming+rounds*uint64(s.Flows); {
+		now := time.Since(start)
+		n := pacer.Due(now, len(s.out.payloads))
+		if n == 0 {
+			rawSleep(pacer.Wait(now))
+			continue
+		}
+		for _, frame := range s.out.payloads[:n] {
+			s.next(frame)
+		}
+		if err := s.out.transmit(n); err != nil {
+			return err
+		}
+	}
+	s.out.seq, s.out.report = 0, UDPSent{}
+	return nil
 }
 
 func (s *sprayer) open() error {
@@ -138,11 +170,15 @@ func (s *sprayer) next(f []byte) {
 	seq := s.out.seq
 	s.out.seq++
 	flow, mac := int(seq%uint64(s.Flows)), int(seq%uint64(s.MACs))
+	server := flow % s.Servers
+	flow /= s.Servers
 	if s.MACs > 1 {
 		f[6], f[7], f[8] = 0x02, 0x5a, 0x5a
 		f[9], f[10], f[11] = byte(mac>>16), byte(mac>>8), byte(mac)
 	}
 	ip, udp := f[sprayIP:sprayUDP], f[sprayUDP:]
+	to := s.To.Addr().As4()
+	ip[19] = to[3] + byte(server)
 	ip[15] = byte(firstAddress + flow/portsOfAddress)
 	binary.BigEndian.PutUint16(udp, uint16(firstPort+flow%portsOfAddress))
 	putHeader(f[sprayData:], s.Flow, seq)

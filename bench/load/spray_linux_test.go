@@ -11,7 +11,7 @@ import (
 
 // A spray's frames are whole, and of as many flows and MAC addresses as were asked for, in turn.
 func TestSprayFrames(t *testing.T) {
-	s := &sprayer{Spray: Spray{To: netip.MustParseAddrPort("10.77.0.3:9000"), Flow: 7, Payload: 18, Flows: 60000, MACs: 300}, mac: [6]byte{2, 0, 0, 0, 0, 1}}
+	s := &sprayer{Spray: Spray{To: netip.MustParseAddrPort("10.77.0.3:9000"), Flow: 7, Payload: 18, Flows: 60000, Servers: 1, MACs: 300}, mac: [6]byte{2, 0, 0, 0, 0, 1}}
 	s.prepare(net.HardwareAddr{2, 0, 0, 0, 0, 2}, [4]byte{10, 77, 0, 1})
 	flows, macs := map[packet.Key]int{}, map[[6]byte]int{}
 	f := packet.NewFrame(make([]byte, packet.BufSize))

@@ -127,12 +127,15 @@ func (r *receiver) loop(stop *atomic.Bool) error {
 		if errno != 0 {
 			continue
 		}
-		if r.first.IsZero() {
-			r.first = now
-		}
-		r.last = now
+		before := r.report.Datagrams
 		for i := range n {
 			r.take(i)
+		}
+		if r.report.Datagrams > before {
+			if before == 0 {
+				r.first = now
+			}
+			r.last = now
 		}
 	}
 }
@@ -152,6 +155,9 @@ func (r *receiver) take(i int) {
 		seq, ok := header(datagram, r.Flow)
 		if !ok || len(datagram) != r.Payload {
 			r.report.Strangers++
+			continue
+		}
+		if seq >= warming {
 			continue
 		}
 		r.report.Datagrams++

@@ -124,7 +124,7 @@ func listOf(s State) int {
 func (t *Table) hold(slot uint32, h *holder) {
 	c := t.at(slot)
 	c.holder = h.id
-	c.seen = recent(c)
+	c.seen = t.recent(slot)
 	t.pushBack(h, listOf(c.state), slot)
 	t.biggest.count(&h.net.rank, 1)
 }

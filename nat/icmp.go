@@ -37,7 +37,7 @@ func (t *Table) Error(f *packet.Frame, zone uint16, now int64) (e Quoted, drop p
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ref := t.find(&in, hash)
-	if ref == 0 || t.expired(t.at(ref>>1), now) {
+	if ref == 0 || t.expired(ref>>1, now) {
 		return e, packet.DropConnInvalid
 	}
 	out := &t.at(ref >> 1).reply

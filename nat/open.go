@@ -151,10 +151,10 @@ func (t *Table) vacate(q *Tuple, closed bool, now int64) bool {
 	if ref == 0 {
 		return true
 	}
-	switch c := t.at(ref >> 1); {
-	case t.expired(c, now):
+	switch {
+	case t.expired(ref>>1, now):
 		t.counters.Expired++
-	case closed && c.state.closed():
+	case closed && t.at(ref>>1).state.closed():
 		t.counters.Replaced++
 	default:
 		return false

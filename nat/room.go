@@ -45,10 +45,10 @@ func (t *Table) longestIdle(h *holder, now int64) uint32 {
 	for range maxSpared {
 		slot := h.lists[1].head
 		c := t.at(slot)
-		if now-c.cell.LastUsed() >= int64(Spared) {
+		if now-t.cell(slot).LastUsed() >= int64(Spared) {
 			return slot
 		}
-		if used := recent(c); used != c.seen {
+		if used := t.recent(slot); used != c.seen {
 			c.seen = used
 			t.unlink(h, 1, slot)
 			t.pushBack(h, 1, slot)
@@ -60,4 +60,4 @@ func (t *Table) longestIdle(h *holder, now int64) uint32 {
 }
 
 // recent is when the connection was last used, in milliseconds that wrap around: good for telling times apart, not for more.
-func recent(c *conn) uint32 { return uint32(c.cell.LastUsed() >> 20) }
+func (t *Table) recent(slot uint32) uint32 { return uint32(t.cell(slot).LastUsed() >> 20) }

@@ -21,7 +21,7 @@ func (t *Table) Sweep(n int, now int64) (slots int) {
 			if t.hand++; t.hand >= t.used {
 				t.hand = 1
 			}
-			if c := t.at(t.hand); c.holder != 0 && t.expired(c, now) {
+			if c := t.at(t.hand); c.holder != 0 && t.expired(t.hand, now) {
 				t.counters.Expired++
 				t.remove(t.hand)
 			}
@@ -85,9 +85,9 @@ func (t *Table) List(f *Filter, now int64, yield func(*Entry) bool) {
 	var found [chunkSize]Entry
 	for slot, more := uint32(1), true; more; {
 		n := 0
-		more = t.chunk(&slot, func(_ uint32, c *conn) {
-			if !t.expired(c, now) && t.match(f, c) {
-				found[n] = t.entry(c, now)
+		more = t.chunk(&slot, func(slot uint32, c *conn) {
+			if !t.expired(slot, now) && t.match(f, c) {
+				found[n] = t.entry(slot, now)
 				n++
 			}
 		})
@@ -99,8 +99,9 @@ func (t *Table) List(f *Filter, now int64, yield func(*Entry) bool) {
 	}
 }
 
-func (t *Table) entry(c *conn, now int64) Entry {
-	h, idle := t.holders[c.holder], now-c.cell.LastUsed()
+func (t *Table) entry(slot uint32, now int64) Entry {
+	c := t.at(slot)
+	h, idle := t.holders[c.holder], now-t.cell(slot).LastUsed()
 	return Entry{
 		Orig: c.orig, Reply: c.reply, State: c.state, Network: h.net.id, Port: h.port, Peer: c.peer,
 		Age:     time.Duration(now/1e9-int64(c.created)) * time.Second,

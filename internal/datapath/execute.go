@@ -6,13 +6,13 @@ import (
 	"vswitch/internal/port"
 )
 
-// execute does what the verdict says with a parsed frame: one executor for cached and fresh decisions. The frame may be
+// execute does what the decision says with a parsed frame of the connection: one executor for cached and fresh decisions. The frame may be
 // changed, and its buffer kept by the coalescer (then w.hot is another).
-func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
-	n := int(v.NActions)
+func (w *Worker) execute(d *flow.Decision, c *flow.Conn, in *slot, f *packet.Frame) {
+	n := int(d.NActions)
 	if n == 0 {
-		r := v.Drop
-		if r == packet.DropNone && v.Taken {
+		r := d.Drop
+		if r == packet.DropNone && d.Taken {
 			return
 		}
 		if r == packet.DropNone {
@@ -22,8 +22,8 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 		w.dead++
 		return
 	}
-	for i := range v.Actions[:n] {
-		a := &v.Actions[i]
+	for i := range d.Actions[:n] {
+		a := &d.Actions[i]
 		switch a.Op {
 		case flow.OpOutput:
 			w.output(a.Port, in, f, i == n-1)
@@ -36,7 +36,8 @@ func (w *Worker) execute(v *flow.Verdict, in *slot, f *packet.Frame) {
 		case flow.OpSetVLAN:
 			f.SetVLAN(a.VLAN)
 		case flow.OpRewrite:
-			f.Rewrite(a.Rewrite)
+			r := d.Translation(c)
+			f.Rewrite(&r)
 		case flow.OpRoute:
 			f.Route(&a.Hop.Dst, &a.Hop.Src)
 		case flow.OpMeter:

@@ -119,13 +119,7 @@ func (d *Datapath) WorkerCounters() []WorkerCounters {
 func (d *Datapath) Flows(keep func(*flow.Flow) bool) [][]flow.Flow {
 	all := make([][]flow.Flow, len(d.workers))
 	for i, w := range d.workers {
-		w.call(func() {
-			for f := range w.table.All {
-				if keep(f) {
-					all[i] = append(all[i], *f)
-				}
-			}
-		})
+		w.call(func() { all[i] = w.table.Copy(keep) })
 	}
 	return all
 }

@@ -8,7 +8,7 @@ import (
 // carryOut executes the fresh decision about the frame, and does what else it left to do.
 func (w *Worker) carryOut(in *slot, f *packet.Frame) {
 	made := w.verdict.Made
-	w.execute(&w.verdict, in, f)
+	w.execute(&w.verdict.Decision, &w.verdict.Conn, in, f)
 	w.made(made)
 }
 

@@ -270,7 +270,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 		w.last = fl
 		w.stats.FlowHits++
 		fl.Hit(w.now, f.Segs, bytes)
-		w.execute(&fl.Verdict, in, f)
+		w.execute(fl.Decision, &fl.Conn, in, f)
 		return
 	}
 	if stale {

@@ -1,50 +1,51 @@
 package flow
 
-import "vswitch/internal/packet"
+import (
+	"math"
+	"math/bits"
+
+	"vswitch/internal/packet"
+)
 
 // Table is a worker's exact-match cache.
 //
 //	maps     packet.Key -> Flow; a decision about L2 alone is under the key's L2 part, once for all flows between two MACs
 //	writes   its worker, in Insert; and reads, in Lookup. Nobody else touches it: it has no lock
-//	limit    Max flows; when it is full the next flow behind the new one's bucket goes; when there is no place near the bucket,
-//	         the one there that was unused longest
+//	limit    Max flows; when it is full the next flow behind the new one's home goes; when there is no place near it, the one
+//	         there that was unused longest
 //	ageing   flows that are stale or idle for longer than an hour are dropped when the table would grow; stale ones are replaced when
 //	         met
-//	memory   buckets of 16 bytes, doubled from 1024 on as they fill to one half; flows in chunks of 256 that never move
+//	memory   groups of 64 bytes for 12 flows, doubled from 64 on as they fill to two thirds; flows of 128 bytes in chunks of 256 that
+//	         never move; decisions of 512 bytes, those that are equal once
+//	cache    a hit is at three lines of its own: a group, and a flow, which is a pair of lines. The decision is another one's too
 type Table struct {
-	buckets []bucket
-	mask    uint64
-	chunks  []*[chunkSize]Flow
-	free    []uint32 // indices of flows given back
-	used    uint32   // flows taken from chunks so far
-	live    int
-	max     int
+	groups    []group
+	mask      uint64
+	chunks    []*[chunkSize]Flow
+	free      []uint32 // indices of flows given back
+	used      uint32   // flows taken from chunks so far
+	live      int
+	max       int
+	decisions decisions
 }
 
 // MaxFlows is the default limit of a worker's table.
 const MaxFlows = 262144
 
 const (
-	chunkSize  = 256
-	minBuckets = 1024
-	maxProbe   = 16
+	chunkSize = 256
+	minGroups = 64
+	fill      = 8 // flows of a group, on average, at which a table grows
 )
-
-type bucket struct {
-	hash uint64
-	flow uint32 // index + 1; 0 is empty
-}
 
 // Flow is a cached decision with its counters.
 type Flow struct {
-	Key      packet.Key // of L2 alone when the Verdict is
-	Packets  uint64     // super-frames count as their segments
-	Bytes    uint64
-	LastUsed int64 // when the worker last used it, nanoseconds
-	touched  int64
-	told     uint64 // of Packets, to the tallies
-	hash     uint64
-	Verdict
+	Key       packet.Key // of L2 alone when the decision is
+	Packets   uint64     // super-frames count as their segments
+	Bytes     uint64
+	LastUsed  int64 // when the worker last used it, nanoseconds
+	Conn      Conn
+	*Decision // also of other flows
 }
 
 // Covers tells whether the decision is about frames with that key.
@@ -55,12 +56,12 @@ func (f *Flow) Covers(k *packet.Key) bool {
 	return f.Key == *k
 }
 
-// touchInterval is how often at most a hit is told to the table entries below it, nanoseconds.
-const touchInterval = 1e9
+// Valid tells whether all that the flow leans on is as it was.
+func (f *Flow) Valid() bool { return f.Decision.Valid() && f.Conn.Valid() }
 
 // NewTable makes a table for at most limit flows; it is positive.
 func NewTable(limit int) *Table {
-	return &Table{buckets: make([]bucket, minBuckets), mask: minBuckets - 1, max: limit}
+	return &Table{groups: make([]group, minGroups), mask: minGroups - 1, max: limit, decisions: decisions{by: map[uint64]*Decision{}}}
 }
 
 // Len returns the number of flows in the table.
@@ -86,30 +87,48 @@ func (t *Table) Lookup(k *packet.Key) (f *Flow, stale bool) {
 	return nil, stale
 }
 
-// find returns the flow stored under that key, or nil. An empty bucket does not end the search, since flows are removed at
-// any place: a miss costs maxProbe looks. It is about to cost a decision anyway, or it is that of an L2 key, which is shared by many
-// frames, so that the looks are at warm memory.
+// find returns the flow stored under that key, or nil.
 func (t *Table) find(k *packet.Key, hash uint64) *Flow {
-	for i := range uint64(maxProbe) {
-		b := &t.buckets[(hash+i)&t.mask]
-		if b.hash == hash && b.flow != 0 {
-			if f := t.at(b.flow - 1); f.Key == *k {
-				return f
+	tag := tagOf(hash)
+	for i := range uint64(probes) {
+		g := &t.groups[(hash+i)&t.mask]
+		for at := 0; at < places; at += word {
+			for m := g.match(at, tag); m != 0; m &= m - 1 {
+				if f := t.at(g.places[at+bits.TrailingZeros64(m)/8]); f.Key == *k {
+					return f
+				}
 			}
+		}
+		if g.tags[passed] == 0 {
+			return nil
 		}
 	}
 	return nil
 }
 
-// Hit counts n packets of the given bytes and keeps what the flow leans on from ageing.
+// Hit counts packets of so many bytes in all.
 func (f *Flow) Hit(now int64, packets, bytes int) {
 	f.Packets += uint64(packets)
 	f.Bytes += uint64(bytes)
-	f.LastUsed = now
-	if now-f.touched >= touchInterval {
-		f.touched = now
-		f.Touch(now)
+	f.packets += uint64(packets)
+	if f.LastUsed != now { // the clock is read once a turn
+		f.use(now)
 	}
+}
+
+// use keeps what the flow leans on from ageing.
+func (f *Flow) use(now int64) {
+	if now/touchInterval != f.LastUsed/touchInterval && f.Conn.Cell != nil {
+		f.Conn.Cell.Touch(now)
+	}
+	f.LastUsed = now
+	f.Decision.use(now)
+}
+
+// First counts the frame that the decision was made about. Who decided has told the tallies.
+func (f *Flow) First(packets, bytes int) {
+	f.Packets += uint64(packets)
+	f.Bytes += uint64(bytes)
 }
 
 // Insert caches v for k, or for what it shares with others when v is about L2 alone, and returns the flow, replacing what was
@@ -120,50 +139,84 @@ func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
 		k = key.L2()
 	}
 	hash := k.Hash()
+	d := t.decisions.share(&v.Decision, now)
 	if f := t.find(&k, hash); f != nil {
-		f.settle()
-		f.Verdict = *v
-		f.LastUsed, f.touched = now, now
+		t.decisions.release(f.Decision)
+		f.Decision, f.Conn, f.LastUsed = d, v.Conn, now
 		return f
 	}
-	if t.live*2 >= len(t.buckets) && len(t.buckets) < 2*t.max {
+	if t.live >= fill*len(t.groups) && fill*len(t.groups) < t.max {
 		t.grow(now)
 	}
-	b := t.place(hash)
-	i := t.take()
-	*b = bucket{hash, i + 1}
-	f := t.at(i)
-	*f = Flow{Key: k, Verdict: *v, LastUsed: now, touched: now, hash: hash}
-	return f
-}
-
-// place finds a bucket for the hash: an empty one near it, else that of the flow unused longest there. When the table is at
-// its limit, the next flow behind goes first.
-func (t *Table) place(hash uint64) *bucket {
 	if t.live >= t.max {
 		t.evictFrom(hash)
 	}
-	var victim *bucket
-	var oldest int64
-	for i := range uint64(maxProbe) {
-		b := &t.buckets[(hash+i)&t.mask]
-		if b.flow == 0 {
-			return b
-		}
-		if f := t.at(b.flow - 1); victim == nil || f.LastUsed < oldest {
-			victim, oldest = b, f.LastUsed
-		}
-	}
-	t.give(victim.flow - 1)
-	return victim
+	i := t.take()
+	t.place(hash, i)
+	f := t.at(i)
+	*f = Flow{Key: k, Decision: d, Conn: v.Conn, LastUsed: now}
+	return f
 }
 
+// place enters flow i near the home of its hash: at an empty place, else at that of the flow unused longest there.
+func (t *Table) place(hash uint64, i uint32) {
+	if t.placeEmpty(hash, i) {
+		return
+	}
+	home := hash & t.mask
+	victim, at, oldest := home, 0, int64(math.MaxInt64)
+	for n := range uint64(probes) {
+		j := (home + n) & t.mask
+		for p, i := range t.groups[j].places {
+			if used := t.at(i).LastUsed; used < oldest {
+				victim, at, oldest = j, p, used
+			}
+		}
+	}
+	t.remove(victim, at)
+	t.placeEmpty(hash, i)
+}
+
+func (t *Table) placeEmpty(hash uint64, i uint32) bool {
+	home := hash & t.mask
+	for n := range uint64(probes) {
+		g := &t.groups[(home+n)&t.mask]
+		p := g.free()
+		if p < 0 {
+			continue
+		}
+		g.tags[p], g.places[p] = tagOf(hash), i
+		t.pass(home, n, 1)
+		return true
+	}
+	return false
+}
+
+// pass counts a flow that is, or is no more, n groups behind its home.
+func (t *Table) pass(home, n uint64, by uint8) {
+	for i := range n {
+		t.groups[(home+i)&t.mask].tags[passed] += by
+	}
+}
+
+// remove takes the flow at place p of group j out.
+func (t *Table) remove(j uint64, p int) {
+	g := &t.groups[j]
+	i := g.places[p]
+	g.tags[p] = 0
+	home := t.at(i).Key.Hash() & t.mask
+	t.pass(home, (j-home)&t.mask, ^uint8(0))
+	t.give(i)
+}
+
+// evictFrom removes the next flow from the home of the hash on.
 func (t *Table) evictFrom(hash uint64) {
-	for i := hash; ; i++ {
-		if b := &t.buckets[i&t.mask]; b.flow != 0 {
-			t.give(b.flow - 1)
-			*b = bucket{}
-			return
+	for j := hash & t.mask; ; j = (j + 1) & t.mask {
+		for p := range places {
+			if t.groups[j].tags[p] != 0 {
+				t.remove(j, p)
+				return
+			}
 		}
 	}
 }
@@ -183,52 +236,92 @@ func (t *Table) take() uint32 {
 }
 
 func (t *Table) give(i uint32) {
-	t.at(i).settle()
-	*t.at(i) = Flow{}
+	f := t.at(i)
+	t.decisions.release(f.Decision)
+	*f = Flow{Decision: &none}
 	t.free = append(t.free, i)
 	t.live--
 }
 
+// none is the decision of a flow that was given back, which a worker may have as its last one.
+var none Decision
+
 const maxIdle = 3600e9
 
-// grow doubles the buckets, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
+// grow doubles the groups, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
 // come and go costs no memory.
 func (t *Table) grow(now int64) {
 	t.weed(now)
-	if 4*t.live < len(t.buckets) {
+	if 2*t.live < fill*len(t.groups) {
 		return
 	}
-	old := t.buckets
-	t.buckets = make([]bucket, 2*len(old))
-	t.mask = uint64(len(t.buckets) - 1)
-	for _, b := range old {
-		if b.flow != 0 {
-			*t.place(b.hash) = b
+	old := t.groups
+	t.groups = make([]group, 2*len(old))
+	t.mask = uint64(len(t.groups) - 1)
+	for j := range old {
+		for p, i := range old[j].places {
+			if old[j].tags[p] != 0 {
+				t.place(t.at(i).Key.Hash(), i)
+			}
 		}
 	}
 }
 
 // weed drops the flows that are invalid or idle.
 func (t *Table) weed(now int64) {
-	for i := range t.buckets {
-		b := &t.buckets[i]
-		if b.flow == 0 {
-			continue
-		}
-		if f := t.at(b.flow - 1); !f.Valid() || now-f.LastUsed > maxIdle {
-			t.give(b.flow - 1)
-			*b = bucket{}
+	for j := range t.groups {
+		for p, i := range t.groups[j].places {
+			if t.groups[j].tags[p] == 0 {
+				continue
+			}
+			if f := t.at(i); !f.Valid() || now-f.LastUsed > maxIdle {
+				t.remove(uint64(j), p)
+			}
 		}
 	}
 }
 
 // All calls yield for each flow until it returns false.
 func (t *Table) All(yield func(*Flow) bool) {
-	for _, b := range t.buckets {
-		if b.flow != 0 && !yield(t.at(b.flow-1)) {
+	for j := range t.groups {
+		if !t.groups[j].all(t, yield) {
 			return
 		}
 	}
+}
+
+// Copy returns copies of the flows for which keep is true, with copies of their decisions.
+func (t *Table) Copy(keep func(*Flow) bool) (all []Flow) {
+	decisions := map[*Decision]*Decision{}
+	for f := range t.All {
+		if !keep(f) {
+			continue
+		}
+		all = append(all, *f)
+		d := decisions[f.Decision]
+		if d == nil {
+			d = new(*f.Decision)
+			decisions[f.Decision] = d
+		}
+		all[len(all)-1].Decision = d
+	}
+	return all
+}
+
+// settleAtOnce is how many groups are looked at in one go.
+const settleAtOnce = 512
+
+// Settle tells the tallies of flows what these have counted, for some groups from the one at on. It returns where to go on, 0 when there are no
+// more.
+func (t *Table) Settle(at int) int {
+	end := min(at+settleAtOnce, len(t.groups))
+	for ; at < end; at++ {
+		t.groups[at].all(t, func(f *Flow) bool { f.settle(); return true })
+	}
+	if at == len(t.groups) {
+		return 0
+	}
+	return at
 }
 
 // Flush empties the table and gives its memory back.

@@ -84,6 +84,9 @@ func checkAll(t *rapid.T, table *flow.Table, want map[int]uint16) {
 			t.Fatalf("%+v is there twice", f.Key)
 		}
 		seen[f.Key] = true
+		if g, _ := table.Lookup(&f.Key); g != f {
+			t.Fatalf("%+v is there, and is not found", f.Key)
+		}
 	}
 	if len(seen) != len(want) || table.Len() != len(want) {
 		t.Fatalf("%d flows, Len says %d, want %d", len(seen), table.Len(), len(want))
@@ -105,7 +108,10 @@ func TestTableEvictsAtItsLimit(t *testing.T) {
 				}
 			}
 			n := 0
-			for range table.All {
+			for f := range table.All {
+				if g, _ := table.Lookup(&f.Key); g != f {
+					t.Fatalf("%+v is there, and is not found", f.Key)
+				}
 				n++
 			}
 			if n != table.Len() {

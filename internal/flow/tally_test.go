@@ -17,7 +17,7 @@ func TestTally(t *testing.T) {
 			at = table.Settle(at)
 		}
 	}
-	v := flow.Verdict{Tallies: [2]*flow.Tally{&old}}
+	v := flow.Verdict{Decision: flow.Decision{Tallies: [2]*flow.Tally{&old}}}
 	f := table.Insert(key(1), &v, 10)
 	f.First(3, 100) // counted by who decided
 	f.Hit(20, 2, 100)

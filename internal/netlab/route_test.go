@@ -439,7 +439,7 @@ func TestRoutedAllocs(t *testing.T) {
 	cached := false
 	for _, flows := range lab.Path().Flows(func(*flow.Flow) bool { return true }) {
 		for i := range flows {
-			v := &flows[i].Verdict
+			v := &flows[i]
 			if v.NActions == 2 && !v.L2 && v.Gens[1].Gen != nil && v.NRefs == 4 {
 				cached = true
 				g := f.Clone()

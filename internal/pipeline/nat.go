@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"vswitch/internal/acl"
-	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	"vswitch/nat"
 	"vswitch/router"
@@ -133,7 +132,7 @@ func (w *walk) trackError(stage string) {
 // become notes what the frame's connection makes of it.
 func (w *walk) become(c *nat.Conn) {
 	if c.Translated() {
-		r := c.Rewrite // which the actions keep
+		r := c.Rewrite // which the walk keeps
 		w.rewrite = &r
 		w.turn(&r)
 	}
@@ -143,7 +142,7 @@ func (w *walk) become(c *nat.Conn) {
 // is decided anew.
 func (w *walk) leanOn(c *nat.Conn) {
 	w.tracked = true
-	w.v.Lean(c.Cell, c.Version, true)
+	w.v.LeanOnConn(c.Cell, c.Version)
 	w.absent = w.absent || !c.Cacheable || c.Reply != (w.state == acl.Reply)
 }
 
@@ -291,7 +290,7 @@ func (w *walk) poolOf(t *NAT) *nat.Pool {
 // translate adds the rewriting of a routed frame to its actions.
 func (w *walk) translate() {
 	if w.rewrite != nil {
-		w.v.Add(flow.Action{Op: flow.OpRewrite, Rewrite: w.rewrite})
+		w.v.Translate(w.rewrite)
 	}
 }
 

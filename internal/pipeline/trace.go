@@ -59,7 +59,8 @@ func (t *Trace) judged(stage string, dir acl.Direction, port string, e *acl.Expl
 // output describes the actions of a walk that reached the end.
 func (t *Trace) output(w *walk) {
 	var actions []string
-	for _, a := range w.v.Actions[:w.v.NActions] {
+	for i := range w.v.Actions[:w.v.NActions] {
+		a := &w.v.Actions[i]
 		switch a.Op {
 		case flow.OpOutput:
 			t.Outputs = append(t.Outputs, w.out.Name)
@@ -70,7 +71,7 @@ func (t *Trace) output(w *walk) {
 				}
 			}
 		}
-		actions = append(actions, actionText(&a, w.portName))
+		actions = append(actions, actionText(a, &w.v.Decision, &w.v.Conn, w.portName))
 	}
 	t.Verdict = strings.Join(actions, ",")
 	if w.out == nil {
@@ -97,8 +98,8 @@ func (w *walk) portName(id packet.PortID) string {
 	return fmt.Sprintf("port%d", id.Slot())
 }
 
-// actionText writes an action for people, in ovs-ofctl's words.
-func actionText(a *flow.Action, name func(packet.PortID) string) string {
+// actionText writes an action of the decision about a connection for people, in ovs-ofctl's words.
+func actionText(a *flow.Action, d *flow.Decision, c *flow.Conn, name func(packet.PortID) string) string {
 	switch a.Op {
 	case flow.OpOutput:
 		return "output:" + name(a.Port)
@@ -113,21 +114,22 @@ func actionText(a *flow.Action, name func(packet.PortID) string) string {
 	case flow.OpRoute:
 		return fmt.Sprintf("set(eth_src=%s,eth_dst=%s),dec_ttl", macText(a.Hop.Src), macText(a.Hop.Dst))
 	case flow.OpRewrite:
-		return rewriteText(a.Rewrite)
+		r := d.Translation(c)
+		return rewriteText(&r)
 	case flow.OpMeter:
 		return fmt.Sprintf("meter(%s,pps=%d)", a.Meter.Kind, a.Meter.Rate)
 	}
 	return "none"
 }
 
-// ActionsText writes all actions of a decision.
-func ActionsText(v *flow.Verdict, name func(packet.PortID) string) string {
-	if v.NActions == 0 {
-		return "drop:" + v.Drop.String()
+// ActionsText writes all actions of a flow.
+func ActionsText(f *flow.Flow, name func(packet.PortID) string) string {
+	if f.NActions == 0 {
+		return "drop:" + f.Drop.String()
 	}
 	var s []string
-	for i := range v.Actions[:v.NActions] {
-		s = append(s, actionText(&v.Actions[i], name))
+	for i := range f.Actions[:f.NActions] {
+		s = append(s, actionText(&f.Actions[i], f.Decision, &f.Conn, name))
 	}
 	return strings.Join(s, ",")
 }

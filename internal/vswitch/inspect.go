@@ -39,7 +39,7 @@ func (s *Switch) Flows(_ context.Context, portName string) ([]api.Flow, error) {
 			f := &flows[i]
 			out = append(out, api.Flow{
 				Worker: worker, InPort: name(f.Key.InPort), Match: pipeline.MatchText(&f.Key, f.L2, name),
-				Actions: pipeline.ActionsText(&f.Verdict, name), Packets: f.Packets, Bytes: f.Bytes,
+				Actions: pipeline.ActionsText(f, name), Packets: f.Packets, Bytes: f.Bytes,
 				Idle: int(time.Duration(now - f.LastUsed).Seconds()),
 			})
 		}

@@ -28,7 +28,7 @@ func attach(kind string, private, ns *link.Namespace, ifname string) (created, p
 			return 0, 0, nil, err
 		}
 		created = time.Since(start)
-		_, _, err = link.PlaceVeth(private, pair, ns, c)
+		_, _, err = link.Place(ns, pair.PeerIndex, ns, c)
 	}
 	return created, time.Since(start) - created, undo, err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -106,8 +107,14 @@ func withEthtool(ifname string, do func(fd int, names []string) error) error {
 	return do(fd, names)
 }
 
+// knownFeatures are the names of all features by number. They are the kernel's: the same for all interfaces.
+var knownFeatures atomic.Pointer[[]string]
+
 // featureNames lists the names of all features by number.
 func featureNames(fd int, ifname string) ([]string, error) {
+	if known := knownFeatures.Load(); known != nil {
+		return *known, nil
+	}
 	info := make([]byte, 20) // struct ethtool_sset_info with one set
 	binary.NativeEndian.PutUint32(info, unix.ETHTOOL_GSSET_INFO)
 	binary.NativeEndian.PutUint64(info[8:], 1<<ethSSFeatures)
@@ -126,6 +133,7 @@ func featureNames(fd int, ifname string) ([]string, error) {
 	for i := range names {
 		names[i] = unix.ByteSliceToString(b[12+i*gstringLen:][:gstringLen])
 	}
+	knownFeatures.Store(&names)
 	return names, nil
 }
 

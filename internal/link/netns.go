@@ -163,17 +163,26 @@ func (n *Namespace) String() string {
 	return n.path
 }
 
-// Do runs fn inside the namespace, on a thread that is thrown away afterwards. It returns fn's error.
+// Do runs fn inside the namespace, on a thread that nobody else uses meanwhile. It returns fn's error.
 func (n *Namespace) Do(fn func() error) error {
 	return onOwnThread(func() error {
-		if err := netns.Set(netns.NsHandle(n.fd)); err != nil {
+		home, err := netns.Get()
+		if err == nil {
+			defer home.Close()
+			err = netns.Set(netns.NsHandle(n.fd))
+		}
+		if err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", n, err)
 		}
-		return fn()
+		err = fn()
+		if netns.Set(home) == nil { // else the thread is thrown away
+			runtime.UnlockOSThread()
+		}
+		return err
 	})
 }
 
-// onOwnThread runs fn on a goroutine whose thread ends with it. The process's first thread cannot end, and
+// onOwnThread runs fn on a goroutine whose thread ends with it, unless fn unlocks it. The process's first thread cannot end, and
 // /proc/self/ns shows its namespaces: it only waits.
 func onOwnThread(fn func() error) error {
 	done := make(chan error)

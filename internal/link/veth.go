@@ -37,7 +37,10 @@ type Veth struct {
 }
 
 // CreateVeth makes a pair with one end in the private namespace, up and without addresses, and the other in c.Target, still
-// down; PlaceVeth configures that one. undo deletes the pair and closes the fds: it is for who has not yet handed them on.
+// down. undo deletes the pair and closes the fds: it is for who has not yet handed them on.
+//
+// Place configures the other end. Ours has a carrier only then, and drops what we write until the kernel's link watch has run.
+// LookupIndex makes it run (rtnl_getlink in net/core/rtnetlink.c, Linux 6.8; before, it is a matter of milliseconds).
 func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	var done undo
 	h, err := private.netlink()
@@ -93,21 +96,6 @@ func deleteByName(ns *Namespace, name string) error {
 		return err
 	}
 	return Delete(ns, s.Index)
-}
-
-// PlaceVeth is Place of a pair's other end, which was born in ns.
-func PlaceVeth(private *Namespace, v Veth, ns *Namespace, c PlaceConfig) (State, func() error, error) {
-	s, back, err := Place(ns, v.PeerIndex, ns, c)
-	if err != nil {
-		return State{}, nil, err
-	}
-	// Our end has a carrier only now, and drops what we write until the kernel's link watch has run. To look at the interface
-	// makes it run (rtnl_getlink in net/core/rtnetlink.c, Linux 6.8; before, it is a matter of milliseconds).
-	if _, err := LookupIndex(private, v.Index); err != nil {
-		undone := undo{back}
-		return State{}, nil, undone.fail(err)
-	}
-	return s, back, nil
 }
 
 // openVeth keeps the stack from our end, sets it up and opens its socket. The socket comes last: bound to an interface that

@@ -67,7 +67,7 @@ func testDrop(t *testing.T, kind string) {
 	private, ns := linktest.Private(t), linktest.Namespace(t)
 	pair := newVeth(t, private, ns)
 	defer unix.Close(pair.FD)
-	if _, _, err := link.PlaceVeth(private, pair, ns, link.PlaceConfig{IfName: "eth0", Addrs: left[:1]}); err != nil {
+	if _, _, err := link.Place(ns, pair.PeerIndex, ns, link.PlaceConfig{IfName: "eth0", Addrs: left[:1]}); err != nil {
 		t.Fatal(err)
 	}
 	fd := addressable(t, private, pair, right[0])

@@ -75,7 +75,7 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 			return nil, nil, nil, errors.Join(err, undo())
 		}
 		return d, func(c link.PlaceConfig) (link.State, func() error, error) {
-			return link.PlaceVeth(s.private, v, target, c)
+			return link.Place(target, v.PeerIndex, target, c)
 		}, undo, nil
 	}
 	t, undo, err := link.CreateTAP(s.private, link.TAPConfig{Name: name, MAC: mac, MTU: p.MTU, TxQueueLen: s.cfg.TxQueueLen})
@@ -126,7 +126,8 @@ func (s *Switch) keeperReplaced(err error) {
 }
 
 // lookCarrier tells a veth whether its other end takes frames. What news of it said may be old by the time they are heard, so
-// it is the present state that counts.
+// it is the present state that counts. The look also lets an end go to work whose other end has just come up, see
+// link.CreateVeth.
 func (s *Switch) lookCarrier(d *device) {
 	v, ok := d.port.(*veth.Veth)
 	if !ok {

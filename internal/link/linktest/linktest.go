@@ -116,7 +116,9 @@ func Veth(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) (*ve
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = link.PlaceVeth(private, pair, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
+	_, _, err = link.Place(ns, pair.PeerIndex, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
+	fail(t, undo, err)
+	_, err = link.LookupIndex(private, pair.Index) // see CreateVeth
 	fail(t, undo, err)
 	p, err := veth.New(ns.String(), pair.FD)
 	fail(t, undo, err)

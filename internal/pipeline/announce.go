@@ -3,9 +3,92 @@ package pipeline
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 
+	"vswitch/internal/flow"
 	"vswitch/internal/packet"
+	"vswitch/router"
 )
+
+// maxTold is how many addresses of a network are remembered with their MACs: more than it can have ports.
+const maxTold = 1 << 16
+
+// told is by which MAC the stations of a network may know an address. Who joins need not be announced to those who know nothing
+// else: on a network with n ports that would be n copies for each, and is the most that a port costs.
+//
+//	maps     address -> MAC that was last said to be its, also when its port is gone
+//	writes   control verbs
+//	limits   maxTold addresses; then all are forgotten
+//	safety   one mutex
+//
+// The zero value is a network where nobody knows anything.
+type told struct {
+	mu     sync.Mutex
+	macs   map[netip.Addr][6]byte
+	others bool // somebody may know what is not in macs
+}
+
+// add notes that mac has the address, and returns whether somebody may think otherwise.
+func (t *told) add(addr netip.Addr, mac [6]byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was, ok := t.macs[addr]
+	if !ok && len(t.macs) == maxTold {
+		t.macs, t.others = nil, true
+	}
+	if t.macs == nil {
+		t.macs = map[netip.Addr][6]byte{}
+	}
+	t.macs[addr] = mac
+	return ok && was != mac || !ok && t.others
+}
+
+// Recall notes a port's addresses from before the time of this Network: its stations may know those of others as well.
+func (n *Network) Recall(mac [6]byte, addrs []netip.Addr) {
+	for _, a := range addrs {
+		n.told.add(a, mac)
+	}
+	n.Stranger()
+}
+
+// Stranger notes that there is a station whose addresses are not known here. It may have had any.
+func (n *Network) Stranger() {
+	n.told.mu.Lock()
+	defer n.told.mu.Unlock()
+	n.told.others = true
+}
+
+// Announce lets the network know where the addresses of a port are: its table of MACs and its gateway at once. It returns what
+// has waited for them, and the frames that the port has to send where stations may know an address by another MAC, or a bridge of
+// theirs the MAC behind another port.
+func (n *Network) Announce(id packet.PortID, mac [6]byte, addrs []netip.Addr, now int64) (frames [][]byte, waited *flow.Made) {
+	conf := n.Bridge.Snapshot().Port(id)
+	if conf == nil {
+		return nil, nil
+	}
+	vlan, _ := conf.Member.Ingress(0)
+	what, _ := n.Bridge.FDB().Peek(vlan, mac, id, now)
+	for _, a := range addrs {
+		if n.told.add(a, mac) || what.Elsewhere() {
+			frames = append(frames, Announcement(mac, a))
+		}
+	}
+	if what.Elsewhere() {
+		return frames, nil // its own frame moves it, or shows a loop
+	}
+	n.Bridge.FDB().Learn(vlan, mac, id, now)
+	gw := n.gateway.Load()
+	if gw == nil || vlan != 0 {
+		return frames, nil
+	}
+	var v flow.Verdict
+	for _, a := range addrs {
+		for _, f := range gw.Router.Neighbors().Hear(gw.If, router.Saying{Addr: a, MAC: mac, Override: true}, now) {
+			v.Make(&flow.Made{Frame: f})
+		}
+	}
+	return frames, v.Made
+}
 
 // Announcement tells everybody in the VLAN that mac has addr: gratuitousARP, or unsolicitedNA.
 func Announcement(mac [6]byte, addr netip.Addr) []byte {

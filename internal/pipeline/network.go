@@ -35,6 +35,7 @@ type Network struct {
 	advertiser atomic.Pointer[advertiser] // nil: none is sent
 	rules      atomic.Pointer[Rules]
 	rejects    router.Limiter // of what tells senders that a rule rejects
+	told       told
 }
 
 // New makes a pipeline to which no port is bound.

@@ -11,7 +11,6 @@ import (
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
-	"vswitch/internal/pipeline"
 )
 
 // endpoint is a port that is attached, or was and could not be found again (then dev is nil). Once entered it changes only with
@@ -117,6 +116,9 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}
+	s.mu.Lock()
+	s.byID[e.id] = e
+	s.mu.Unlock()
 	s.placeHost(e)
 	s.bind(e)
 	if n == nil {
@@ -164,6 +166,9 @@ func portConf(id packet.PortID, p *api.Port) (l2switch.PortConf, error) {
 
 // unplug is plug's undo. Nobody reads or writes the device afterwards.
 func (s *Switch) unplug(e *endpoint) {
+	s.mu.Lock()
+	delete(s.byID, e.id)
+	s.mu.Unlock()
 	s.unplaceHost(e)
 	s.unbind(e)
 	c, err := s.path.Remove(e.id)
@@ -224,12 +229,18 @@ func (s *Switch) placing(n *network, p *api.Port) link.PlaceConfig {
 	return c
 }
 
-// announce tells the network where the port's addresses are: tables of MACs, and neighbors that knew an older owner.
+// announce lets the network know where the port's addresses are, as far as it may think otherwise.
 func (s *Switch) announce(e *endpoint) {
-	if e.port.NoConfig || e.port.Stage || e.port.Trunk != nil {
+	if e.net == nil {
 		return
 	}
-	for _, p := range e.port.IPs {
-		s.path.Inject(e.id, pipeline.Announcement(e.mac, p.Addr()))
+	if e.port.NoConfig || e.port.Stage || e.port.Trunk != nil || len(e.port.IPs) == 0 {
+		e.net.line.Stranger()
+		return
 	}
+	frames, waited := e.net.line.Announce(e.id, e.mac, addrsOf(e.port.IPs), s.path.Now())
+	for _, f := range frames {
+		s.path.Inject(e.id, f)
+	}
+	s.path.Do(waited)
 }

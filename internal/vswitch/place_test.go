@@ -1,10 +1,8 @@
 package vswitch_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -184,33 +182,5 @@ func TestStage(t *testing.T) {
 				t.Error("the interface is left after del-port")
 			}
 		})
-	}
-}
-
-// TestAnnounce: a new port tells its addresses to those who are there, as gratuitous ARP and unsolicited advertisement.
-func TestAnnounce(t *testing.T) {
-	t.Parallel()
-	lab := netnstest.New(t)
-	d := lab.Daemon()
-	d.Must("add-network", "net1", "--subnet", subnet4, "--subnet", subnet6)
-	a, b := lab.Container("a"), lab.Container("b")
-	d.Join("net1", "a", a)
-	sniffer := a.PacketSocket("eth0")
-	d.Join("net1", "b", b)
-	ip4, ip6 := netip.MustParseAddr(b4).AsSlice(), netip.MustParseAddr(b6).AsSlice()
-	if sniffer.Find(netnstest.Patience, func(f []byte) bool {
-		return bytes.Equal(f[12:14], []byte{8, 6}) && bytes.Equal(f[28:32], ip4) && bytes.Equal(f[38:42], ip4)
-	}) == nil {
-		t.Error("no gratuitous ARP")
-	}
-	if sniffer.Find(netnstest.Patience, func(f []byte) bool {
-		return len(f) >= 86 && f[12] == 0x86 && f[54] == 136 && bytes.Equal(f[62:78], ip6) && bytes.Equal(f[80:86], macBytes(b.MAC()))
-	}) == nil {
-		t.Error("no unsolicited neighbor advertisement")
-	}
-	netnstest.ExpectNoErrors(a)
-	rows := netnstest.Get[[]api.FDBEntry](d, "fdb", "net1")
-	if !slices.ContainsFunc(rows, func(e api.FDBEntry) bool { return e.MAC == b.MAC() && e.Port == "b" }) {
-		t.Errorf("the announcement was not learned from: %+v", rows)
 	}
 }

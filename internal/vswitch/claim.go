@@ -65,3 +65,17 @@ func (c *claims) take(name string) (release func()) {
 		close(mine)
 	}
 }
+
+// withPort calls f while nobody else works on the port, unless it is no more by then.
+func (s *Switch) withPort(e *endpoint, f func()) {
+	s.verb.RLock()
+	defer s.verb.RUnlock()
+	name := e.port.Name
+	defer s.claims.take(name)()
+	s.mu.RLock()
+	there := s.ports[name] == e
+	s.mu.RUnlock()
+	if there {
+		f()
+	}
+}

@@ -129,9 +129,6 @@ func (s *Switch) realize(n *network, p *api.Port, target *link.Namespace) (*endp
 func (s *Switch) enter(e *endpoint) {
 	s.mu.Lock()
 	s.ports[e.port.Name] = e
-	if e.id != 0 {
-		s.byID[e.id] = e
-	}
 	if e.net != nil {
 		e.net.count++
 	}

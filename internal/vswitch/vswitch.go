@@ -97,9 +97,9 @@ type Switch struct {
 	routing sync.Mutex           // held while a router gets its routes
 	byLeg   map[string]legRoutes // guarded by routing; by name of the leg
 
-	mu         sync.RWMutex // guards what follows; held for looks and short changes of it, never over a system call
-	state                   // changes only with verb held too
-	byID       map[packet.PortID]*endpoint
+	mu         sync.RWMutex                // guards what follows; held for looks and short changes of it, never over a system call
+	state                                  // changes only with verb held too
+	byID       map[packet.PortID]*endpoint // also while a verb attaches them
 	legs       map[packet.PortID]*leg
 	lastNumber uint32                    // of networks, in tables of connections
 	routers    map[string]*router.Router // by name; they stay

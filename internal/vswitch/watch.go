@@ -3,7 +3,6 @@ package vswitch
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -90,26 +89,34 @@ func (s *Switch) checkKept() {
 	s.events.Publish("state.error", "", trouble)
 }
 
-// buryGone removes the port whose device is gone, and all others of which that is known by now. Verbs under way may just be
-// about to enter one of them: they are waited for.
+// buryGone removes the port whose device is gone, and all others of which that is known by now.
 func (s *Switch) buryGone(id packet.PortID) {
-	s.verb.Lock()
-	defer s.verb.Unlock()
-	dead := make(map[packet.PortID]*endpoint)
+	ids := []packet.PortID{id}
 	for more := true; more; {
-		// The news of a veth may be of an earlier pair, which had the same number.
-		s.remakeWay(id)
-		if e := s.byID[id]; e != nil && (e.dev.kind == api.PortTAP || s.isGone(e)) {
-			dead[id] = e
-		}
 		select {
 		case id = <-s.gone:
+			ids = append(ids, id)
 		default:
 			more = false
 		}
 	}
-	_ = abreast(slices.Collect(maps.Values(dead)), func(e *endpoint) error {
-		s.bury(e, "its interface or namespace is no more")
+	slices.Sort(ids)
+	_ = abreast(slices.Compact(ids), func(id packet.PortID) error {
+		s.mu.RLock()
+		e := s.byID[id]
+		s.mu.RUnlock()
+		if e == nil {
+			s.verb.Lock()
+			defer s.verb.Unlock()
+			s.remakeWay(id)
+			return nil
+		}
+		s.withPort(e, func() {
+			// The news of a veth may be of an earlier pair, which had the same number.
+			if e.dev.kind == api.PortTAP || s.isGone(e) {
+				s.bury(e, "its interface or namespace is no more")
+			}
+		})
 		return nil
 	})
 }
@@ -150,7 +157,7 @@ func (s *Switch) pinned() (list []*endpoint) {
 	return list
 }
 
-// bury removes a port that died: its names and addresses are free again. Callers hold verb.
+// bury removes a port that died: its names and addresses are free again. Callers hold verb, or a claim to the port.
 func (s *Switch) bury(e *endpoint, why string) {
 	s.remove(e)
 	s.log.Info("port is gone", "port", e.port.Name, "why", why)
@@ -158,31 +165,26 @@ func (s *Switch) bury(e *endpoint, why string) {
 }
 
 // linkEvent takes the kernel's news of an interface. It runs on the watcher's goroutine. Most news is of what verbs do, and
-// known by now. What is not waits for the verbs under way: they would not yet know, or no more, what it is about.
+// known by now. What is not waits for those who work on the port: they would not yet know, or no more, what it is about.
 func (s *Switch) linkEvent(ev link.Event) {
 	switch ev.Kind {
 	case link.LinkChanged:
 		if !s.isNews(ev) {
 			return
 		}
-		s.verb.Lock()
-		defer s.verb.Unlock()
-		if e, host := s.endpointAt(ev); host {
-			s.lookCarrier(e.dev)
-		} else if e != nil {
-			s.lookLink(e, ev)
-		}
-	case link.LinkRemoved:
-		e, host := s.endpointAt(ev)
-		if host {
-			s.tellGone(e.id)
-		} else if e != nil {
-			s.verb.Lock()
-			defer s.verb.Unlock()
-			if e, _ := s.endpointAt(ev); e != nil {
-				s.follow(e)
+		s.withPortAt(ev, func(e *endpoint, host bool) {
+			if host {
+				s.lookCarrier(e.dev)
+			} else {
+				s.lookLink(e, ev)
 			}
+		})
+	case link.LinkRemoved:
+		if e, host := s.endpointAt(ev); host {
+			s.tellGone(e.id)
+			return
 		}
+		s.withPortAt(ev, func(e *endpoint, _ bool) { s.follow(e) })
 	case link.NamespaceDied: // TAPs report EPOLLERR, veths LinkRemoved in the private namespace
 	case link.EventsLost:
 		s.verb.Lock()
@@ -190,6 +192,19 @@ func (s *Switch) linkEvent(ev link.Event) {
 		s.log.Warn("the kernel dropped news of interfaces; all are looked at again")
 		s.lookAgain()
 	}
+}
+
+// withPortAt is withPort for the port whose interface an event is about. host says that it is the switch's end of a veth.
+func (s *Switch) withPortAt(ev link.Event, f func(e *endpoint, host bool)) {
+	e, _ := s.endpointAt(ev)
+	if e == nil {
+		return
+	}
+	s.withPort(e, func() {
+		if at, host := s.endpointAt(ev); at == e {
+			f(e, host)
+		}
+	})
 }
 
 // isNews tells whether an interface of a port is not as we know it.

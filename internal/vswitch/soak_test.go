@@ -93,16 +93,14 @@ func (s *soak) churn(long, pace time.Duration) {
 	}
 }
 
-// beat gives turns until ctx ends.
+// beat gives turns until ctx ends, none earlier than a pace after the one before would have been due: what is late is made up for.
 func (s *soak) beat(ctx context.Context, turns chan<- struct{}, pace time.Duration) error {
 	defer close(turns)
-	tick := time.NewTicker(max(pace, time.Microsecond))
-	defer tick.Stop()
-	for {
+	for due := time.Now(); ; due = due.Add(pace) {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(time.Until(due)):
 		}
 		select {
 		case <-ctx.Done():

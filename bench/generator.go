@@ -16,6 +16,7 @@ import (
 
 	"vswitch/bench/lab"
 	"vswitch/bench/load"
+	"vswitch/bench/patch"
 	"vswitch/bench/pump"
 	"vswitch/bench/relay"
 )
@@ -224,6 +225,23 @@ func newPump() *cobra.Command {
 			}()
 			ready()
 			return p.Run()
+		},
+	}
+}
+
+func newPatch() *cobra.Command {
+	return &cobra.Command{
+		Use: "patch NAME NAME", Short: "Join two interfaces within the kernel until the input is closed (run by bench)", Hidden: true,
+		Example: "  bench patch p0 p1", Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, names []string) error {
+			p, err := patch.Join(names[0], names[1])
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			ready()
+			_, err = io.Copy(io.Discard, os.Stdin)
+			return err
 		},
 	}
 }

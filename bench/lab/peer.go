@@ -21,6 +21,7 @@ type Kind struct {
 	Routed  bool     // A and B are in different networks, with a router between
 	Masq    bool     // which hides A behind its address in B's network: B is outside
 	Publish bool     // which publishes B's ports at its address in A's network: A is outside
+	Cable   bool     // a switched network, of which one side is behind a cable like that to an outside
 	V4Only  bool     // it carries no IPv6
 	TCPOnly bool     // and nothing but TCP
 	Tools   []Tool   // programs of others that it needs
@@ -57,6 +58,8 @@ var Kinds = []Kind{
 		Args: append([]string{"--coalesce=off"}, manyConns...), build: (*Lab).buildTAP,
 	},
 	{Name: "vswitch-uplink", About: "vswitchd that masquerades a TAP port towards a shared uplink", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildUplink},
+	{Name: "vswitch-cable-out", About: "vswitchd that switches to B behind a cable: what an uplink's costs at least", Daemon: true, Cable: true, build: (*Lab).buildCableToB},
+	{Name: "vswitch-cable-in", About: "the same with A behind it", Daemon: true, Cable: true, build: (*Lab).buildCableToA},
 	{Name: "ovs-masquerade", About: "Open vSwitch, userspace datapath with TSO, its own conntrack and NAT", OVS: true, Routed: true, Masq: true, build: (*Lab).buildOVSNAT},
 	{Name: "pasta", About: "pasta: sockets of the host stand in for the container's", Routed: true, Masq: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},
 	{Name: "slirp4netns", About: "slirp4netns: likewise, by libslirp", Routed: true, Masq: true, V4Only: true, Tools: []Tool{{"slirp4netns", "slirp4netns"}}, build: (*Lab).buildSlirp},
@@ -75,7 +78,7 @@ var Kinds = []Kind{
 }
 
 // Special tells whether the peer answers a question of its own, and is built only when it is asked for by name.
-func (k Kind) Special() bool { return k.Ports > 0 || k.Routed }
+func (k Kind) Special() bool { return k.Ports > 0 || k.Routed || k.Cable }
 
 // Peer is a network that stands: two containers and what switches between them.
 type Peer struct {

@@ -116,11 +116,7 @@ func (t *Neighbors) Resolve(i *Interface, addr netip.Addr, f *packet.Frame, now 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := neighborKey{i.id, addr}
-	n := t.entries[key]
-	if n != nil && n.state == Failed && now-n.since >= int64(FailedTime) {
-		t.remove(key, n)
-		n = nil
-	}
+	n := t.current(key, now)
 	if n != nil && n.hop != nil {
 		n.cell.Touch(now)
 		return Answer{State: n.state, Hop: n.hop, Cell: &n.cell, Version: n.cell.Version()}
@@ -155,12 +151,18 @@ func (t *Neighbors) Want(i *Interface, addr netip.Addr, origin packet.PortID, no
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := neighborKey{i.id, addr}
+	n := t.current(key, now)
+	return n == nil && t.enter(i, key, origin, now) != nil
+}
+
+// current returns the entry, or nil: one that failed so long ago that it may be asked again is removed.
+func (t *Neighbors) current(key neighborKey, now int64) *neighbor {
 	n := t.entries[key]
 	if n != nil && n.state == Failed && now-n.since >= int64(FailedTime) {
 		t.remove(key, n)
-		n = nil
+		return nil
 	}
-	return n == nil && t.enter(i, key, origin, now) != nil
+	return n
 }
 
 // enter notes a neighbor that is about to be asked for the first time, or returns nil where a limit forbids it.

@@ -45,7 +45,7 @@ type route struct {
 type Config struct {
 	Find   func(proto string, at netip.AddrPort, client netip.Addr) (to netip.AddrPort, ok bool) // where a connection goes, if its client may connect
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)                     // nil: as the calling process does
-	Enter  func(func() error) error                                                              // runs a function where sockets are to be; nil: here
+	Enter  func(func() error) error                                                              // runs a function in the namespace where listeners are to be
 	Logger *slog.Logger                                                                          // nil discards
 }
 
@@ -71,9 +71,6 @@ func New(c Config) *Relay {
 	}
 	if r.Dial == nil {
 		r.Dial = new(net.Dialer).DialContext
-	}
-	if r.Enter == nil {
-		r.Enter = func(f func() error) error { return f() }
 	}
 	if r.Logger == nil {
 		r.Logger = slog.New(slog.DiscardHandler)

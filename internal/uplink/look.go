@@ -172,18 +172,15 @@ func (u *Uplink) currentLocked() (link.State, error) {
 	return s, err
 }
 
-// check is checked for an uplink that shares, which takes an interface of which nobody else does.
-func (u *Uplink) check(s link.State) (State, error) {
-	st, err := checked(u.cfg.Host, s)
-	if err != nil || st.Index == 0 || u.cfg.Claim == nil {
+func (u *Uplink) check(s link.State) (State, error) { return checked(u.cfg.Host, s, u.cfg.Claim) }
+
+// checked makes a State of s, with Index 0 and a Problem where it can't be an uplink, or claim says that it may not.
+func checked(host *link.Namespace, s link.State, claim func(index int) error) (State, error) {
+	st, err := judged(State{State: s}, link.CheckShareable(host, s.Index))
+	if err != nil || st.Index == 0 || claim == nil {
 		return st, err
 	}
-	return judged(st, u.cfg.Claim(s.Index))
-}
-
-// checked makes a State of s, with Index 0 and a Problem where it can't be an uplink.
-func checked(host *link.Namespace, s link.State) (State, error) {
-	return judged(State{State: s}, link.CheckShareable(host, s.Index))
+	return judged(st, claim(s.Index))
 }
 
 // judged makes a refusal the Problem of a State without an interface.

@@ -199,11 +199,7 @@ func (s *Station) findLocked() (State, error) {
 	case err != nil:
 		return State{}, err
 	}
-	st, err := checked(s.cfg.Host, found)
-	if err != nil || st.Index == 0 || s.cfg.Claim == nil {
-		return st, err
-	}
-	return judged(st, s.cfg.Claim(found.Index))
+	return checked(s.cfg.Host, found, s.cfg.Claim)
 }
 
 // moveLocked takes the station from the interface where it is to another one.

@@ -63,9 +63,9 @@ func (st *state) post(v view, n *network, p *api.Port) (list []*nat.Publication,
 	if len(p.Publish) == 0 {
 		return nil, nil
 	}
-	had := make(map[ears]*nat.Publication)
+	had := make(map[publicationKey]*nat.Publication)
 	for _, q := range st.published[p.Name] {
-		had[earsOf(q)] = q
+		had[keyOf(q)] = q
 	}
 	p.Publish = slices.Clone(p.Publish)
 	news := make(map[int]*nat.Publication) // by place in p.Publish
@@ -78,8 +78,8 @@ func (st *state) post(v view, n *network, p *api.Port) (list []*nat.Publication,
 			continue // it rests
 		}
 		q := publicationOf(v.zone, n, p, x)
-		if old := had[earsOf(q)]; old != nil && old.Same(q) {
-			delete(had, earsOf(q))
+		if old := had[keyOf(q)]; old != nil && old.Same(q) {
+			delete(had, keyOf(q))
 			list = append(list, old)
 			continue
 		}
@@ -143,15 +143,17 @@ func (st *state) conflict(err error) error {
 	return e
 }
 
-// ears name a publication among those of its port.
-type ears struct {
+// publicationKey names a publication among those of its port.
+type publicationKey struct {
 	addr   netip.Addr
 	proto  uint8
 	low    uint16
 	toPort uint16
 }
 
-func earsOf(q *nat.Publication) ears { return ears{q.Addr, q.Proto, q.Low, q.ToPort} }
+func keyOf(q *nat.Publication) publicationKey {
+	return publicationKey{q.Addr, q.Proto, q.Low, q.ToPort}
+}
 
 var protocols = map[string]uint8{api.ProtoTCP: packet.ProtoTCP, api.ProtoUDP: packet.ProtoUDP, api.ProtoSCTP: packet.ProtoSCTP}
 

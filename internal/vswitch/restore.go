@@ -8,17 +8,12 @@ import (
 	"net"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	l2switch "vswitch/switch"
 
 	"vswitch/internal/api"
-	"vswitch/internal/hostport"
-	"vswitch/internal/link"
 	"vswitch/internal/port"
 	"vswitch/internal/reconcile"
 	"vswitch/internal/store"
-	"vswitch/internal/uplink"
 )
 
 // Restore brings back what the stored intent wants, by the file descriptors that were kept, or by finding the devices again.
@@ -105,69 +100,6 @@ func (s *Switch) startAll() {
 		}
 		s.portUp(&e) // until now nobody could hear what came back
 	}
-}
-
-// takeHeld gets the kept file descriptors, by port and what they are, and the private namespace among them.
-func (s *Switch) takeHeld() error {
-	fds, err := s.fds.Take()
-	if err != nil {
-		return fmt.Errorf("take over file descriptors: %w", err)
-	}
-	held := make(map[string]map[string]int)
-	s.held, s.heldUplinks = held, make(map[string]map[string]int)
-	for name, fd := range fds {
-		if id, what, ok := uplink.SplitFDName(name); ok {
-			if s.heldUplinks[id] == nil {
-				s.heldUplinks[id] = make(map[string]int)
-			}
-			s.heldUplinks[id][what] = fd
-			continue
-		}
-		if name == fdPrivate {
-			if s.private, err = link.FromFD(fd, ""); err != nil {
-				s.log.Warn("the kept namespace is unusable; a new one is made", "err", err)
-				s.private = nil
-			}
-			continue
-		}
-		if name == hostport.FDName {
-			s.heldHost = fd
-			continue
-		}
-		id, what, ok := splitFDName(name)
-		if !ok {
-			s.log.Warn("an unknown file descriptor was kept; it is closed", "name", name)
-			s.dropHeld(name, fd)
-			continue
-		}
-		if held[id] == nil {
-			held[id] = make(map[string]int)
-		}
-		held[id][what] = fd
-	}
-	return s.fail.at("start.taken")
-}
-
-// makePrivate makes the private namespace, if none was kept.
-func (s *Switch) makePrivate() (err error) {
-	if s.private != nil {
-		return nil
-	}
-	if s.private, err = link.NewPrivate(); err != nil {
-		return fmt.Errorf("make the private namespace: %w", err)
-	}
-	s.fresh = true
-	if err := s.fds.Put(fdPrivate, s.private.FD()); err != nil {
-		return fmt.Errorf("keep the private namespace: %w", err)
-	}
-	return s.fail.at("start.private")
-}
-
-func (s *Switch) dropHeld(name string, fd int) {
-	if err := s.fds.Delete(name); err != nil {
-		s.log.Warn("take a file descriptor out of the store", "name", name, "err", err)
-	}
-	unix.Close(fd)
 }
 
 func (s *Switch) loadNetworks() error {
@@ -304,97 +236,6 @@ func (s *Switch) reject(log *slog.Logger, p *api.Port, held map[string]int, why 
 		log.Error("put a port's record aside", "err", err)
 	}
 	s.discardDevice(&api.Port{ID: p.ID}, held)
-}
-
-// adopt goes on with file descriptors that were kept.
-func (s *Switch) adopt(n *network, p *api.Port, held map[string]int) (*endpoint, error) {
-	dev, err := s.adoptDevice(p, held)
-	if err != nil {
-		return nil, err
-	}
-	_, dev.before = s.deviceDrops(dev)
-	return s.plug(n, p, dev)
-}
-
-// reopen finds a TAP whose file descriptor is lost. It has kept its place, name and addresses.
-func (s *Switch) reopen(ctx context.Context, n *network, p *api.Port) (*endpoint, error) {
-	ns, err := s.openNetns(p)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	t, err := link.ReopenTAP(ctx, ns, p.IfName)
-	if err != nil {
-		return nil, err
-	}
-	dev := newTAP(p, t)
-	_, dev.before = s.deviceDrops(dev)
-	if err = s.keep(dev); err == nil {
-		var e *endpoint
-		if e, err = s.plug(n, p, dev); err == nil {
-			return e, nil
-		}
-	}
-	s.forget(p.ID)
-	return nil, errors.Join(err, dev.port.Close())
-}
-
-// remake makes a port anew whose device a transaction took away: it was cut off before it was done, and shall not have been.
-func (s *Switch) remake(n *network, p *api.Port, held map[string]int) (*endpoint, error) {
-	s.discardDevice(p, held)
-	e, err := s.recreate(n, p)
-	if err == nil {
-		s.save(e)
-	}
-	return e, err
-}
-
-// recreate makes a device again, such as a veth pair that died with the private namespace: the new one has the old one's name,
-// MAC, addresses and routes. Its file descriptors are stored only when it is in place: those that are, are of a whole port.
-func (s *Switch) recreate(n *network, p *api.Port) (*endpoint, error) {
-	target, err := s.openNetns(p)
-	if err != nil {
-		return nil, err
-	}
-	defer target.Close()
-	s.clearWay(p, target)
-	dev, place, undo, err := s.createDevice(p, target)
-	if err != nil {
-		return nil, err
-	}
-	s.passing("recreate.created")
-	if _, _, err = place(s.placing(n, p)); err == nil {
-		s.passing("recreate.placed")
-		err = s.keep(dev)
-	}
-	var e *endpoint
-	if err == nil {
-		e, err = s.plug(n, p, dev)
-	}
-	if err != nil {
-		s.forget(p.ID)
-		return nil, errors.Join(err, undo())
-	}
-	s.announce(e)
-	s.log.Info("the device of a port is made anew", "port", p.Name)
-	return e, nil
-}
-
-// clearWay removes what is left of the veth pair: the kernel may still be busy removing the old one, or the daemon was killed
-// in recreate.
-func (s *Switch) clearWay(p *api.Port, target *link.Namespace) {
-	for _, at := range []struct {
-		ns   *link.Namespace
-		name string
-	}{{s.private, link.DeviceName(p.ID)}, {target, p.IfName}} {
-		st, err := link.Lookup(at.ns, at.name)
-		if err != nil || st.Kind != "veth" || at.ns == target && st.MAC.String() != p.MAC {
-			continue // if it is in the way, it will be said
-		}
-		if err := link.Delete(at.ns, st.Index); err != nil {
-			s.log.Warn("remove the rest of a veth pair", "port", p.Name, "err", err)
-		}
-	}
 }
 
 // mourn handles a port that can't be put to work: it is removed when its namespace or device is no more, else shown with the

@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 60
 SOAK_PORTS ?= 1000
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build test race fuzz bench bench-quick ports soak lint fmt demo install deps clean
+.PHONY: help build test race fuzz bench bench-quick ports datagrams soak lint fmt demo install deps clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-quick: deps build ## the same in a few minutes, printed only
 
 ports: deps ## what 1000 ports cost (VSWITCH_PORTS), beside what the kernel alone takes
 	VSWITCH_PORTS=$(VSWITCH_PORTS) $(GO) test -count 1 -timeout 60m -v -run TestManyPorts ./internal/vswitch
+
+datagrams: deps ## a million datagrams each way through masquerade and published ports, IPv4 and IPv6, counted
+	VSWITCH_DATAGRAMS=1000000 $(GO) test -count 1 -timeout 30m -v -run TestDatagramsCounted ./internal/vswitch
 
 soak: deps ## 1000 ports (SOAK_PORTS) come and go under traffic for an hour (SOAK_MINUTES); nothing may be left of them
 	SOAK_PORTS=$(SOAK_PORTS) SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) \

@@ -34,6 +34,15 @@ func Stream(from, to *Container, addr string, n int) error {
 // StreamAfter is Stream, with something that is done once they are connected, before from sends.
 func StreamAfter(from, to *Container, addr string, n int, connected func()) error {
 	l := to.ListenTCP(net.JoinHostPort(addr, "0"))
+	return stream(from, l, l.Addr().String(), n, connected)
+}
+
+// StreamVia is Stream to a listener of to that from reaches at another endpoint, as a published port.
+func StreamVia(from, to *Container, listen, at string, n int) error {
+	return stream(from, to.ListenTCP(listen), at, n, func() {})
+}
+
+func stream(from *Container, l *net.TCPListener, at string, n int, connected func()) error {
 	defer l.Close()
 	var g errgroup.Group
 	g.Go(func() error {
@@ -46,7 +55,7 @@ func StreamAfter(from, to *Container, addr string, n int, connected func()) erro
 		}
 		return exchange(conn, 1, 2, n)
 	})
-	conn, err := from.DialTCP(l.Addr().String())
+	conn, err := from.DialTCP(at)
 	if err == nil {
 		connected()
 		err = exchange(conn, 2, 1, n)
@@ -101,18 +110,26 @@ func Datagrams(from, to *Container, addr string, sizes ...int) error {
 	return nil
 }
 
-// SegmentedDatagrams sends count datagrams of size bytes with one UDP_SEGMENT send, and expects each.
-func SegmentedDatagrams(from, to *Container, addr string, size, count int) error {
-	rx, tx := to.UDP(net.JoinHostPort(addr, "0")), from.UDP(":0")
-	defer rx.Close()
-	defer tx.Close()
-	raw, err := tx.SyscallConn()
+// Segment has the kernel cut what is sent by a socket into datagrams of size bytes (UDP_SEGMENT).
+func Segment(c *net.UDPConn, size int) error {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var serr error
 	if err := raw.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) }); err != nil || serr != nil {
 		return fmt.Errorf("UDP_SEGMENT: %w", errors.Join(err, serr))
+	}
+	return nil
+}
+
+// SegmentedDatagrams sends count datagrams of size bytes with one UDP_SEGMENT send, and expects each.
+func SegmentedDatagrams(from, to *Container, addr string, size, count int) error {
+	rx, tx := to.UDP(net.JoinHostPort(addr, "0")), from.UDP(":0")
+	defer rx.Close()
+	defer tx.Close()
+	if err := Segment(tx, size); err != nil {
+		return err
 	}
 	all := content(7, size*count)
 	if _, err := tx.WriteTo(all, rx.LocalAddr()); err != nil {

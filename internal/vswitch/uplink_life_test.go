@@ -299,6 +299,29 @@ func TestUplinkWaits(t *testing.T) {
 	}
 }
 
+// TestUplinkGoneAtTheEnd: the interface goes while the daemon ends; what follows it has ended before what it needs.
+func TestUplinkGoneAtTheEnd(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Allow("attach a program anew") // which went with the interface
+	n.d.Must("add-uplink", "up0")
+	for range 8 {
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, _ = n.host.Try("ip", "link", "del", "up0")
+		}()
+		time.Sleep(2 * time.Millisecond)
+		n.d.Stop()
+		<-gone
+		n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+		n.d.Start()
+		n.d.Eventually("an uplink that is up", func() bool {
+			return netnstest.Get[api.Uplink](n.d, "show", "uplink", "up0").Status.State == api.UplinkUp
+		})
+	}
+}
+
 // TestUplinkSpares leaves to programs of the host the ports that they hold, and does without them.
 func TestUplinkSpares(t *testing.T) {
 	t.Parallel()
@@ -428,37 +451,4 @@ func TestUplinkConfiguration(t *testing.T) {
 	if err := pinged(n.c, serverAddrs[0]); err != nil {
 		t.Errorf("after a transaction that failed: %v", err)
 	}
-}
-
-// TestUplinkBridge: a bridge of the host, of which the Ethernet interface is a port, is shared as well as that itself.
-func TestUplinkBridge(t *testing.T) {
-	t.Parallel()
-	n := newInternet(t)
-	for _, line := range []string{
-		"-6 route del default", "addr flush dev up0", "link add wan type bridge", "link set up0 master wan", "link set wan up",
-		"addr add 192.0.2.2/24 dev wan", "addr add 2001:db8:1::2/64 dev wan nodad", "route add default via 192.0.2.1", "route add default via 2001:db8:1::1",
-	} {
-		n.host.IP(line)
-	}
-	n.lab.Eventually("the host reaches the outside", func() bool {
-		return pinged(n.host, serverAddrs[0], "-W", "1") == nil && pinged(n.host, serverAddrs[1], "-W", "1") == nil
-	})
-	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:80")
-	if got := n.d.Must("list-uplinks"); !strings.Contains(got, "wan") {
-		t.Errorf("uplinks:\n%s", got)
-	}
-	for _, s := range n.sessions(t) {
-		if err := words(s.far, s.inner); err != nil {
-			t.Errorf("%s: %v", s.name, err)
-		}
-	}
-	for _, addr := range serverAddrs {
-		if err := netnstest.Stream(n.c, n.server, addr, 8<<20); err != nil {
-			t.Errorf("TCP to %s: %v", addr, err)
-		}
-		if err := netnstest.Datagrams(n.c, n.server, addr, 1, 1400, 3000); err != nil {
-			t.Errorf("UDP to %s: %v", addr, err)
-		}
-	}
-	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
 }

@@ -220,6 +220,7 @@ func (s *Switch) Close() error {
 		s.path.Close()
 	}
 	s.listeners.closeAll()
+	s.restWays()
 	errs = append(errs, s.closeHostPort())
 	if s.private != nil && len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 		errs = append(errs, s.fds.Delete(fdPrivate))

@@ -206,11 +206,19 @@ func (s *Switch) discardWay(w *way) {
 	}
 }
 
-// closeWays lets go of all uplinks, and leaves their interfaces shared for the next daemon. The data plane has ended.
-func (s *Switch) closeWays() (errs []error) {
+// restWays ends to follow the interfaces of uplinks: what is stored of them stays as it is.
+func (s *Switch) restWays() {
 	for _, w := range s.ways.by {
 		if w.work != nil {
 			w.end()
+		}
+	}
+}
+
+// closeWays lets go of all uplinks, and leaves their interfaces shared for the next daemon. The data plane has ended, and they are at rest.
+func (s *Switch) closeWays() (errs []error) {
+	for _, w := range s.ways.by {
+		if w.work != nil {
 			errs = append(errs, w.work.Close())
 		}
 	}

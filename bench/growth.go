@@ -78,6 +78,7 @@ the kernel bridge and over vswitch, and prints by what factor the time of a fram
 	cmd.Flags().Float64Var(&o.foreign, "foreign", o.foreign, "share of the machine that others may use before a sample is thrown away")
 	cmd.Flags().StringVar(&o.json, "json", "", "write everything, raw samples too, to this file")
 	cmd.Flags().StringSliceVar(&o.peers, "peers", o.peers, "over whom to measure")
+	cmd.Flags().StringSliceVar(&o.cases, "cases", o.cases, "what to measure")
 	return cmd
 }
 

@@ -34,6 +34,9 @@ type soak struct {
 	streams atomic.Int64
 }
 
+// soakRate is how many changes a second the soak asks for.
+const soakRate = 100
+
 // TestSoak lets ports come and go at a hundred changes a second under traffic, and then looks for what is left of them. For
 // hours: make soak. SOAK_SECONDS and SOAK_PORTS say how long and how many.
 func TestSoak(t *testing.T) {
@@ -48,14 +51,32 @@ func TestSoak(t *testing.T) {
 	s.empty()
 	before := s.count()
 	t.Logf("before: %s", before)
-	s.churn(seconds, time.Second/100)
+	kernel := s.kernelRate()
+	rate := s.churn(seconds, time.Second/soakRate)
+	kernel = min(kernel, s.kernelRate())
+	t.Logf("the kernel alone, without traffic and one after the other: %.0f changes a second", kernel)
+	if want := min(0.95*soakRate, kernel/4); rate < want {
+		t.Errorf("%.0f changes a second, want %.0f", rate, want)
+	}
 	s.empty()
 	s.wantNothing(before)
 	s.wantAllFree()
 }
 
-// churn changes ports for so long, one every pace, or as fast as it goes when pace is 0.
-func (s *soak) churn(long, pace time.Duration) {
+// kernelRate returns how many changes a second the kernel makes for a bare loop, which tells how busy the machine is.
+func (s *soak) kernelRate() float64 {
+	s.t.Helper()
+	few := s.Crowd(20)
+	var took time.Duration
+	for _, typ := range portTypes {
+		making, removing := bare(s.t, typ, few)
+		took += making + removing
+	}
+	return float64(2*len(portTypes)*few.Len()) / took.Seconds()
+}
+
+// churn changes ports for so long, one every pace, or as fast as it goes when pace is 0. It returns how many a second.
+func (s *soak) churn(long, pace time.Duration) (rate float64) {
 	s.t.Helper()
 	s.adds.Store(0)
 	s.deletes.Store(0)
@@ -86,11 +107,13 @@ func (s *soak) churn(long, pace time.Duration) {
 	}
 	took := time.Since(start).Seconds()
 	changes := s.adds.Load() + s.deletes.Load() + s.deaths.Load()
+	rate = float64(changes) / took
 	s.t.Logf("%.0f changes a second for %.0f s: %d ports added, %d deleted, %d died with their namespaces; %d streams beside them",
-		float64(changes)/took, took, s.adds.Load(), s.deletes.Load(), s.deaths.Load(), s.streams.Load())
+		rate, took, s.adds.Load(), s.deletes.Load(), s.deaths.Load(), s.streams.Load())
 	if s.streams.Load() == 0 {
 		s.t.Error("no stream got through")
 	}
+	return rate
 }
 
 // beat gives turns until ctx ends, none earlier than a pace after the one before would have been due: what is late is made up for.

@@ -81,6 +81,7 @@ type slot struct {
 	pinned   atomic.Bool              // see Pin
 	handover atomic.Pointer[handover] // nil when any worker may write
 	floods   atomic.Int32             // from it that are under way
+	suspect  atomic.Int64             // since when it is, by Datapath's clock: see slotSuspect
 	worker   atomic.Pointer[Worker]   // that reads it; written under mu
 	serial   bool                     // a port.Serial
 	watched  bool                     // guarded by mu; its worker waits for its frames

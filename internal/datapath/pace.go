@@ -14,8 +14,10 @@ import (
 //
 //   - One of about sampleEvery writes of a worker is timed by the clock on the wall. When it took longer than slowWrite, the
 //     port is suspect.
-//   - The next judgeWrites writes to a suspect are timed by the thread's CPU clock, which does not count who pushed us off the
-//     CPU meanwhile. When their mean is above slowWrite, the port is slow.
+//   - The next writes to a suspect are timed by the thread's CPU clock, which does not count who pushed us off the CPU meanwhile.
+//     As soon as the mean of judgeWrites or more of them is not above slowWrite, the port is cleared; when it still is after
+//     slowFor, the port is slow. A moment of slow writes is no verdict: a virtual machine's CPU time includes what its host takes to
+//     provide a page that was not touched before, 8 us in the mean and up to 5 ms here, and a super-frame needs sixteen.
 //   - A slow port is served by a worker for such ports (quarantine.go), which times each write. When no judgeWrites in a row
 //     had a mean above half of slowWrite for a while, the port is fast again.
 //
@@ -25,6 +27,7 @@ const (
 	sampleEvery = 32 // on average; not at equal distances, or floods of as many members would always show the same
 	slowWrite   = int64(100 * time.Microsecond)
 	judgeWrites = 32
+	slowFor     = int64(100 * time.Millisecond)
 	worstWrite  = 4 * slowWrite // counts as no more: one hiccup is no verdict
 	budgetTime  = int64(time.Millisecond)
 )
@@ -65,6 +68,7 @@ func (w *Worker) timedWrite(s *slot, f *packet.Frame) error {
 		start := time.Now()
 		err := s.port.Write(f)
 		if int64(time.Since(start))-int64(f.Len()) > slowWrite && !s.serial && !s.pinned.Load() {
+			s.suspect.Store(w.now)
 			s.flags.Or(slotSuspect)
 		}
 		return err
@@ -84,9 +88,12 @@ func (w *Worker) judge(s *slot, took int64) {
 	if p.n++; p.n < judgeWrites {
 		return
 	}
-	mean := p.sum / judgeWrites
-	*p = pace{}
+	mean := p.sum / int64(p.n)
 	slow := s.flags.Load()&slotSlow != 0
+	if !slow && mean > slowWrite && w.now-s.suspect.Load() < slowFor {
+		return
+	}
+	*p = pace{}
 	if slow && !w.quarantine() {
 		return // it is about to move
 	}

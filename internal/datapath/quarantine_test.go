@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,6 +113,50 @@ func TestSlowPortMovesAndComesBack(t *testing.T) {
 }
 
 const slow200 = 200 * time.Microsecond
+
+// A port whose writes take long for a moment stays; each moment counts for itself.
+func TestSlowForAMoment(t *testing.T) {
+	runtime.LockOSThread() // the cost of a write is this thread's CPU time
+	defer runtime.UnlockOSThread()
+	now := int64(1)
+	var out packet.PortID
+	d := newTest(t, Config{Workers: 1, MaxSpin: -1, NoCoalesce: true, Clock: func() int64 { return now }}, outputTo(&out))
+	p, in := &slow{Port: newPort(t, "slow", mem.Queue(1<<10))}, newPort(t, "in")
+	out = add(t, d, p)
+	add(t, d, in)
+	suspect := func() bool { return d.lookup(out).flags.Load()&slotSuspect != 0 }
+	write := func(cost time.Duration, enough func() bool) {
+		t.Helper()
+		p.cost.Store(int64(cost))
+		for range 20 * judgeWrites {
+			if enough() {
+				return
+			}
+			in.Inject(nil, packettest.UDP().Bytes())
+			if err := d.Turn(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Fatalf("nothing came of many writes of %v: suspect %v, %d notices", cost, suspect(), len(d.notices))
+	}
+	for range 2 {
+		write(slow200, suspect)
+		now += slowFor - 1
+		n := 0
+		write(slow200, func() bool { n++; return n > 2*judgeWrites })
+		if !suspect() || len(d.notices) > 0 {
+			t.Fatalf("after a moment of slow writes: suspect %v, %d notices", suspect(), len(d.notices))
+		}
+		write(0, func() bool { return !suspect() })
+		now += slowFor
+	}
+	write(slow200, suspect)
+	now += slowFor
+	write(slow200, func() bool { return len(d.notices) > 0 })
+	if n := <-d.notices; n.Kind != PortSlow || n.Port != out || n.Cost < slow200/2 || n.Cost > 2*time.Duration(worstWrite) {
+		t.Errorf("notice %+v", n)
+	}
+}
 
 // A port that is pinned stays, whatever writes to it cost.
 func TestPinnedPortStays(t *testing.T) {

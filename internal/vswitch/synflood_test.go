@@ -67,21 +67,7 @@ func TestSYNFlood(t *testing.T) {
 	d.Eventually("a flood that has to make room for itself", func() bool { _, evicted, _ := stats(); return evicted > 4*limit })
 	l := b.ListenTCP("10.12.0.2:0")
 	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				var buf [4]byte
-				if n, err := conn.Read(buf[:]); err == nil {
-					_, _ = conn.Write(buf[:n])
-				}
-			}()
-		}
-	}()
+	go answer(l)
 	good := 0
 	before, _, _ := stats()
 	start := time.Now()
@@ -115,6 +101,23 @@ func gatewayMACSeen(t *testing.T, c *netnstest.Container, addr string) string {
 		t.Fatalf("%s does not know the MAC of %s: %v", c.Name, addr, words)
 	}
 	return words[i+1]
+}
+
+// answer sends back the first four bytes of each connection.
+func answer(l *net.TCPListener) {
+	for {
+		conn, err := l.AcceptTCP()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			var buf [4]byte
+			if n, err := conn.Read(buf[:]); err == nil {
+				_, _ = conn.Write(buf[:n])
+			}
+		}()
+	}
 }
 
 // answered tells whether a new connection carries something there and back within a time in which a SYN may be lost twice.

@@ -10,13 +10,14 @@ import (
 	"vswitch/router"
 )
 
-// maxTold is how many addresses of a network are remembered with their MACs: more than it can have ports.
+// maxTold is how many addresses of a network are remembered: more than it can have ports.
 const maxTold = 1 << 16
 
-// told is by which MAC the stations of a network may know an address. Who joins need not be announced to those who know nothing
-// else: on a network with n ports that would be n copies for each, and is the most that a port costs.
+// told is which addresses the stations of a network may know. Who joins with one that nobody can know need not be announced: on a network
+// with n ports that would be n copies for each, and is the most that a port costs. Whoever had an address before may have said
+// that it is at any MAC, so its next owner is always announced.
 //
-//	maps     address -> MAC that was last said to be its, also when its port is gone
+//	set      addresses of ports, also of those that are gone
 //	writes   control verbs
 //	limits   maxTold addresses; then all are forgotten
 //	safety   one mutex
@@ -24,29 +25,29 @@ const maxTold = 1 << 16
 // The zero value is a network where nobody knows anything.
 type told struct {
 	mu     sync.Mutex
-	macs   map[netip.Addr][6]byte
-	others bool // somebody may know what is not in macs
+	addrs  map[netip.Addr]struct{}
+	others bool // somebody may know what is not in addrs
 }
 
-// add notes that mac has the address, and returns whether somebody may think otherwise.
-func (t *told) add(addr netip.Addr, mac [6]byte) bool {
+// add notes that somebody has the address, and returns whether others may know it already.
+func (t *told) add(addr netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was, ok := t.macs[addr]
-	if !ok && len(t.macs) == maxTold {
-		t.macs, t.others = nil, true
+	_, known := t.addrs[addr]
+	if !known && len(t.addrs) == maxTold {
+		t.addrs, t.others = nil, true
 	}
-	if t.macs == nil {
-		t.macs = map[netip.Addr][6]byte{}
+	if t.addrs == nil {
+		t.addrs = map[netip.Addr]struct{}{}
 	}
-	t.macs[addr] = mac
-	return ok && was != mac || !ok && t.others
+	t.addrs[addr] = struct{}{}
+	return known || t.others
 }
 
 // Recall notes a port's addresses from before the time of this Network: its stations may know those of others as well.
-func (n *Network) Recall(mac [6]byte, addrs []netip.Addr) {
+func (n *Network) Recall(addrs []netip.Addr) {
 	for _, a := range addrs {
-		n.told.add(a, mac)
+		n.told.add(a)
 	}
 	n.Stranger()
 }
@@ -59,8 +60,8 @@ func (n *Network) Stranger() {
 }
 
 // Announce lets the network know where the addresses of a port are: its table of MACs and its gateway at once. It returns what
-// has waited for them, and the frames that the port has to send where stations may know an address by another MAC, or a bridge of
-// theirs the MAC behind another port.
+// has waited for them, and the frames that the port has to send where stations may know an address already, or a bridge of theirs the
+// MAC behind another port.
 func (n *Network) Announce(id packet.PortID, mac [6]byte, addrs []netip.Addr, now int64) (frames [][]byte, waited *flow.Made) {
 	conf := n.Bridge.Snapshot().Port(id)
 	if conf == nil {
@@ -69,7 +70,7 @@ func (n *Network) Announce(id packet.PortID, mac [6]byte, addrs []netip.Addr, no
 	vlan, _ := conf.Member.Ingress(0)
 	what, _ := n.Bridge.FDB().Peek(vlan, mac, id, now)
 	for _, a := range addrs {
-		if n.told.add(a, mac) || what.Elsewhere() {
+		if n.told.add(a) || what.Elsewhere() {
 			frames = append(frames, Announcement(mac, a))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"vswitch/internal/netnstest"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 )
@@ -66,10 +67,12 @@ func TestSYNFloodFromOutside(t *testing.T) {
 		return s.Connections.Opened, s.Connections.Evicted, s.Connections.Connections
 	}
 	n.d.Eventually("a flood that has to make room for itself", func() bool { _, evicted, _ := stats(); return evicted > 4*limit })
-	good, start := 0, time.Now()
-	before, _, _ := stats()
-	for range tries {
+	good, total, start := 0, 0, time.Now()
+	before, _, now := stats()
+	after := before
+	for total < 2*tries || after < before+1000 && time.Since(start) < netnstest.Patience {
 		for _, at := range hostAddrs {
+			total++
 			if answered(n.server, net.JoinHostPort(at, "8081")) {
 				good++
 			}
@@ -79,11 +82,11 @@ func TestSYNFloodFromOutside(t *testing.T) {
 				t.Fatalf("%s: %v", s.name, err)
 			}
 		}
+		after, _, now = stats()
 	}
-	after, _, now := stats()
-	t.Logf("%d of %d new connections succeeded in %v, beside %d of the flood", good, 2*tries, time.Since(start), after-before)
-	if good < 2*tries-1 {
-		t.Errorf("%d of %d new connections succeeded", good, 2*tries)
+	t.Logf("%d of %d new connections succeeded in %v, beside %d of the flood", good, total, time.Since(start), after-before)
+	if good < total*9/10 {
+		t.Errorf("%d of %d new connections succeeded", good, total)
 	}
 	if after-before < 1000 || now > limit+2 {
 		t.Errorf("%d connections, %d opened meanwhile: this proves nothing, or is too much", now, after-before)

@@ -107,6 +107,9 @@ func (s *Store) examine() error {
 			return nil
 		}
 		return b.ForEach(func(k, v []byte) error {
+			if v == nil { // it says that it is a bucket, and could not be put aside
+				return damaged(s.path, fmt.Errorf("%s/%q is no record", bucket, k))
+			}
 			if err := read(string(k), v); err != nil {
 				bad[string(bucket)+"/"+string(k)] = err
 			}
@@ -124,6 +127,9 @@ func (s *Store) examine() error {
 				look(tx, bucketRules, func(key string, value []byte) error { _, err := decodeRule(key, value); return err }))
 		})
 	})
+	if e := new(api.Error); errors.As(err, &e) {
+		return e
+	}
 	if err != nil {
 		return explain("read", s.path, err)
 	}

@@ -19,44 +19,40 @@ const maxTold = 1 << 16
 //
 //	set      addresses of ports, also of those that are gone
 //	writes   control verbs
-//	limits   maxTold addresses; then all are forgotten
+//	limits   maxTold addresses; then any may be known
 //	safety   one mutex
 //
 // The zero value is a network where nobody knows anything.
 type told struct {
-	mu     sync.Mutex
-	addrs  map[netip.Addr]struct{}
-	others bool // somebody may know what is not in addrs
+	mu    sync.Mutex
+	addrs map[netip.Addr]struct{}
+	any   bool // somebody may know any address; addrs is nil
 }
 
 // add notes that somebody has the address, and returns whether others may know it already.
 func (t *told) add(addr netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, known := t.addrs[addr]
-	if !known && len(t.addrs) == maxTold {
-		t.addrs, t.others = nil, true
+	if _, known := t.addrs[addr]; known || t.any {
+		return true
+	}
+	if len(t.addrs) == maxTold {
+		t.addrs, t.any = nil, true
+		return true
 	}
 	if t.addrs == nil {
 		t.addrs = map[netip.Addr]struct{}{}
 	}
 	t.addrs[addr] = struct{}{}
-	return known || t.others
+	return false
 }
 
-// Recall notes a port's addresses from before the time of this Network: its stations may know those of others as well.
-func (n *Network) Recall(addrs []netip.Addr) {
-	for _, a := range addrs {
-		n.told.add(a)
-	}
-	n.Stranger()
-}
-
-// Stranger notes that there is a station whose addresses are not known here. It may have had any.
+// Stranger notes that there is a station whose addresses, or whose neighbors', are not known here: one to which the switch gives none, or that
+// is from before the time of this Network.
 func (n *Network) Stranger() {
 	n.told.mu.Lock()
 	defer n.told.mu.Unlock()
-	n.told.others = true
+	n.told.addrs, n.told.any = nil, true
 }
 
 // Announce lets the network know where the addresses of a port are: its table of MACs and its gateway at once. It returns what

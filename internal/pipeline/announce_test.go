@@ -39,7 +39,7 @@ func TestAnnounceOnlyNews(t *testing.T) {
 	announce("what a stranger had", p2, mac2, others, 2)
 
 	n = &Network{Bridge: n.Bridge}
-	n.Recall(addrs)
+	n.Stranger()
 	announce("what a port had before", p2, mac2, addrs, 2)
 	announce("what another may have had before", p2, mac2, others, 2)
 

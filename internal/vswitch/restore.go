@@ -172,7 +172,7 @@ func (s *Switch) revive(ctx context.Context, log *slog.Logger, op reconcile.Op, 
 		if err := n.pools.Restore(p.Name, p.IPs); err != nil {
 			log.Error("the port's addresses are taken", "err", err)
 		}
-		n.line.Recall(addrsOf(p.IPs))
+		n.line.Stranger()
 	}
 	var e *endpoint
 	var err error

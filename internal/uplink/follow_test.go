@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -156,6 +157,42 @@ func TestDetached(t *testing.T) {
 		return err == nil && index != 0
 	})
 	l.silent("attached again", hostAddrs[0], 61080)
+}
+
+// TestGoneMeanwhile: when an interface goes between the look at it and what is done to it then, it is gone, and nothing failed.
+func TestGoneMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	cable := func() {
+		linktest.IP(t, "-n", l.host.String(), "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", l.outside.String())
+	}
+	unplug := func(int) error {
+		linktest.IP(t, "-n", l.host.String(), "link", "del", "up0")
+		return nil
+	}
+	want := uplink.State{Problem: "the interface is gone"}
+
+	l.cfg.Again, l.cfg.Claim = true, unplug
+	u := l.open()
+	if got := u.State(); !reflect.DeepEqual(got, want) {
+		t.Errorf("shared: %+v; want %+v", got, want)
+	}
+	if err := u.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	cable()
+	c := l.stationConfig()
+	c.Again, c.Claim = true, unplug
+	s, err := uplink.OpenStation(c, l.store.take(), l.recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.State(); !reflect.DeepEqual(got, want) {
+		t.Errorf("dedicated: %+v; want %+v", got, want)
+	}
+	if err := s.Remove(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestRefusals: what can't be shared is refused with the reason and what to use instead, and nothing is left.

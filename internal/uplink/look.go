@@ -92,9 +92,8 @@ func (u *Uplink) look() (changed bool, err error) {
 		err = u.steer.SetAddrs(plain(now.Addrs))
 	}
 	switch {
-	case api.HasCode(err, api.CodeNotFound): // it went while we looked, and news of it will come
-		err = nil
-		now = State{Problem: "the interface is gone"}
+	case vanished(u.cfg.Host, now.Index, err):
+		now, err = State{Problem: wentAway}, nil
 	case err != nil: // what was known may still hold
 		was := u.state
 		if now.Index != 0 {
@@ -110,6 +109,16 @@ func (u *Uplink) look() (changed bool, err error) {
 	changed = !reflect.DeepEqual(u.state, now)
 	u.state = now
 	return changed, err
+}
+
+const wentAway = "the interface is gone"
+
+// vanished tells whether err came of an interface that went while it was looked at: nothing is wrong but that, and news of it will come.
+func vanished(host *link.Namespace, index int, err error) bool {
+	if err != nil && index != 0 && !api.HasCode(err, api.CodeNotFound) {
+		_, err = link.LookupIndex(host, index) // each request has an error of its own for it
+	}
+	return api.HasCode(err, api.CodeNotFound)
 }
 
 // findLocked finds the interface that is to be shared now. Index is 0 when there is none, or it can't be shared.

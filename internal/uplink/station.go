@@ -168,7 +168,11 @@ func (s *Station) look() (changed bool, err error) {
 	} else if err == nil {
 		s.index = 0
 	}
-	if err != nil {
+	switch {
+	case vanished(s.cfg.Host, now.Index, err):
+		now, err = State{Problem: wentAway}, nil
+		s.index = 0
+	case err != nil:
 		was := s.state
 		was.Problem = err.Error()
 		now = was

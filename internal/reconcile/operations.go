@@ -11,67 +11,53 @@ import (
 // opSetRules is an operation that no user can ask for: it makes the rules of a network or port those of a *Rules.
 const opSetRules = "set-rules"
 
-// Operations turns what Compare returned of have and want into the operations of a transaction: first all that goes, then all that changes or comes. A port that is replaced
-// gets the addresses again that it had.
+// Operations turns what Compare returned of have and want into the operations of a transaction: first all that goes, then all that
+// changes or comes. A port that is replaced gets the addresses again that it had.
 func Operations(changes []Change, c api.Config, have, want Config) []api.Operation {
 	had, wanted := byName(have.Ports, portName), byName(want.Ports, portName)
 	at := changesInPlace(changes, have, want)
-	var gone, goneNets, come, ports, entries, routes, uplinks, rules []api.Operation
-	for _, x := range changes {
-		goes, comes := x.Action == api.ActionDelete || x.Action == api.ActionReplace, x.Action == api.ActionAdd || x.Action == api.ActionReplace
-		switch x.Kind {
-		case api.KindNetwork:
-			if goes {
-				goneNets = append(goneNets, api.Operation{Op: api.OpDelNetwork, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Networks[x.Name].NetworkRequest
-				r.Name = x.Name
-				come = append(come, api.Operation{Op: api.OpAddNetwork, Request: &r})
-			}
-		case api.KindPort:
-			if goes {
-				gone = append(gone, api.Operation{Op: api.OpDelPort, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Networks[x.Network].Ports[x.Name].PortRequest
-				r.Name, r.Network = x.Name, x.Network
-				if goes {
-					keepAddresses(&r, had[x.Name], wanted[x.Name])
-				}
-				ports = append(ports, api.Operation{Op: api.OpAddPort, Request: &r})
-			}
-		case api.KindFDB:
-			r := &api.FDBRequest{Network: x.Network, VLAN: x.Row.VLAN, MAC: x.Row.MAC, Port: x.Port}
-			if x.Action == api.ActionDelete {
-				gone = append(gone, api.Operation{Op: api.OpDelFDB, Request: r})
-			} else {
-				entries = append(entries, api.Operation{Op: api.OpAddFDB, Request: r})
-			}
-		case api.KindRule:
-			if x.Rules != nil {
-				rules = append(rules, api.Operation{Op: opSetRules, Request: x.Rules})
-			}
-		case api.KindRoute:
-			r := &api.RouteRequest{Router: x.Route.Router, Prefix: x.Route.Prefix, NextHops: x.Route.NextHops, Metric: x.Route.Metric}
-			if x.Action != api.ActionAdd {
-				gone = append(gone, api.Operation{Op: api.OpDelRoute, Request: r})
-			}
-			if x.Action != api.ActionDelete {
-				routes = append(routes, api.Operation{Op: api.OpAddRoute, Request: r})
-			}
-		case api.KindUplink:
-			if goes {
-				gone = append(gone, api.Operation{Op: api.OpDelUplink, Request: &api.DeleteRequest{Name: x.Name}})
-			}
-			if comes {
-				r := c.Uplinks[x.Name].UplinkRequest
-				r.Name = x.Name
-				uplinks = append(uplinks, api.Operation{Op: api.OpAddUplink, Request: &r})
-			}
+	var gone, goneNets, nets, ports, entries, routes, uplinks, rules []api.Operation
+	add := func(list *[]api.Operation, when bool, op string, request any) {
+		if when {
+			*list = append(*list, api.Operation{Op: op, Request: request})
 		}
 	}
-	return slices.Concat(gone, goneNets, at.letGo, at.grow, come, at.become, at.shrink, byPlace(ports), entries, routes, uplinks, rules)
+	for _, x := range changes {
+		goes := x.Action == api.ActionDelete || x.Action == api.ActionReplace
+		comes := x.Action == api.ActionAdd || x.Action == api.ActionReplace
+		name := &api.DeleteRequest{Name: x.Name}
+		switch x.Kind {
+		case api.KindNetwork:
+			r := c.Networks[x.Name].NetworkRequest
+			r.Name = x.Name
+			add(&goneNets, goes, api.OpDelNetwork, name)
+			add(&nets, comes, api.OpAddNetwork, &r)
+		case api.KindPort:
+			r := c.Networks[x.Network].Ports[x.Name].PortRequest
+			r.Name, r.Network = x.Name, x.Network
+			if goes && comes {
+				keepAddresses(&r, had[x.Name], wanted[x.Name])
+			}
+			add(&gone, goes, api.OpDelPort, name)
+			add(&ports, comes, api.OpAddPort, &r)
+		case api.KindFDB: // one of a port that is replaced goes with it
+			r := &api.FDBRequest{Network: x.Network, VLAN: x.Row.VLAN, MAC: x.Row.MAC, Port: x.Port}
+			add(&gone, x.Action == api.ActionDelete, api.OpDelFDB, r)
+			add(&entries, comes, api.OpAddFDB, r)
+		case api.KindRoute:
+			r := &api.RouteRequest{Router: x.Route.Router, Prefix: x.Route.Prefix, NextHops: x.Route.NextHops, Metric: x.Route.Metric}
+			add(&gone, x.Action != api.ActionAdd, api.OpDelRoute, r)
+			add(&routes, x.Action != api.ActionDelete, api.OpAddRoute, r)
+		case api.KindUplink:
+			r := c.Uplinks[x.Name].UplinkRequest
+			r.Name = x.Name
+			add(&gone, goes, api.OpDelUplink, name)
+			add(&uplinks, comes, api.OpAddUplink, &r)
+		case api.KindRule:
+			add(&rules, x.Rules != nil, opSetRules, x.Rules)
+		}
+	}
+	return slices.Concat(gone, goneNets, at.letGo, at.grow, nets, at.become, at.shrink, byPlace(ports), entries, routes, uplinks, rules)
 }
 
 // keepAddresses asks for the addresses that the port had, as far as they are wanted.

@@ -18,7 +18,7 @@ var layer = map[string]int{
 	"internal/logsink": 2, "internal/machine": 2, "internal/uplink": 2, "internal/hostport": 2, "internal/relay": 2,
 
 	"switch": 3, "router": 3, "nat": 3, "encap": 3, "dnsresolver": 3, "internal/acl": 3, "internal/ipam": 3, "internal/store": 3,
-	"internal/localstack": 3, "internal/config": 3,
+	"internal/localstack": 3, "internal/config": 3, "internal/flowspec": 3,
 
 	"internal/pipeline": 4, "internal/datapath": 4, "internal/reconcile": 4,
 

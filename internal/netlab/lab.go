@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vswitch/internal/datapath"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 	"vswitch/nat"
@@ -269,10 +270,10 @@ func (l *Lab) Discard() {
 }
 
 // Trace tells what would happen to a frame, given in the words of `vsctl trace`.
-func (l *Lab) Trace(t TB, flow string) (*pipeline.FlowSpec, *pipeline.Trace) {
+func (l *Lab) Trace(t TB, flow string) (*flowspec.Spec, *pipeline.Trace) {
 	t.Helper()
 	l.Settle()
-	s, err := pipeline.ParseFlow(flow)
+	s, err := flowspec.Parse(flow)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

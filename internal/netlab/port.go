@@ -10,6 +10,7 @@ import (
 	"vswitch/internal/api"
 	"vswitch/internal/datapath"
 	"vswitch/internal/flow"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 	"vswitch/internal/pipeline"
@@ -328,7 +329,7 @@ func text(b []byte) string {
 	if f.Parse() != packet.DropNone {
 		return fmt.Sprintf("%x", b)
 	}
-	return fmt.Sprintf("%s (%d bytes) %x", pipeline.MatchText(&f.Key, false, func(packet.PortID) string { return "" }), len(b), b[:min(len(b), 96)])
+	return fmt.Sprintf("%s (%d bytes) %x", flowspec.MatchText(&f.Key, false, func(packet.PortID) string { return "" }), len(b), b[:min(len(b), 96)])
 }
 
 // SetOffload changes what the port's device takes, without the switch being told.

@@ -16,6 +16,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/flow"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 )
@@ -38,7 +39,7 @@ func (s *Switch) Flows(_ context.Context, portName string) ([]api.Flow, error) {
 		for i := range flows {
 			f := &flows[i]
 			out = append(out, api.Flow{
-				Worker: worker, InPort: name(f.Key.InPort), Match: pipeline.MatchText(&f.Key, f.L2, name),
+				Worker: worker, InPort: name(f.Key.InPort), Match: flowspec.MatchText(&f.Key, f.L2, name),
 				Actions: pipeline.ActionsText(f, name), Packets: f.Packets, Bytes: f.Bytes,
 				Idle: int(time.Duration(now - f.LastUsed).Seconds()),
 			})

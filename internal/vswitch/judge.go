@@ -8,6 +8,7 @@ import (
 
 	"vswitch/internal/acl"
 	"vswitch/internal/api"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
 	"vswitch/internal/pipeline"
 )
@@ -158,7 +159,7 @@ func (s *Switch) tellJudged(ctx context.Context) error {
 			return nil
 		case j := <-s.line.Judged():
 			r := s.briefly(*j.Rule)
-			frame := pipeline.MatchText(&j.Key, false, s.nameOf())
+			frame := flowspec.MatchText(&j.Key, false, s.nameOf())
 			s.log.Info("rule", "id", r.ID, "action", r.Action, "network", j.Network, "port", j.Port, "direction", j.Direction, "frame", frame, "missed", j.Missed)
 			text := fmt.Sprintf("rule %s: %s %s, %s", r.ID, r.Action, j.Direction, frame)
 			if j.Missed > 0 {

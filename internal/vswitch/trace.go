@@ -6,14 +6,14 @@ import (
 	"net/netip"
 
 	"vswitch/internal/api"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
-	"vswitch/internal/pipeline"
 )
 
 // Trace tells what would happen to a frame, without side effects. What the request leaves open is filled in from the ports'
 // addresses.
 func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error) {
-	spec, err := pipeline.ParseFlow(r.Flow)
+	spec, err := flowspec.Parse(r.Flow)
 	if err != nil {
 		return api.Trace{}, err
 	}
@@ -34,7 +34,7 @@ func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error)
 }
 
 // ingressOf finds the port that the frame comes by, a leg's too, and fills in what is known of its sender.
-func (s *Switch) ingressOf(spec *pipeline.FlowSpec) (packet.PortID, error) {
+func (s *Switch) ingressOf(spec *flowspec.Spec) (packet.PortID, error) {
 	if l := s.legNamed(spec.InPort); l != nil {
 		if gw := l.line.Gateway(); gw != nil && spec.SrcMAC == nil {
 			spec.SrcMAC = net.HardwareAddr(gw.If.Peer[:])
@@ -54,7 +54,7 @@ func (s *Switch) ingressOf(spec *pipeline.FlowSpec) (packet.PortID, error) {
 
 // fillIn gives the frame what its sender would: the port's own addresses as its source, and the MAC of whoever has the
 // destination address on the same network, or of the gateway for others.
-func (s *Switch) fillIn(spec *pipeline.FlowSpec, e *endpoint) {
+func (s *Switch) fillIn(spec *flowspec.Spec, e *endpoint) {
 	if spec.SrcMAC == nil {
 		spec.SrcMAC = net.HardwareAddr(e.mac[:])
 	}

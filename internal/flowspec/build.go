@@ -1,27 +1,17 @@
-package pipeline
+package flowspec
 
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"net"
 	"net/netip"
 
 	"vswitch/internal/packet"
 )
 
-// Transport protocols that have ports where TCP has them, beside those in packet.
-const (
-	protoDCCP    = 33
-	protoUDPLite = 136
-)
-
-// etherTypeExperiment is for frames of which nothing was said above Ethernet (IEEE 802 local experimental).
-const etherTypeExperiment = 0x88b5
-
 // Build makes the frame in f, finished, as if it had come in by the port, and parses it. What was not given gets a default,
 // which String then shows: an echo request, a SYN, an ARP request to all, the MAC of a multicast address, TTL 64, zeros. It
 // is an error when a MAC address is not known still. f has a buffer of packet.BufSize.
-func (s *FlowSpec) Build(f *packet.Frame, inPort packet.PortID) error {
+func (s *Spec) Build(f *packet.Frame, inPort packet.PortID) error {
 	if err := s.fill(); err != nil {
 		return err
 	}
@@ -38,116 +28,8 @@ func (s *FlowSpec) Build(f *packet.Frame, inPort packet.PortID) error {
 	return nil
 }
 
-// fill gives what is not known its default.
-func (s *FlowSpec) fill() error {
-	k := &s.kind
-	if k.eth == 0 {
-		k.eth = etherTypeExperiment
-	}
-	switch {
-	case k.eth == packet.EtherTypeARP:
-		s.putDefault(arpOp, 1)
-	case k.isIP():
-		s.fillIP()
-	}
-	unspecified := netip.IPv4Unspecified()
-	if k.eth == packet.EtherTypeIPv6 {
-		unspecified = netip.IPv6Unspecified()
-	}
-	if k.isIP() || k.eth == packet.EtherTypeARP {
-		for _, ip := range []*netip.Addr{&s.SrcIP, &s.DstIP} {
-			if !ip.IsValid() || ip.Is4() != unspecified.Is4() { // not known, or the caller knows one of the other family only
-				*ip = unspecified
-			}
-		}
-	}
-	if s.has(vlanPCP) {
-		s.putDefault(vlanVID, 0)
-	}
-	return s.fillMACs()
-}
-
-func (s *FlowSpec) putDefault(n number, v uint32) {
-	if !s.has(n) {
-		s.put(n, v)
-	}
-}
-
-func (s *FlowSpec) fillIP() {
-	k := &s.kind
-	if !k.hasProto {
-		k.proto, k.hasProto = 253, true // for experiments (RFC 3692)
-	}
-	if s.isND() {
-		s.putDefault(ipTTL, 255) // or nobody heeds it
-	}
-	s.putDefault(ipTTL, 64)
-	if k.hasPorts() {
-		s.putDefault(srcPort, 0)
-		s.putDefault(dstPort, 0)
-	}
-	if k.proto == packet.ProtoTCP {
-		s.putDefault(tcpFlags, packet.TCPSyn)
-	}
-	if k.isICMP() {
-		request := uint32(8)
-		if k.eth == packet.EtherTypeIPv6 {
-			request = 128
-		}
-		s.putDefault(icmpType, request)
-		s.putDefault(icmpCode, 0)
-	}
-}
-
-func (s *FlowSpec) fillMACs() error {
-	s.fillGroup()
-	if s.kind.eth == packet.EtherTypeARP {
-		if s.SenderMAC == nil {
-			s.SenderMAC = s.SrcMAC
-		}
-		if s.TargetMAC == nil && s.nums[arpOp] != 1 {
-			s.TargetMAC = s.DstMAC
-		}
-		if s.TargetMAC == nil {
-			s.TargetMAC = make(net.HardwareAddr, 6)
-		}
-	}
-	switch {
-	case s.SrcMAC == nil:
-		return invalid("the sender's MAC address is not known: add eth_src=...")
-	case s.DstMAC == nil:
-		return invalid("the destination's MAC address is not known: add eth_dst=...")
-	}
-	return nil
-}
-
-// fillGroup finds a destination that follows from the rest: everybody for an ARP request, the group of a multicast address.
-func (s *FlowSpec) fillGroup() {
-	switch {
-	case s.DstMAC != nil:
-	case s.kind.eth == packet.EtherTypeARP && (!s.has(arpOp) || s.nums[arpOp] == 1):
-		s.DstMAC = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	default:
-		s.DstMAC = groupMAC(s.DstIP)
-	}
-}
-
-// groupMAC returns the MAC address of a multicast or broadcast IP address (RFC 1112 6.4, RFC 2464 7), or nil.
-func groupMAC(ip netip.Addr) net.HardwareAddr {
-	switch b := ip.AsSlice(); {
-	case ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	case !ip.IsMulticast():
-		return nil
-	case ip.Is4():
-		return net.HardwareAddr{0x01, 0x00, 0x5e, b[1] & 0x7f, b[2], b[3]}
-	default:
-		return append(net.HardwareAddr{0x33, 0x33}, b[12:]...)
-	}
-}
-
 // frame returns the bytes of the frame. All is filled in.
-func (s *FlowSpec) frame() ([]byte, error) {
+func (s *Spec) frame() ([]byte, error) {
 	b := append(append([]byte{}, s.DstMAC...), s.SrcMAC...)
 	b = s.appendTags(b)
 	k := &s.kind
@@ -178,7 +60,7 @@ func (s *FlowSpec) frame() ([]byte, error) {
 
 // appendTags appends the VLAN tags. Where the EtherType behind them is a tag's again, there are as many as the parser looks
 // through.
-func (s *FlowSpec) appendTags(b []byte) []byte {
+func (s *Spec) appendTags(b []byte) []byte {
 	n := 0
 	tag := func(eth uint16, tci uint32) {
 		b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, eth), uint16(tci))
@@ -200,7 +82,7 @@ func (s *FlowSpec) appendTags(b []byte) []byte {
 }
 
 // payload returns what follows the EtherType, as short as it can be; lengths and checksums are left to finishIP.
-func (s *FlowSpec) payload() []byte {
+func (s *Spec) payload() []byte {
 	k := &s.kind
 	switch k.eth {
 	case packet.EtherTypeARP:
@@ -235,7 +117,7 @@ func isExtension(proto uint8) bool {
 }
 
 // transport returns the transport header, without its checksum.
-func (s *FlowSpec) transport() []byte {
+func (s *Spec) transport() []byte {
 	ports := binary.BigEndian.AppendUint16(nil, uint16(s.nums[srcPort]))
 	ports = binary.BigEndian.AppendUint16(ports, uint16(s.nums[dstPort]))
 	switch s.kind.proto {
@@ -260,7 +142,7 @@ func (s *FlowSpec) transport() []byte {
 
 // appendND appends what follows the first two words of a message of Neighbor Discovery (RFC 4861 4): RA two words more, NS and
 // NA a target, redirects a target and a destination; then options.
-func (s *FlowSpec) appendND(b []byte) []byte {
+func (s *Spec) appendND(b []byte) []byte {
 	kind := s.nums[icmpType]
 	target := netip.IPv6Unspecified()
 	if s.NDTarget.IsValid() {
@@ -284,7 +166,7 @@ func (s *FlowSpec) appendND(b []byte) []byte {
 }
 
 // finishIP makes lengths and checksums.
-func (s *FlowSpec) finishIP(b []byte) {
+func (s *Spec) finishIP(b []byte) {
 	at := 20
 	if s.kind.eth == packet.EtherTypeIPv6 {
 		at = 40

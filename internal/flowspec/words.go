@@ -1,12 +1,10 @@
-package pipeline
+package flowspec
 
 import (
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"vswitch/internal/packet"
 )
 
 func parseMAC(name, value string) (net.HardwareAddr, error) {
@@ -33,7 +31,7 @@ func parseAddr(name, value string, v6 bool) (netip.Addr, error) {
 }
 
 // setNumber reads a number, decimal or 0x..., or TCP flags or an ARP operation by name.
-func (s *FlowSpec) setNumber(f *field, name, value string) error {
+func (s *Spec) setNumber(f *field, name, value string) error {
 	v, err := strconv.ParseUint(value, 0, 32)
 	switch {
 	case err == nil && v > uint64(f.max):
@@ -86,19 +84,6 @@ func parseFlags(value string) (flags uint64, err error) {
 	return flags, nil
 }
 
-func flagsText(flags uint8) string {
-	var names []string
-	for i, name := range tcpFlagNames {
-		if flags>>i&1 != 0 {
-			names = append(names, name)
-		}
-	}
-	if names == nil {
-		return "0"
-	}
-	return strings.Join(names, "|")
-}
-
 // unknownWord is the error for a word that is not in the grammar; it names the nearest one that is.
 func unknownWord(word string) error {
 	best, distance := "", 3 // farther off is no suggestion
@@ -144,49 +129,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return d[len(a)][len(b)]
-}
-
-// MatchText writes a cached flow's Key in the grammar of ParseFlow, so that it can be pasted into a trace. That of an L2 flow
-// ends with its EtherType.
-func MatchText(k *packet.Key, l2 bool, portName func(packet.PortID) string) string {
-	s := &FlowSpec{InPort: portName(k.InPort), SrcMAC: k.SrcMAC[:], DstMAC: k.DstMAC[:]}
-	s.kind.eth = k.EtherType
-	if k.EtherType == 0 {
-		s.kind.eth = noEtherType
-	}
-	if k.VLAN != 0 {
-		s.put(vlanVID, uint32(k.VLAN&packet.VLANMask))
-	}
-	switch {
-	case k.Inner&^(packet.VLANMask|packet.VLANPresent) != 0:
-		s.put(vlanService, uint32(k.Inner&packet.VLANMask))
-	case k.Inner != 0:
-		s.put(vlanInner, uint32(k.Inner&packet.VLANMask))
-	}
-	if l2 {
-		return s.String()
-	}
-	s.SrcIP, s.DstIP = k.SrcAddr(), k.DstAddr()
-	switch {
-	case k.EtherType == packet.EtherTypeARP:
-		s.put(arpOp, uint32(k.SrcPort))
-	case s.kind.isIP():
-		s.kind.proto, s.kind.hasProto = k.Proto, true
-		s.putPorts(k)
-	}
-	return s.String()
-}
-
-func (s *FlowSpec) putPorts(k *packet.Key) {
-	switch {
-	case s.kind.hasPorts():
-		s.put(srcPort, uint32(k.SrcPort))
-		s.put(dstPort, uint32(k.DstPort))
-	case s.kind.isICMP():
-		s.put(icmpType, uint32(k.SrcPort>>8))
-		s.put(icmpCode, uint32(k.SrcPort&0xff))
-		if s.isEcho() {
-			s.put(icmpID, uint32(k.DstPort))
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package pipeline
+package flowspec
 
 import (
 	"net"
@@ -34,8 +34,8 @@ const (
 // field is one word of the grammar. One of mac, ip and num says where its value is kept; in_port has none.
 type field struct {
 	name, alias string
-	mac         func(*FlowSpec) *net.HardwareAddr
-	ip          func(*FlowSpec) *netip.Addr
+	mac         func(*Spec) *net.HardwareAddr
+	ip          func(*Spec) *netip.Addr
 	num         number
 	max         uint32
 	eth         uint16 // EtherType that it implies; anyIP: IPv4 or IPv6
@@ -45,15 +45,15 @@ type field struct {
 // anyIP is no EtherType: it stands for both versions of IP.
 const anyIP = 1
 
-func srcMAC(s *FlowSpec) *net.HardwareAddr    { return &s.SrcMAC }
-func dstMAC(s *FlowSpec) *net.HardwareAddr    { return &s.DstMAC }
-func senderMAC(s *FlowSpec) *net.HardwareAddr { return &s.SenderMAC }
-func targetMAC(s *FlowSpec) *net.HardwareAddr { return &s.TargetMAC }
-func srcIP(s *FlowSpec) *netip.Addr           { return &s.SrcIP }
-func dstIP(s *FlowSpec) *netip.Addr           { return &s.DstIP }
-func ndTarget(s *FlowSpec) *netip.Addr        { return &s.NDTarget }
-func ndSource(s *FlowSpec) *net.HardwareAddr  { return &s.NDSource }
-func ndTLL(s *FlowSpec) *net.HardwareAddr     { return &s.NDTargetLL }
+func srcMAC(s *Spec) *net.HardwareAddr    { return &s.SrcMAC }
+func dstMAC(s *Spec) *net.HardwareAddr    { return &s.DstMAC }
+func senderMAC(s *Spec) *net.HardwareAddr { return &s.SenderMAC }
+func targetMAC(s *Spec) *net.HardwareAddr { return &s.TargetMAC }
+func srcIP(s *Spec) *netip.Addr           { return &s.SrcIP }
+func dstIP(s *Spec) *netip.Addr           { return &s.DstIP }
+func ndTarget(s *Spec) *netip.Addr        { return &s.NDTarget }
+func ndSource(s *Spec) *net.HardwareAddr  { return &s.NDSource }
+func ndTLL(s *Spec) *net.HardwareAddr     { return &s.NDTargetLL }
 
 // fields is the grammar, in the order in which String writes it.
 var fields = []field{

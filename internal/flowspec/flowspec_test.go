@@ -1,4 +1,4 @@
-package pipeline_test
+package flowspec_test
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 	"pgregory.net/rapid"
 
 	"vswitch/internal/api"
+	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
-	"vswitch/internal/pipeline"
 )
 
 const macs = "eth_src=02:00:00:00:00:01,eth_dst=02:00:00:00:00:02,"
 
-func TestFlowSpecCanonical(t *testing.T) {
+func TestCanonical(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"tcp", "in_port=c1,tcp," + macs + "ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80",
 			"in_port=c1,tcp," + macs + "ip_src=10.0.0.2,ip_dst=10.0.0.3,ip_ttl=64,tcp_src=0,tcp_dst=80,tcp_flags=syn,len=54"},
@@ -54,7 +54,7 @@ func TestFlowSpecCanonical(t *testing.T) {
 			"in_port=c1,udp," + macs + "ip_src=0.0.0.0,ip_dst=0.0.0.0,ip_ttl=64,udp_src=0,udp_dst=0,len=65549"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := pipeline.ParseFlow(c.in)
+			s, err := flowspec.Parse(c.in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +71,7 @@ func TestFlowSpecCanonical(t *testing.T) {
 			if known(&f.Key) {
 				packettest.CheckFinished(t, f)
 			}
-			again, err := pipeline.ParseFlow(s.String())
+			again, err := flowspec.Parse(s.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestFlowSpecCanonical(t *testing.T) {
 	}
 }
 
-func TestFlowSpecErrors(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"tcp,ip_dst=10.0.0.3", "in_port is missing"},
 		{"", "in_port is missing"},
@@ -121,7 +121,7 @@ func TestFlowSpecErrors(t *testing.T) {
 		{"in_port=a,tcp_flags=syn||", "is no flag"},
 		{"in_port=a,len=70000", "the largest is"},
 	} {
-		_, err := pipeline.ParseFlow(c.in)
+		_, err := flowspec.Parse(c.in)
 		var e *api.Error
 		if !errors.As(err, &e) || e.Code != api.CodeInvalid || !strings.Contains(e.Detail, c.want) {
 			t.Errorf("%q: error %v, want one with %q", c.in, err, c.want)
@@ -129,7 +129,7 @@ func TestFlowSpecErrors(t *testing.T) {
 	}
 }
 
-func TestFlowSpecBuildErrors(t *testing.T) {
+func TestBuildErrors(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"in_port=a,tcp,ip_dst=10.0.0.3,eth_dst=02:00:00:00:00:02", "add eth_src="},
 		{"in_port=a,tcp,ip_dst=10.0.0.3,eth_src=02:00:00:00:00:02", "add eth_dst="},
@@ -137,7 +137,7 @@ func TestFlowSpecBuildErrors(t *testing.T) {
 		{"in_port=a,tcp,len=65550," + macs, "65535 bytes at most"},
 		{"in_port=a,eth_type=0x05ff,len=1515," + macs, "1500 bytes at most"},
 	} {
-		s, err := pipeline.ParseFlow(c.in)
+		s, err := flowspec.Parse(c.in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,8 +166,8 @@ type fataler interface {
 
 func checkRoundTrip(t fataler, k *packet.Key) {
 	t.Helper()
-	text := pipeline.MatchText(k, false, func(packet.PortID) string { return "c1" })
-	s, err := pipeline.ParseFlow(text)
+	text := flowspec.MatchText(k, false, func(packet.PortID) string { return "c1" })
+	s, err := flowspec.Parse(text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -220,7 +220,7 @@ func FuzzMatchText(f *testing.F) {
 }
 
 // The parser takes any text without panicking, and what it takes has a canonical form that it takes for the same.
-func FuzzParseFlow(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add("in_port=c1,tcp,ip_src=10.0.0.2,ip_dst=10.0.0.3,tcp_dst=80,tcp_flags=+syn-ack|psh," + macs)
 	f.Add("in_port=c1,udp6,ipv6_src=fd00::1,ipv6_dst=ff02::1,udp_dst=53,len=100,vlan_vid=1,vlan_pcp=2,vlan_inner=3," + macs)
 	f.Add("in_port=c1,arp,arp_op=reply,arp_spa=1.2.3.4,arp_tpa=1.2.3.5,arp_sha=02:00:00:00:00:01,arp_tha=02:00:00:00:00:02," + macs)
@@ -229,19 +229,19 @@ func FuzzParseFlow(f *testing.F) {
 	f.Add("in_port=c1,ip_proto=1,icmp_id=3,ipv6_src=::1," + macs)
 	frame, again := packet.NewFrame(make([]byte, packet.BufSize)), packet.NewFrame(make([]byte, packet.BufSize))
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := pipeline.ParseFlow(text)
+		s, err := flowspec.Parse(text)
 		if err != nil {
 			return
 		}
 		canonical := s.String()
-		s2, err := pipeline.ParseFlow(canonical)
+		s2, err := flowspec.Parse(canonical)
 		if err != nil || s2.String() != canonical {
 			t.Fatalf("%q: canonical form %q became %q: %v", text, canonical, s2, err)
 		}
 		if s.Build(frame, 1) != nil {
 			return
 		}
-		s3, err := pipeline.ParseFlow(s.String())
+		s3, err := flowspec.Parse(s.String())
 		if err != nil {
 			t.Fatalf("%q: filled in, %q: %v", text, s, err)
 		}

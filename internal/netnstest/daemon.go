@@ -218,11 +218,16 @@ func (d *Daemon) Eventually(what string, cond func() bool) {
 
 // Log returns what the daemon wrote, the last of it when it is much.
 func (d *Daemon) Log() string {
+	all := d.wholeLog()
+	return all[max(0, len(all)-64<<10):]
+}
+
+func (d *Daemon) wholeLog() string {
 	b, err := os.ReadFile(d.log)
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-64<<10):])
+	return string(b)
 }
 
 // Allow says that lines of the log that contain the words are no failure of the test.
@@ -251,7 +256,7 @@ func (d *Daemon) close() {
 		_ = syscall.Kill(pid, syscall.SIGTERM) // holding nothing it would end by itself, but later
 	}
 lines:
-	for _, line := range bad.FindAllString(d.Log(), -1) {
+	for _, line := range bad.FindAllString(d.wholeLog(), -1) {
 		for _, words := range d.allowed {
 			if strings.Contains(line, words) {
 				continue lines

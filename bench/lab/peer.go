@@ -34,6 +34,9 @@ type Tool struct{ Program, Package string }
 // manyConns lets the one network of a peer have all connections.
 var manyConns = []string{"--max-network-connections=262144"}
 
+// unmoved leaves all ports with the usual worker, where an uplink's always is: cutting super-frames up for a cable takes as long as a slow receiver.
+var unmoved = []string{"--move-slow=off"}
+
 var nft = []Tool{{"nft", "nftables"}}
 
 // Kinds are all peers, in the order in which reports show them.
@@ -58,8 +61,8 @@ var Kinds = []Kind{
 		Args: append([]string{"--coalesce=off"}, manyConns...), build: (*Lab).buildTAP,
 	},
 	{Name: "vswitch-uplink", About: "vswitchd that masquerades a TAP port towards a shared uplink", Daemon: true, Routed: true, Masq: true, build: (*Lab).buildUplink},
-	{Name: "vswitch-cable-out", About: "vswitchd that switches to B behind a cable: what an uplink's costs at least", Daemon: true, Cable: true, build: (*Lab).buildCableToB},
-	{Name: "vswitch-cable-in", About: "the same with A behind it", Daemon: true, Cable: true, build: (*Lab).buildCableToA},
+	{Name: "vswitch-cable-out", About: "vswitchd that switches to B behind a cable: what an uplink's costs at least", Daemon: true, Cable: true, Args: unmoved, build: (*Lab).buildCableToB},
+	{Name: "vswitch-cable-in", About: "the same with A behind it", Daemon: true, Cable: true, Args: unmoved, build: (*Lab).buildCableToA},
 	{Name: "ovs-masquerade", About: "Open vSwitch, userspace datapath with TSO, its own conntrack and NAT", OVS: true, Routed: true, Masq: true, build: (*Lab).buildOVSNAT},
 	{Name: "pasta", About: "pasta: sockets of the host stand in for the container's", Routed: true, Masq: true, Tools: []Tool{{"pasta", "passt"}}, build: (*Lab).buildPasta},
 	{Name: "slirp4netns", About: "slirp4netns: likewise, by libslirp", Routed: true, Masq: true, V4Only: true, Tools: []Tool{{"slirp4netns", "slirp4netns"}}, build: (*Lab).buildSlirp},

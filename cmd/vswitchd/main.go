@@ -42,7 +42,7 @@ func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the daemon at once: it can be killed at any time
-	o := &options{flowCache: true, coalesce: true}
+	o := &options{flowCache: true, coalesce: true, moveSlow: true}
 	o.log = openLog(o)
 	defer o.log.Close(farewell)
 	err := command(o).ExecuteContext(ctx)
@@ -65,6 +65,7 @@ type options struct {
 	socket, stateDir, fdstore string
 	roSocket, roGroup         string
 	flowCache, coalesce       onOff
+	moveSlow                  onOff
 	keepAwake                 string
 	workers, maxFlows, queue  int
 	spin                      time.Duration
@@ -108,6 +109,7 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	f.DurationVar(&o.spin, "spin", 50*time.Microsecond, "longest time to poll before sleeping; 0: never poll")
 	f.StringVar(&o.keepAwake, "keep-awake", "auto", "let no idle core halt while polling pays: on, off, or auto (in a virtual machine)")
 	f.Var(&o.coalesce, "coalesce", "merge frames of a flow before they leave: on or off")
+	f.Var(&o.moveSlow, "move-slow", "move ports whose receivers take long to threads of their own: on or off")
 	f.IntVar(&o.queue, "txqueuelen", 0, "frames that wait in the kernel for us, of each TAP (0: 8192)")
 	f.StringVar(&o.hostPort, "host-port", "vsw0", "the host's interface to the networks of router main, or off")
 	f.IPSliceVar(&o.hostIPs, "host-ip", nil, "the host's address on it, one for IPv4 and one for IPv6 (192.0.0.6, fd83:585c:c419::6)")
@@ -156,7 +158,7 @@ func run(ctx context.Context, o *options) error {
 	cfg := vswitch.Config{
 		StateDir: stateDir, Socket: o.socket, FDStore: o.fdstore,
 		Workers: o.workers, MaxFlows: o.maxFlows, MaxSpin: o.spin, TxQueueLen: o.queue,
-		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce), LogLost: o.log.Lost,
+		NoCache: !bool(o.flowCache), NoCoalesce: !bool(o.coalesce), NoMove: !bool(o.moveSlow), LogLost: o.log.Lost,
 	}
 	if err := hostPort(o, &cfg); err != nil {
 		return usageError{err}

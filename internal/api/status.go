@@ -192,7 +192,7 @@ type Daemon struct {
 	Workers    int               `json:"workers"`
 	FDStore    string            `json:"fdstore"`  // systemd, keeper, none
 	Features   map[string]string `json:"features"` // e.g. "uso": "yes", "veth-drop": "tcx"
-	Options    map[string]string `json:"options"`  // flow-cache, coalesce, spin
+	Options    map[string]string `json:"options"`  // flow-cache, coalesce, spin, move-slow and more
 	HostPort   *HostPort         `json:"host_port,omitempty"`
 }
 

@@ -28,6 +28,7 @@ type Config struct {
 	MaxFlows   int           // limit of a worker's flow table; default flow.MaxFlows
 	NoCache    bool          // decide each frame anew: for debugging, and as a baseline
 	NoCoalesce bool          // write each frame as it came
+	NoMove     bool          // leave ports with the usual workers, however long writes to them take
 	NoRest     bool          // read on from ports that send nothing but what is dropped: for tests whose clock stands
 	KeepAwake  bool          // ask the kernel to let no idle core halt while polling pays
 	MaxSpin    time.Duration // longest time to poll before sleeping; negative: never poll; default 50 us
@@ -207,6 +208,7 @@ func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 		counters: make([]Counters, len(d.workers)), paces: make([]pace, len(d.workers)),
 	}
 	s.mtu.Store(int32(mtu))
+	s.pinned.Store(d.cfg.NoMove)
 	if o, ok := p.(port.Offloader); ok {
 		s.offload = o.Offload()
 	}

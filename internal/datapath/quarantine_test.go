@@ -158,25 +158,35 @@ func TestSlowForAMoment(t *testing.T) {
 	}
 }
 
-// A port that is pinned stays, whatever writes to it cost.
+// A port that is pinned stays, whatever writes to it cost, and so do all of a datapath that moves none.
 func TestPinnedPortStays(t *testing.T) {
-	var slowID, otherID packet.PortID
-	d := newTest(t, Config{
-		Workers: 1, MaxSpin: -1, NoCoalesce: true, OnNotice: func(n Notice) { t.Errorf("notice %+v", n) },
-	}, byEtherType(&otherID, &slowID))
-	p := &slow{Port: newPort(t, "slow", mem.Queue(1<<16))}
-	p.cost.Store(int64(300 * time.Microsecond))
-	healthy, in := newPort(t, "healthy"), newPort(t, "in")
-	slowID, otherID = add(t, d, p), add(t, d, healthy)
-	add(t, d, in)
-	d.Pin(slowID)
-	running(t, d)
-	for range 20 * sampleEvery {
-		in.Inject(nil, packettest.UDP().Bytes())
-		d.Quiesce()
-	}
-	if s := d.PortState(slowID); s.Slow || s.Moves != 0 || d.WorkerOf(slowID) != 0 {
-		t.Errorf("state %+v", s)
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		pin  bool
+	}{{"pinned", Config{}, true}, {"no port moves", Config{NoMove: true}, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var slowID, otherID packet.PortID
+			tt.cfg.Workers, tt.cfg.MaxSpin, tt.cfg.NoCoalesce = 1, -1, true
+			tt.cfg.OnNotice = func(n Notice) { t.Errorf("notice %+v", n) }
+			d := newTest(t, tt.cfg, byEtherType(&otherID, &slowID))
+			p := &slow{Port: newPort(t, "slow", mem.Queue(1<<16))}
+			p.cost.Store(int64(300 * time.Microsecond))
+			healthy, in := newPort(t, "healthy"), newPort(t, "in")
+			slowID, otherID = add(t, d, p), add(t, d, healthy)
+			add(t, d, in)
+			if tt.pin {
+				d.Pin(slowID)
+			}
+			running(t, d)
+			for range 20 * sampleEvery {
+				in.Inject(nil, packettest.UDP().Bytes())
+				d.Quiesce()
+			}
+			if s := d.PortState(slowID); s.Slow || s.Moves != 0 || d.WorkerOf(slowID) != 0 {
+				t.Errorf("state %+v", s)
+			}
+		})
 	}
 }
 

@@ -116,7 +116,7 @@ func (s *Switch) Daemon(context.Context) (api.Daemon, error) {
 		PID: os.Getpid(), Started: s.started, StateDir: s.cfg.StateDir, Workers: s.path.Workers(), FDStore: s.fds.Kind(),
 		Features: s.features(), HostPort: s.describeHost(),
 		Options: map[string]string{
-			"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake),
+			"flow-cache": on(!s.cfg.NoCache), "coalesce": on(!s.cfg.NoCoalesce), "spin": spin, "keep-awake": on(s.cfg.KeepAwake), "move-slow": on(!s.cfg.NoMove),
 			"max-connections": strconv.Itoa(limits.Connections), "max-network-connections": strconv.Itoa(limits.PerNetwork),
 			"nat-timeout": s.cfg.Timeouts.String(),
 		},

@@ -53,6 +53,7 @@ type Config struct {
 	Timeouts   nat.Timeouts  // likewise
 	NoCache    bool
 	NoCoalesce bool
+	NoMove     bool          // serve ports whose writes take long like all others
 	LogLost    func() uint64 // lines of the log that were lost; nil: none
 	OnWorkers  func(int)     // called with the number of worker threads whenever it changes; may be nil
 }
@@ -192,7 +193,7 @@ func (s *Switch) keepSecret() {
 func (s *Switch) makePath() (err error) {
 	s.path, err = datapath.New(datapath.Config{
 		Workers: s.cfg.Workers, MaxFlows: s.cfg.MaxFlows, MaxSpin: s.cfg.MaxSpin,
-		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, KeepAwake: s.cfg.KeepAwake,
+		NoCache: s.cfg.NoCache, NoCoalesce: s.cfg.NoCoalesce, NoMove: s.cfg.NoMove, KeepAwake: s.cfg.KeepAwake,
 		OnGone: s.tellGone, OnNotice: s.notice, OnWorkers: s.cfg.OnWorkers,
 	}, s.line)
 	if err != nil {

@@ -11,13 +11,11 @@ import (
 // (address-and-port-dependent filtering). When all ports are taken, mappings share ports: then a mapping may find its
 // port taken towards one destination, and that one connection gets a port of its own, which no other finds.
 type mappings struct {
-	index  *index
-	chunks []*[chunkSize]mapping
-	used   uint32
-	free   uint32 // head of the slots given back, linked by refs
+	index *index
+	slab[[chunkSize]mapping]
 }
 
-// mapping is a slot of the slab, 32 bytes without pointers. Slot 0 is none.
+// mapping is a record of 32 bytes without pointers.
 type mapping struct {
 	mapKey
 	out   uint16 // the external port
@@ -46,9 +44,10 @@ func (t *Table) start(k *mapKey, p *Pool) uint16 {
 	return uint16(packet.HashSeeded((*[3]uint64)(&t.secret), b) >> 16)
 }
 
-func newMappings() mappings { return mappings{index: newIndex(), used: 1} }
-
 func (m *mappings) at(slot uint32) *mapping { return &m.chunks[slot/chunkSize][slot%chunkSize] }
+
+// link is where a slot that was given back has the next one.
+func (m *mappings) link(slot uint32) *uint32 { return &m.at(slot).refs }
 
 // find returns the slot of the endpoint's mapping, or 0.
 func (m *mappings) find(k *mapKey) uint32 {
@@ -73,16 +72,7 @@ func (t *Table) Foresee(p *Pool, q *Tuple) (r packet.Rewrite, ok bool) {
 
 // add makes a mapping with one connection.
 func (m *mappings) add(k *mapKey, port uint16, owner, found bool) uint32 {
-	slot := m.free
-	if slot != 0 {
-		m.free = m.at(slot).refs
-	} else {
-		slot = m.used
-		m.used++
-		if int(slot/chunkSize) == len(m.chunks) {
-			m.chunks = append(m.chunks, new([chunkSize]mapping))
-		}
-	}
+	slot := m.take(m.link)
 	*m.at(slot) = mapping{*k, port, owner, found, 1}
 	if found {
 		m.index.insert(k.hash(), slot)
@@ -105,5 +95,5 @@ func (m *mappings) release(pools []*Pool, slot uint32) {
 	if p.owner {
 		pools[p.pool].give(p.proto, p.out)
 	}
-	p.refs, m.free = m.free, slot
+	m.give(slot, m.link)
 }

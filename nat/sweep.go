@@ -12,13 +12,13 @@ import (
 func (t *Table) Sweep(n int, now int64) (slots int) {
 	for n > 0 {
 		t.mu.Lock()
-		slots = int(t.used) - 1
+		slots = int(t.conns.used)
 		if t.n == 0 {
 			n = 0
 		}
 		part := min(n, chunkSize, slots)
 		for range part {
-			if t.hand++; t.hand >= t.used {
+			if t.hand++; t.hand > t.conns.used {
 				t.hand = 1
 			}
 			if c := t.at(t.hand); c.holder != 0 && t.expired(t.hand, now) {
@@ -150,7 +150,7 @@ func (t *Table) chunk(slot *uint32, visit func(uint32, *conn)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for end := *slot | (chunkSize - 1); *slot <= end; *slot++ {
-		if *slot >= t.used {
+		if *slot > t.conns.used {
 			return false
 		}
 		if c := t.at(*slot); c.holder != 0 {
@@ -164,5 +164,5 @@ func (t *Table) chunk(slot *uint32, visit func(uint32, *conn)) bool {
 func (t *Table) Memory() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.chunks)*chunkSize*128 + t.index.bytes() + len(t.maps.chunks)*chunkSize*32 + t.maps.index.bytes()
+	return len(t.conns.chunks)*chunkSize*128 + t.index.bytes() + len(t.maps.chunks)*chunkSize*32 + t.maps.index.bytes()
 }

@@ -32,9 +32,7 @@ type Table struct {
 	lives    Timeouts // never changes
 	timeouts [kinds][states]int64
 	index    *index // refers to slot<<1, |1 for the tuple of answers
-	chunks   []*chunk
-	used     uint32 // slots taken from chunks so far
-	free     uint32 // head of the slots given back, linked by next; 0: none
+	conns    slab[chunk]
 	n        int
 	networks map[uint32]*network
 	holders  []*holder // by number; 0 is none
@@ -104,7 +102,7 @@ type Counters struct {
 	Replaced uint64 // closed ones whose external port another one needed towards the same destination
 }
 
-// conn is a slot of the slab. Slot 0 is not used, so that 0 is none.
+// conn is a record of 112 bytes without pointers.
 type conn struct {
 	orig Tuple // of frames that go as the first one did
 	progress
@@ -119,8 +117,6 @@ type conn struct {
 	seen       uint32        // when the holder's list last looked at it, see recent
 }
 
-const chunkSize = 256
-
 // chunk is a part of the slab. The cells, which are all that cached flows look at, lie side by side: those of 100,000 connections fit in
 // a processor's cache.
 type chunk struct {
@@ -131,8 +127,8 @@ type chunk struct {
 // NewTable makes an empty table.
 func NewTable(limits Limits, timeouts Timeouts) *Table {
 	return &Table{
-		limits: limits.WithDefaults(), lives: timeouts.WithDefaults(), timeouts: timeouts.table(), index: newIndex(), used: 1, networks: map[uint32]*network{},
-		holders: []*holder{nil}, maps: newMappings(), secret: NewSecret(RandomBytes(SecretSize)),
+		limits: limits.WithDefaults(), lives: timeouts.WithDefaults(), timeouts: timeouts.table(), index: newIndex(), networks: map[uint32]*network{},
+		holders: []*holder{nil}, maps: mappings{index: newIndex()}, secret: NewSecret(RandomBytes(SecretSize)),
 	}
 }
 
@@ -237,9 +233,14 @@ func between(in, out *Tuple) packet.Rewrite {
 	}
 }
 
-func (t *Table) at(slot uint32) *conn { return &t.chunks[slot/chunkSize].conns[slot%chunkSize] }
+func (t *Table) at(slot uint32) *conn { return &t.conns.chunks[slot/chunkSize].conns[slot%chunkSize] }
 
-func (t *Table) cell(slot uint32) *flow.Cell { return &t.chunks[slot/chunkSize].cells[slot%chunkSize] }
+func (t *Table) cell(slot uint32) *flow.Cell {
+	return &t.conns.chunks[slot/chunkSize].cells[slot%chunkSize]
+}
+
+// link is where a slot that was given back has the next one.
+func (t *Table) link(slot uint32) *uint32 { return &t.at(slot).next }
 
 // find returns slot<<1 of the connection that the tuple opened, |1 that it answers, or 0.
 func (t *Table) find(q *Tuple, hash uint64) uint32 {
@@ -262,16 +263,7 @@ func (t *Table) expired(slot uint32, now int64) bool {
 
 // insert adds a connection between tuples that are not there yet.
 func (t *Table) insert(orig, reply *Tuple, h *holder, mapping uint32, now int64) uint32 {
-	slot := t.free
-	if slot != 0 {
-		t.free = t.at(slot).next
-	} else {
-		slot = t.used
-		t.used++
-		if int(slot/chunkSize) == len(t.chunks) {
-			t.chunks = append(t.chunks, new(chunk))
-		}
-	}
+	slot := t.conns.take(t.link)
 	c := t.at(slot)
 	c.orig, c.reply, c.progress, c.mapping, c.peer = *orig, *reply, progress{state: New}, mapping, 0
 	c.created = uint32(now / 1e9)
@@ -291,6 +283,6 @@ func (t *Table) remove(slot uint32) {
 	t.index.remove(c.reply.hash(), slot<<1|1)
 	t.release(slot)
 	t.maps.release(t.pools, c.mapping)
-	c.next, t.free = t.free, slot
+	t.conns.give(slot, t.link)
 	t.n--
 }

@@ -82,6 +82,17 @@ func (e *Ears) Send(from string, frame []byte, fenceTags ...string) []Heard {
 // SendFrom is Send with another source of the fence, for frames whose own is not fit for it.
 func (e *Ears) SendFrom(from string, frame []byte, src string, fenceTags ...string) []Heard {
 	e.lab.t.Helper()
+	return e.send(from, frame, src, 0, fenceTags)
+}
+
+// Who is Send for a frame that so many should hear, who are given all the time that they need. It returns who did.
+func (e *Ears) Who(from string, frame []byte, hearers int) string {
+	e.lab.t.Helper()
+	return Who(e.send(from, frame, net.HardwareAddr(frame[6:12]).String(), hearers, nil))
+}
+
+func (e *Ears) send(from string, frame []byte, src string, hearers int, fenceTags []string) []Heard {
+	e.lab.t.Helper()
 	token := tokenOf(frame)
 	e.socket[from].Send(frame)
 	fence := e.Frame("ff:ff:ff:ff:ff:ff", src, fenceTags...)
@@ -95,6 +106,9 @@ func (e *Ears) SendFrom(from string, frame []byte, src string, fenceTags ...stri
 	// The frame is decided, but on a busy machine a kernel may still have it in a queue: who has not heard the fence either is
 	// given some time.
 	for deadline := time.Now().Add(20 * time.Millisecond); len(l.passed) < len(e.labels)-1 && time.Now().Before(deadline); {
+		l.listen()
+	}
+	for deadline := time.Now().Add(Patience); len(l.heard) < hearers && time.Now().Before(deadline); {
 		l.listen()
 	}
 	l.listen()

@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"math"
+
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 )
@@ -124,11 +126,11 @@ func (d *Datapath) Flows(keep func(*flow.Flow) bool) [][]flow.Flow {
 	return all
 }
 
-// Settle tells the tallies of cached flows what these have counted, some flows at a time.
+// Settle tells the tallies of cached flows what these have counted, some at a time.
 func (d *Datapath) Settle() {
 	for _, w := range d.workers {
-		for at, more := 0, true; more; more = at > 0 {
-			w.call(func() { at = w.table.Settle(at) })
+		for left := math.MaxInt; left > 0; {
+			w.call(func() { left = w.table.Settle(left) })
 		}
 	}
 }

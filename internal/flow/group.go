@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -40,12 +41,101 @@ func (g *group) free() int {
 	return -1
 }
 
-// all calls yield for each flow of the group until it returns false, and tells whether it never did.
-func (g *group) all(t *Table, yield func(*Flow) bool) bool {
-	for p, i := range g.places {
-		if g.tags[p] != 0 && !yield(t.at(i)) {
-			return false
+// place enters flow i near the home of its hash: at an empty place, else at that of the flow unused longest there.
+func (t *Table) place(hash uint64, i uint32) {
+	if t.placeEmpty(hash, i) {
+		return
+	}
+	home := hash & t.mask
+	victim, at, oldest := home, 0, int64(math.MaxInt64)
+	for n := range uint64(probes) {
+		j := (home + n) & t.mask
+		for p, i := range t.groups[j].places {
+			if used := t.at(i).LastUsed; used < oldest {
+				victim, at, oldest = j, p, used
+			}
 		}
 	}
-	return true
+	t.remove(victim, at)
+	t.placeEmpty(hash, i)
+}
+
+func (t *Table) placeEmpty(hash uint64, i uint32) bool {
+	home := hash & t.mask
+	for n := range uint64(probes) {
+		g := &t.groups[(home+n)&t.mask]
+		p := g.free()
+		if p < 0 {
+			continue
+		}
+		g.tags[p], g.places[p] = tagOf(hash), i
+		t.pass(home, n, 1)
+		return true
+	}
+	return false
+}
+
+// pass counts a flow that is, or is no more, n groups behind its home.
+func (t *Table) pass(home, n uint64, by uint8) {
+	for i := range n {
+		t.groups[(home+i)&t.mask].tags[passed] += by
+	}
+}
+
+// remove takes the flow at place p of group j out.
+func (t *Table) remove(j uint64, p int) {
+	g := &t.groups[j]
+	i := g.places[p]
+	g.tags[p] = 0
+	home := t.at(i).Key.Hash() & t.mask
+	t.pass(home, (j-home)&t.mask, ^uint8(0))
+	t.give(i)
+}
+
+// evictFrom removes the next flow from the home of the hash on.
+func (t *Table) evictFrom(hash uint64) {
+	for j := hash & t.mask; ; j = (j + 1) & t.mask {
+		for p := range places {
+			if t.groups[j].tags[p] != 0 {
+				t.remove(j, p)
+				return
+			}
+		}
+	}
+}
+
+// maxIdle is how long flows are kept unused when the table would grow, nanoseconds.
+const maxIdle = 3600e9
+
+// grow doubles the groups, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
+// come and go costs no memory.
+func (t *Table) grow(now int64) {
+	t.weed(now)
+	if 2*t.live < fill*len(t.groups) {
+		return
+	}
+	old := t.groups
+	t.groups = make([]group, 2*len(old))
+	t.mask = uint64(len(t.groups) - 1)
+	for j := range old {
+		for p, i := range old[j].places {
+			if old[j].tags[p] != 0 {
+				t.place(t.at(i).Key.Hash(), i)
+			}
+		}
+	}
+}
+
+// weed drops the flows that are invalid or idle.
+func (t *Table) weed(now int64) {
+	for j := range t.groups {
+		for p, i := range t.groups[j].places {
+			if t.groups[j].tags[p] == 0 {
+				continue
+			}
+			if f := t.at(i); !f.Valid() || now-f.LastUsed > maxIdle {
+				t.remove(uint64(j), p)
+			}
+		}
+	}
 }

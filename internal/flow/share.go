@@ -8,7 +8,8 @@ import (
 // shared is what a table knows of a decision that flows of it have in common.
 type shared struct {
 	hash    uint64
-	flows   int
+	flows   int32
+	at      int32  // where in decisions.all
 	touched int64  // when the entries below were told last that they are in use, nanoseconds
 	packets uint64 // of hits, not yet told to the tallies
 	last    int64  // when a flow was used last, nanoseconds
@@ -42,8 +43,9 @@ func (d *Decision) settle() {
 // decisions are those of a table's flows, each once. So 100,000 connections of a container are as many small records and one decision, which
 // stays in the processor's cache.
 type decisions struct {
-	by    map[uint64]*Decision // by hash; of two with the same one is not found, and thus not shared
-	spare []*Decision
+	by  map[uint64]*Decision // by hash; of two with the same one is not found, and thus not shared
+	all []*Decision          // behind the first n: to be used again
+	n   int
 }
 
 // share returns a decision equal to d that lives as long as its flows. The caller adds one.
@@ -55,14 +57,13 @@ func (s *decisions) share(d *Decision, now int64) *Decision {
 		same.last = now
 		return same
 	}
-	var own *Decision
-	if n := len(s.spare); n > 0 {
-		own, s.spare = s.spare[n-1], s.spare[:n-1]
-	} else {
-		own = new(Decision)
+	if s.n == len(s.all) {
+		s.all = append(s.all, new(Decision))
 	}
+	own := s.all[s.n]
 	*own = *d
-	own.shared = shared{hash: hash, flows: 1, touched: now, last: now}
+	own.shared = shared{hash: hash, flows: 1, at: int32(s.n), touched: now, last: now}
+	s.n++
 	if same == nil {
 		s.by[hash] = own
 	}
@@ -78,8 +79,24 @@ func (s *decisions) release(d *Decision) {
 	if s.by[d.hash] == d {
 		delete(s.by, d.hash)
 	}
+	s.n--
+	last, at := s.all[s.n], d.at
+	s.all[at], s.all[s.n], last.at = last, d, at
 	*d = Decision{}
-	s.spare = append(s.spare, d)
+}
+
+// settleAtOnce is how many decisions are settled in one go, for which frames wait.
+const settleAtOnce = 4096
+
+// settle settles the last of those before at, and returns before which to go on. From the end, since the place of one that ends
+// meanwhile goes to the last one, which is settled then.
+func (s *decisions) settle(at int) int {
+	at = min(at, s.n)
+	from := max(at-settleAtOnce, 0)
+	for _, d := range s.all[from:at] {
+		d.settle()
+	}
+	return from
 }
 
 // equal tells whether two decisions are the same.

@@ -17,7 +17,8 @@ import (
 //	         met
 //	memory   groups of 64 bytes for 12 flows, doubled from 64 on as they fill to two thirds; flows of 128 bytes in chunks of 256 that
 //	         never move; decisions of 512 bytes, those that are equal once
-//	cache    a hit is at three lines of its own: a group, and a flow, which is a pair of lines. The decision is another one's too
+//	cache    a hit looks at four lines: a group, a flow, which is a pair of lines, and the cell of its connection; and at its decision, which
+//	         others have too
 type Table struct {
 	groups    []group
 	mask      uint64
@@ -158,69 +159,6 @@ func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
 	return f
 }
 
-// place enters flow i near the home of its hash: at an empty place, else at that of the flow unused longest there.
-func (t *Table) place(hash uint64, i uint32) {
-	if t.placeEmpty(hash, i) {
-		return
-	}
-	home := hash & t.mask
-	victim, at, oldest := home, 0, int64(math.MaxInt64)
-	for n := range uint64(probes) {
-		j := (home + n) & t.mask
-		for p, i := range t.groups[j].places {
-			if used := t.at(i).LastUsed; used < oldest {
-				victim, at, oldest = j, p, used
-			}
-		}
-	}
-	t.remove(victim, at)
-	t.placeEmpty(hash, i)
-}
-
-func (t *Table) placeEmpty(hash uint64, i uint32) bool {
-	home := hash & t.mask
-	for n := range uint64(probes) {
-		g := &t.groups[(home+n)&t.mask]
-		p := g.free()
-		if p < 0 {
-			continue
-		}
-		g.tags[p], g.places[p] = tagOf(hash), i
-		t.pass(home, n, 1)
-		return true
-	}
-	return false
-}
-
-// pass counts a flow that is, or is no more, n groups behind its home.
-func (t *Table) pass(home, n uint64, by uint8) {
-	for i := range n {
-		t.groups[(home+i)&t.mask].tags[passed] += by
-	}
-}
-
-// remove takes the flow at place p of group j out.
-func (t *Table) remove(j uint64, p int) {
-	g := &t.groups[j]
-	i := g.places[p]
-	g.tags[p] = 0
-	home := t.at(i).Key.Hash() & t.mask
-	t.pass(home, (j-home)&t.mask, ^uint8(0))
-	t.give(i)
-}
-
-// evictFrom removes the next flow from the home of the hash on.
-func (t *Table) evictFrom(hash uint64) {
-	for j := hash & t.mask; ; j = (j + 1) & t.mask {
-		for p := range places {
-			if t.groups[j].tags[p] != 0 {
-				t.remove(j, p)
-				return
-			}
-		}
-	}
-}
-
 func (t *Table) take() uint32 {
 	t.live++
 	if n := len(t.free); n > 0 {
@@ -246,46 +184,13 @@ func (t *Table) give(i uint32) {
 // none is the decision of a flow that was given back, which a worker may have as its last one.
 var none Decision
 
-const maxIdle = 3600e9
-
-// grow doubles the groups, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
-// come and go costs no memory.
-func (t *Table) grow(now int64) {
-	t.weed(now)
-	if 2*t.live < fill*len(t.groups) {
-		return
-	}
-	old := t.groups
-	t.groups = make([]group, 2*len(old))
-	t.mask = uint64(len(t.groups) - 1)
-	for j := range old {
-		for p, i := range old[j].places {
-			if old[j].tags[p] != 0 {
-				t.place(t.at(i).Key.Hash(), i)
-			}
-		}
-	}
-}
-
-// weed drops the flows that are invalid or idle.
-func (t *Table) weed(now int64) {
-	for j := range t.groups {
-		for p, i := range t.groups[j].places {
-			if t.groups[j].tags[p] == 0 {
-				continue
-			}
-			if f := t.at(i); !f.Valid() || now-f.LastUsed > maxIdle {
-				t.remove(uint64(j), p)
-			}
-		}
-	}
-}
-
 // All calls yield for each flow until it returns false.
 func (t *Table) All(yield func(*Flow) bool) {
 	for j := range t.groups {
-		if !t.groups[j].all(t, yield) {
-			return
+		for p, i := range t.groups[j].places {
+			if t.groups[j].tags[p] != 0 && !yield(t.at(i)) {
+				return
+			}
 		}
 	}
 }
@@ -308,26 +213,14 @@ func (t *Table) Copy(keep func(*Flow) bool) (all []Flow) {
 	return all
 }
 
-// settleAtOnce is how many groups are looked at in one go.
-const settleAtOnce = 512
-
-// Settle tells the tallies of flows what these have counted, for some groups from the one at on. It returns where to go on, 0 when there are no
-// more.
-func (t *Table) Settle(at int) int {
-	end := min(at+settleAtOnce, len(t.groups))
-	for ; at < end; at++ {
-		t.groups[at].all(t, func(f *Flow) bool { f.settle(); return true })
-	}
-	if at == len(t.groups) {
-		return 0
-	}
-	return at
-}
+// Settle tells the tallies of decisions what their flows have counted, for some of the decisions: the last ones when left is
+// math.MaxInt, else those before the ones of a Settle that returned left. When it returns 0 these were all.
+func (t *Table) Settle(left int) int { return t.decisions.settle(left) }
 
 // Flush empties the table and gives its memory back.
 func (t *Table) Flush() {
-	for f := range t.All {
-		f.settle()
+	for left := math.MaxInt; left > 0; {
+		left = t.Settle(left)
 	}
 	*t = *NewTable(t.max)
 }

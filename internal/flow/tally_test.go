@@ -1,6 +1,7 @@
 package flow_test
 
 import (
+	"math"
 	"testing"
 
 	"vswitch/internal/flow"
@@ -13,8 +14,8 @@ func TestTally(t *testing.T) {
 	table := flow.NewTable(4)
 	key := func(port uint16) *packet.Key { return &packet.Key{EtherType: packet.EtherTypeIPv4, SrcPort: port} }
 	settle := func() {
-		for at, more := 0, true; more; more = at > 0 {
-			at = table.Settle(at)
+		for left := math.MaxInt; left > 0; {
+			left = table.Settle(left)
 		}
 	}
 	v := flow.Verdict{Decision: flow.Decision{Tallies: [2]*flow.Tally{&old}}}
@@ -41,5 +42,34 @@ func TestTally(t *testing.T) {
 	table.Flush()
 	if now.Packets() != 10 || now.Last() != 80 {
 		t.Errorf("%d packets, the last at %d; want 10, 80", now.Packets(), now.Last())
+	}
+}
+
+// Of more decisions than are settled in one go each is told once, also when some end in between.
+func TestTallyInSteps(t *testing.T) {
+	const n = 10_000
+	table, tallies := flow.NewTable(3*n), make([]flow.Tally, n)
+	of := func(i int) (*packet.Key, *flow.Verdict) {
+		return &packet.Key{EtherType: packet.EtherTypeIPv4, SrcPort: uint16(i)}, &flow.Verdict{Decision: flow.Decision{Tallies: [2]*flow.Tally{&tallies[i]}, MaxL3: int32(i)}}
+	}
+	for i := range tallies {
+		key, v := of(i)
+		table.Insert(key, v, 10).Hit(20, 1, 100)
+	}
+	steps := 0
+	for left := math.MaxInt; left > 0; steps++ {
+		left = table.Settle(left)
+		for i := steps; i < n; i += 7 { // the decisions of these end: in their places there are others now
+			key, _ := of(i)
+			table.Insert(key, &flow.Verdict{}, 30)
+		}
+	}
+	if steps < 3 {
+		t.Fatalf("%d steps", steps)
+	}
+	for i := range tallies {
+		if got := tallies[i].Packets(); got != 1 {
+			t.Fatalf("decision %d of %d: %d packets, want 1", i, n, got)
+		}
 	}
 }

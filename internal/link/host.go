@@ -78,7 +78,7 @@ func HostMTU() (int, error) {
 
 // DefaultRouteMTU is HostMTU of any namespace.
 func DefaultRouteMTU(ns *Namespace) (int, error) {
-	r, err := defaultRoute(ns)
+	r, err := defaultRoute(ns, netlink.FAMILY_V4, netlink.FAMILY_V6)
 	if err != nil || r.LinkIndex == 0 || r.MTU > 0 {
 		return r.MTU, err
 	}

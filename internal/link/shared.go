@@ -126,7 +126,13 @@ func raiseTAP(host *Namespace, index int) error {
 
 // DefaultInterface returns the index of the interface of the default route: IPv4's, or without one IPv6's; 0 without either.
 func DefaultInterface(ns *Namespace) (int, error) {
-	r, err := defaultRoute(ns)
+	r, err := defaultRoute(ns, netlink.FAMILY_V4, netlink.FAMILY_V6)
+	return r.LinkIndex, err
+}
+
+// DefaultInterface6 returns the index of the interface of IPv6's default route; 0 without one.
+func DefaultInterface6(ns *Namespace) (int, error) {
+	r, err := defaultRoute(ns, netlink.FAMILY_V6)
 	return r.LinkIndex, err
 }
 
@@ -179,13 +185,14 @@ func DefaultBy(ns *Namespace, index int) (ip4, ip6 bool, err error) {
 	return ip4, ip6, nil
 }
 
-// defaultRoute returns the host's best default route, with the first of its next hops as its LinkIndex. That is 0 without one.
-func defaultRoute(ns *Namespace) (netlink.Route, error) {
+// defaultRoute returns the host's best default route of the first family that has one, with the first of its next hops as its LinkIndex. That is 0
+// without one.
+func defaultRoute(ns *Namespace, families ...int) (netlink.Route, error) {
 	h, err := ns.netlink()
 	if err != nil {
 		return netlink.Route{}, err
 	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+	for _, family := range families {
 		routes, err := h.RouteList(nil, family)
 		if err != nil {
 			return netlink.Route{}, fmt.Errorf("list the routes of network namespace %s: %w", ns, err)

@@ -22,6 +22,7 @@ type State struct {
 	link.State                 // of the interface; Index 0: there is none now
 	Addrs      []link.HostAddr // its addresses, in the kernel's order
 	IP4, IP6   bool            // the host has a default route by it
+	Elsewhere6 string          // of api.AutoUplink: the interface by which the host's default route of IPv6 leads when it has none by this one
 	Attached   string          // how its frames are taken: link.IngressTCX, link.IngressClsact, or "" for not at all
 	Problem    string          // what is to be done so that it works, or works as wanted; "" when it does
 }
@@ -86,6 +87,9 @@ func (u *Uplink) look() (changed bool, err error) {
 		}
 		if err == nil {
 			err = u.detourLocked(&now)
+		}
+		if err == nil && u.cfg.Interface == api.AutoUplink && !now.IP6 {
+			now.Elsewhere6, err = u.elsewhere6()
 		}
 	}
 	if err == nil {
@@ -167,6 +171,25 @@ func (u *Uplink) findAutoLocked() (State, error) {
 	kept, err := u.check(was)
 	kept.Problem = "the host's default route leads elsewhere: " + now.Problem
 	return kept, err
+}
+
+// elsewhere6 names the interface of IPv6's default route; "" without one that can be shared.
+func (u *Uplink) elsewhere6() (string, error) {
+	index, err := link.DefaultInterface6(u.cfg.Host)
+	if err != nil || index == 0 {
+		return "", err
+	}
+	s, err := link.LookupIndex(u.cfg.Host, index)
+	if err == nil {
+		err = link.CheckShareable(u.cfg.Host, index)
+	}
+	switch {
+	case api.HasCode(err, api.CodeNotFound), api.HasCode(err, api.CodeRefused):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return s.Name, nil
 }
 
 // currentLocked is the interface that is shared; with Index 0 none is.

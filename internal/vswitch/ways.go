@@ -136,9 +136,9 @@ func (s *Switch) reported(w *way, st uplink.State) {
 	w.state = st
 	s.ways.mu.Unlock()
 	s.settleWays()
-	if usable(&was) != usable(&st) || was.Problem != st.Problem {
+	if usable(&was) != usable(&st) || was.Problem != st.Problem || was.Elsewhere6 != st.Elsewhere6 {
 		d := s.describeUplink(&w.Uplink)
-		s.log.Info("uplink is "+d.Status.State, "uplink", w.Name, "interface", st.Name, "problem", st.Problem)
+		s.log.Info("uplink is "+d.Status.State, "uplink", w.Name, "interface", st.Name, "problem", d.Status.Problem)
 		s.events.Publish("uplink."+d.Status.State, w.Name, d.Status.Problem)
 	}
 }
@@ -225,6 +225,16 @@ func (s *Switch) closeWays() (errs []error) {
 	return errs
 }
 
+// leadBy tells whether an uplink of the router is at the interface. Callers hold mu.
+func (w *ways) leadBy(ifname, router string) bool {
+	for _, x := range w.by {
+		if x.Router == router && x.work != nil && x.state.Name == ifname {
+			return true
+		}
+	}
+	return false
+}
+
 // describeUplink adds to an intent what there is of it.
 func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 	s.ways.mu.Lock()
@@ -252,6 +262,10 @@ func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 	switch {
 	case usable(st):
 		out.Status.State = api.UplinkUp
+		if st.Problem == "" && st.Elsewhere6 != "" && !s.ways.leadBy(st.Elsewhere6, w.Router) {
+			out.Status.Problem = "IPv6 has no way out by " + st.Name + ", the host's leads by " + st.Elsewhere6 +
+				": 'vsctl add-uplink " + st.Elsewhere6 + "' adds it"
+		}
 	case st.Problem != "":
 	case st.Index != 0 && !st.Up:
 		out.Status.Problem = "interface " + st.Name + " is down"

@@ -149,10 +149,16 @@ type publicationKey struct {
 	proto  uint8
 	low    uint16
 	toPort uint16
+
+	ip4, ip6 bool // the families that it is published in: one port may be, of all addresses, in either by itself
 }
 
 func keyOf(q *nat.Publication) publicationKey {
-	return publicationKey{q.Addr, q.Proto, q.Low, q.ToPort}
+	k := publicationKey{addr: q.Addr, proto: q.Proto, low: q.Low, toPort: q.ToPort}
+	for _, a := range q.To {
+		k.ip4, k.ip6 = k.ip4 || a.Is4(), k.ip6 || a.Is6()
+	}
+	return k
 }
 
 var protocols = map[string]uint8{api.ProtoTCP: packet.ProtoTCP, api.ProtoUDP: packet.ProtoUDP, api.ProtoSCTP: packet.ProtoSCTP}

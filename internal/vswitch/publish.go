@@ -229,13 +229,12 @@ func (s *Switch) describePublished(n *network, p *api.Port, x *api.Publish) api.
 		row.Why = err.Error()
 		return row
 	}
-	row.To = targets(p, x)
+	q := publicationOf(0, n, p, x)
+	row.To = q.To
 	s.mu.RLock()
 	list := s.published[p.Name]
 	s.mu.RUnlock()
-	if i := slices.IndexFunc(list, func(q *nat.Publication) bool {
-		return q.Low == x.HostPort && q.ToPort == x.Port && q.Proto == protocols[x.Proto]
-	}); i >= 0 {
+	if i := slices.IndexFunc(list, func(has *nat.Publication) bool { return keyOf(has) == keyOf(q) }); i >= 0 {
 		row.Host, row.HostProblem = s.byHost(list[i : i+1])
 	}
 	return row

@@ -19,13 +19,15 @@ func (a *app) publish() *cobra.Command {
 		GroupID: groupRouting,
 		Short:   "Publish ports of a container",
 		Long: `Lets connections to our ports reach a container, whose switch port is PORT, while all others go on. Without HOSTIP they are heard on every
-address of the router, of both families that the container has; 0.0.0.0 or [::] are all of one family. Without HOSTPORT one from 20000 to
-32767 is chosen. Prints what is published then, as unpublish takes it.`,
+address of the router and of the host, of both families that the container has; 0.0.0.0 or [::] are all of one family; 127.0.0.1 or [::1] are
+for programs of the host alone. Who is outside comes by an uplink: see add-uplink. Without HOSTPORT one from 20000 to 32767 is chosen. Prints
+what is published then, as unpublish takes it.`,
 		Example: `  vsctl publish web 8080:80
   vsctl publish web 443
   vsctl publish dns 53:53/udp --from 10.0.0.0/8 --from fd00::/8
   vsctl publish ftp 192.0.2.1:30000-30099:30000-30099
-  vsctl publish web [2001:db8::1]:80:8080`,
+  vsctl publish web [2001:db8::1]:80:8080
+  vsctl publish web 127.0.0.1:8080:80`,
 		ValidArgsFunction: a.complete(portNames),
 	}
 	cmd.Args = func(_ *cobra.Command, args []string) (err error) {
@@ -90,7 +92,8 @@ func (a *app) listPublished() *cobra.Command {
 		GroupID: groupRouting,
 		Short:   "List published ports",
 		Long: `Lists what a port publishes, or what all do. What rests has no address to go to for now: -o json says why. HOST is how programs of the
-host reach it at the host's own addresses, 127.0.0.1 among them.`,
+host reach it at the host's own addresses, 127.0.0.1 among them: by a listener, a socket of its own, for 1024 single ports; by sk_lookup, one
+socket for all others and ranges; or - for not at all.`,
 		Example: `  vsctl list-published
   vsctl list-published web -o json`,
 		Args:              arguments("[PORT]"),

@@ -22,7 +22,8 @@ func (a *app) addUplink() *cobra.Command {
 		Short:   "Let a router reach the outside by an interface of the host",
 		Long: `Lets a router reach the outside by an interface of the host, beside the host and by the host's own addresses. No firewall rule, route or
 address of the host is made or changed, and its kernel tracks none of the switch's connections. auto is the interface of the host's
-default route, IPv4's where there is one, and follows it. With --mode dedicated the uplink has a MAC and addresses of its own on the interface's segment instead.
+default route, IPv4's where there is one, and follows it. With --mode dedicated the uplink has a MAC and addresses of its own on the
+interface's segment instead.
 Networks are masqueraded towards it unless they have --masquerade=off.
 Of several uplinks the one with the lowest metric counts that has a carrier.`,
 		Example: `  vsctl add-uplink auto

@@ -19,7 +19,8 @@ func completion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion SHELL",
 		Short: "Print the script that completes vsctl in a shell",
-		Long:  "Prints a script for bash, zsh, fish or powershell. It completes commands, flags, and the names of networks and ports.",
+		Long: `Prints a script for bash, zsh, fish or powershell. It completes commands, flags, and the names of networks, ports and other objects.
+That of bash needs the package bash-completion.`,
 		Example: `  source <(vsctl completion bash)
   vsctl completion bash > /etc/bash_completion.d/vsctl
   vsctl completion fish > ~/.config/fish/completions/vsctl.fish`,

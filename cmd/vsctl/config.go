@@ -22,7 +22,8 @@ func (a *app) export() *cobra.Command {
 		Use:     "export",
 		GroupID: groupConfig,
 		Short:   "Print the whole configuration",
-		Long:    "Prints the configuration of all networks, ports and static MAC addresses as YAML, for apply and diff. What has its default is left out.",
+		Long: `Prints the whole configuration as YAML, for apply and diff: networks, ports, static MAC addresses, static routes, rules and uplinks.
+What has its default is left out.`,
 		Example: `  vsctl export > vswitch.yaml
   vsctl export -o json`,
 		Args:              arguments(),
@@ -53,8 +54,8 @@ func (a *app) apply() *cobra.Command {
 		return a.print(done, func() { a.changes(done.Changes) })
 	})
 	cmd.Short = "Make the configuration be that of a file"
-	cmd.Long = `Makes the configuration be that of a file of YAML, as export prints it: adds, changes and deletes networks, ports and static MAC
-addresses, all or none, and prints what it did as diff does. What the file does not name is deleted, unless --no-delete is given.`
+	cmd.Long = `Makes the configuration be that of a file of YAML, as export prints it: adds, changes and deletes, all or none, and prints what it
+did as diff does. What the file does not name is deleted, unless --no-delete is given.`
 	cmd.Example = `  vsctl apply -f vswitch.yaml
   vsctl apply -f vswitch.yaml --dry-run
   vsctl apply -f - --no-delete < more.yaml`
@@ -76,8 +77,8 @@ func (a *app) diff() *cobra.Command {
 		return nil
 	})
 	cmd.Short = "Print what apply would change"
-	cmd.Long = `Prints what apply would change, a line for each network, port or static MAC address: "+" it is added, "~" changed, "-" deleted,
-"-+" deleted and added again, because something differs that it has for life.
+	cmd.Long = `Prints what apply would change, a line for each object: "+" it is added, "~" changed, "-" deleted, "-+" deleted
+and added again, because something differs that it has for life.
 
 Exits with 0 if there is nothing to change, 1 if there is, 2 if the file or what it wants is refused, 3 if there is no daemon.`
 	cmd.Example = `  vsctl diff -f vswitch.yaml

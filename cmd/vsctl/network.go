@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -30,9 +29,9 @@ Prints its name and subnets.`,
 		ValidArgsFunction: a.complete(),
 	}
 	f := cmd.Flags()
-	f.Func("subnet", "`CIDR` of a subnet, IPv4 or IPv6; repeatable", each(&r.Subnets, netip.ParsePrefix))
-	f.Func("gateway", "`IP` of the gateway in one of the subnets, else its first address; repeatable", each(&r.Gateways, netip.ParseAddr))
-	f.Func("ip-range", "`CIDR` in one of the subnets, from which addresses are handed out; repeatable", each(&r.Ranges, netip.ParsePrefix))
+	f.Func("subnet", "`CIDR` of a subnet, IPv4 or IPv6; repeatable", each(&r.Subnets, prefix))
+	f.Func("gateway", "`IP` of the gateway in one of the subnets, else its first address; repeatable", each(&r.Gateways, address))
+	f.Func("ip-range", "`CIDR` in one of the subnets, from which addresses are handed out; repeatable", each(&r.Ranges, prefix))
 	f.BoolVar(&r.NoSubnet, "no-subnet", false, "no subnet at all: pure L2")
 	f.BoolVar(&r.NoGateway, "no-gateway", false, "reserve no gateway address and set no default route")
 	f.IntVar(&r.MTU, "mtu", 0, "MTU of its ports, in `BYTES`")
@@ -41,7 +40,7 @@ Prints its name and subnets.`,
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router that it joins (default main)")
 	f.StringVar(&r.Masquerade, "masquerade", "", "hide its addresses from uplinks (auto), from other networks too (on), or not (off), as `MODE` (default auto)")
 	f.BoolVar(&r.RA, "ra", false, "its gateway sends router advertisements, of IPv6")
-	f.Func("ra-dns", "`IP` of a resolver that these name, IPv6; repeatable", each(&r.RADNS, netip.ParseAddr))
+	f.Func("ra-dns", "`IP` of a resolver that these name, IPv6; repeatable", each(&r.RADNS, address))
 	f.StringVar(&r.Driver, "driver", "", "`KIND` of network (default bridge)")
 	f.IntVar(&r.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS` (default 300)")
 	f.IntVar(&r.MACLimit, "mac-limit", 0, "learn at most `N` MACs (default 16384)")

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -34,7 +33,7 @@ func (r *portFlags) register(a *app, cmd *cobra.Command) {
 	f.StringVar(&r.IfName, "ifname", "", "`NAME` of the interface in the namespace (default eth0; of type host the port's)")
 	f.StringVar(&r.Type, "type", "", "`KIND` of interface: tap or veth in a namespace, or host: the host's own (default tap)")
 	f.StringVar(&r.MAC, "mac", "", "`MAC` address, or random, or from-ip (default from-ip)")
-	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, netip.ParseAddr))
+	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, address))
 	f.BoolVar(&r.NoIP, "no-ip", false, "no address, although the network has subnets")
 	f.IntVar(&r.MTU, "mtu", 0, "MTU in `BYTES` (default the network's)")
 	f.Func("vlan", "access VLAN, as `ID` (default the untagged one)", vlanID(&r.VLAN))
@@ -143,13 +142,13 @@ func publishSpec(s string) (api.Publish, error) {
 
 // route reads PREFIX=IP.
 func route(s string) (r api.Route, err error) {
-	prefix, via, ok := strings.Cut(s, "=")
+	to, via, ok := strings.Cut(s, "=")
 	if !ok {
 		return r, errors.New("use PREFIX=IP")
 	}
-	if r.Prefix, err = netip.ParsePrefix(prefix); err != nil {
+	if r.Prefix, err = prefix(to); err != nil {
 		return r, err
 	}
-	r.Via, err = netip.ParseAddr(via)
+	r.Via, err = address(via)
 	return r, err
 }

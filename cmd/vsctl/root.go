@@ -134,7 +134,8 @@ Several commands that change the configuration, with " -- " between them, are ca
 	must(root.RegisterFlagCompletionFunc("output", fixed(formats)))
 
 	root.AddGroup(&cobra.Group{ID: groupNetworks, Title: "Networks:"}, &cobra.Group{ID: groupPorts, Title: "Ports:"},
-		&cobra.Group{ID: groupRouting, Title: "Routing:"}, &cobra.Group{ID: groupRules, Title: "Rules:"}, &cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupConfig, Title: "The whole configuration:"},
+		&cobra.Group{ID: groupRouting, Title: "Routing:"}, &cobra.Group{ID: groupRules, Title: "Rules:"},
+		&cobra.Group{ID: groupTables, Title: "Tables:"}, &cobra.Group{ID: groupConfig, Title: "The whole configuration:"},
 		&cobra.Group{ID: groupLook, Title: "Looking:"})
 	root.AddCommand(
 		a.addNetwork(), a.setNetwork(), a.delNetwork(), a.listNetworks(),
@@ -146,6 +147,7 @@ Several commands that change the configuration, with " -- " between them, are ca
 		a.export(), a.diff(), a.apply(),
 		a.show(), a.trace(), a.stats(), a.drops(), a.events(),
 		a.version(), completion())
+	root.SetFlagErrorFunc(flagError)
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Example = "  vsctl help add-port"

@@ -30,9 +30,9 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 		ValidArgsFunction: a.complete(networkNames),
 	}
 	f := cmd.Flags()
-	f.Func("subnet", "another subnet, as `CIDR`; CIDR- removes one; repeatable", addOrRemove(&r.AddSubnets, &r.RemoveSubnets, netip.ParsePrefix, netip.ParsePrefix))
-	f.Func("gateway", "`IP` of the gateway in one of the subnets; repeatable", each(&r.Gateways, netip.ParseAddr))
-	f.Func("ip-range", "`CIDR` in one of the subnets, from which addresses are handed out; the whole subnet for no such range; repeatable", each(&r.Ranges, netip.ParsePrefix))
+	f.Func("subnet", "another subnet, as `CIDR`; CIDR- removes one; repeatable", addOrRemove(&r.AddSubnets, &r.RemoveSubnets, prefix, prefix))
+	f.Func("gateway", "`IP` of the gateway in one of the subnets; repeatable", each(&r.Gateways, address))
+	f.Func("ip-range", "`CIDR` in one of the subnets, from which addresses are handed out; the whole subnet for no such range; repeatable", each(&r.Ranges, prefix))
 	f.BoolVar(&v.NoGateway, "no-gateway", false, "reserve no gateway address and set no default route")
 	f.IntVar(&v.MTU, "mtu", 0, "largest and default MTU of its ports, in `BYTES`; ports that it has keep theirs")
 	f.BoolVar(&v.Internal, "internal", false, "no way out of the network")
@@ -45,7 +45,7 @@ A subnet goes when no port has an address in it. The MTU is that of ports to com
 			v.RADNS = []netip.Addr{}
 			return nil
 		}
-		return each(&v.RADNS, netip.ParseAddr)(s)
+		return each(&v.RADNS, address)(s)
 	})
 	f.IntVar(&v.Age, "age", 0, "forget a MAC that was not seen for so many `SECONDS`")
 	f.IntVar(&v.MACLimit, "mac-limit", 0, "learn at most `N` MACs")

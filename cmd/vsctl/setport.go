@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"net/netip"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +44,7 @@ func (v *portChange) register(cmd *cobra.Command) {
 	f, r := cmd.Flags(), &v.change
 	f.StringVar(&v.IfName, "ifname", "", "`NAME` of the interface in the namespace")
 	f.StringVar(&v.MAC, "mac", "", "`MAC` address, or random, or from-ip")
-	f.Func("ip", "another `IP` address in one of the network's subnets; IP- removes one; repeatable", addOrRemove(&r.AddIPs, &r.RemoveIPs, netip.ParseAddr, netip.ParseAddr))
+	f.Func("ip", "another `IP` address in one of the network's subnets; IP- removes one; repeatable", addOrRemove(&r.AddIPs, &r.RemoveIPs, address, address))
 	f.IntVar(&v.MTU, "mtu", 0, "MTU in `BYTES`, of the interface too")
 	f.Func("vlan", "make it an access port of VLAN `ID`; 0 is the untagged one", func(s string) error {
 		id, err := parseVLANOrUntagged(s)
@@ -66,7 +65,7 @@ func (v *portChange) register(cmd *cobra.Command) {
 	f.IntVar(&v.MACLimit, "mac-limit", 0, "learn at most `N` MACs from it")
 	f.BoolVar(&v.SourceGuard, "source-guard", false, "drop what it sends from others' addresses, or as a router or DHCP server")
 	f.Func("storm", "floods that it may send, as `KIND=PPS`: broadcast, multicast or unknown, packets per second or off; repeatable", stormMeter(&r.Storm))
-	f.Func("route", "a route in the namespace, as `PREFIX=IP`; PREFIX- removes one; repeatable", addOrRemove(&r.AddRoutes, &r.RemoveRoutes, route, netip.ParsePrefix))
+	f.Func("route", "a route in the namespace, as `PREFIX=IP`; PREFIX- removes one; repeatable", addOrRemove(&r.AddRoutes, &r.RemoveRoutes, route, prefix))
 	f.StringVar(&v.DefaultRoute, "default-route", "", "default route through the gateway: auto or no, as `MODE`")
 	f.IntVar(&v.Metric, "metric", 0, "metric of its routes, as `N`")
 	name := func(s string) (string, error) { return s, nil }
@@ -113,7 +112,7 @@ that is another port's there; it gets new addresses and its carrier back. Prints
 		}, func(done api.OperationResult) { a.portLine(*done.Port) }),
 	}
 	f := cmd.Flags()
-	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, netip.ParseAddr))
+	f.Func("ip", "`IP` address in one of the network's subnets, else the first free one; repeatable", each(&r.IPs, address))
 	f.BoolVar(&r.NoIP, "no-ip", false, "no address, although the network has subnets")
 	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if it is on that network already")
 	return cmd

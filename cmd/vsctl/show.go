@@ -22,7 +22,12 @@ func (a *app) show() *cobra.Command {
 		Example: `  vsctl show
   vsctl show network net1
   vsctl show port web -o yaml`,
-		Args:              arguments(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%q is none of network, port and uplink: say which of them, as in `vsctl show port web`", args[0])
+			}
+			return nil
+		},
 		ValidArgsFunction: a.complete(),
 		RunE: a.do(func(ctx context.Context, c *ctl.Client, _ []string) error {
 			s, err := c.Show(ctx)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -42,12 +41,12 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 	f.StringVar(&r.Name, "name", "", "`NAME` of the uplink (default the interface's)")
 	f.StringVar(&r.Mode, "mode", "", "how the interface is used, as `MODE`: shared or dedicated (default shared)")
 	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", func(v string) error {
-		p, err := netip.ParsePrefix(v)
+		p, err := prefix(v)
 		r.IPs = append(r.IPs, p)
 		return err
 	})
 	f.Func("gateway", "`IP` of the next hop of its default route; one of each family", func(v string) error {
-		a, err := netip.ParseAddr(v)
+		a, err := address(v)
 		r.Gateways = append(r.Gateways, a)
 		return err
 	})

@@ -3,6 +3,7 @@ package acl
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"vswitch/internal/packet"
 )
@@ -53,7 +54,7 @@ func read(r *Rule) (m *match, err error) {
 func readWord(what, word string, words []string, to *uint8) error {
 	i := slices.Index(words, word)
 	if i < 0 {
-		return invalid("%s %.70q: use one of %q", what, word, words)
+		return invalid("%s %.70q: use %s", what, word, strings.Join(words, ", "))
 	}
 	*to = uint8(i)
 	return nil

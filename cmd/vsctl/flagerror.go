@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// flagError says what is wrong with a flag in words for people, and what to write instead.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		if like := flagsLike(cmd, unknown.GetSpecifiedName()); len(like) > 0 {
+			return fmt.Errorf("%w: did you mean %s?", err, strings.Join(like, " or "))
+		}
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		why := invalid.Unwrap().Error()
+		switch f.Value.Type() { // those whose own errors are Go's
+		case "int", "uint32", "uint64":
+			why = "use a number"
+		case "duration":
+			why = "use a time, such as 30s or 2m"
+		case "bool":
+			why = "use true or false"
+		}
+		return fmt.Errorf("--%s %q: %s", f.Name, invalid.GetValue(), why)
+	}
+	return err
+}
+
+// flagsLike returns the flags of the command that a misspelt name may stand for, by the measure that commands are suggested by.
+func flagsLike(cmd *cobra.Command, name string) (like []string) {
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	})
+	for _, l := range flags.SuggestionsFor(name) {
+		like = append(like, "--"+l)
+	}
+	return like
+}
+
+// prefix and address read the values of flags.
+func prefix(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, errors.New("use ADDRESS/LENGTH, such as 10.0.0.0/24 or fd00::/64")
+	}
+	return p, nil
+}
+
+func address(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return a, errors.New("use an address, such as 10.0.0.2 or fd00::2")
+	}
+	return a, nil
+}

@@ -90,7 +90,7 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
   vswitchd --workers 2 --coalesce=off         # for comparison
   vswitchd --teardown                         # remove all networks and ports that a stopped daemon left`,
 		Version:       vswitch.Version,
-		Args:          cobra.NoArgs,
+		Args:          noArguments,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
@@ -98,30 +98,40 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.socket, "socket", "/run/vswitch/vswitchd.sock", "control socket")
-	f.StringVar(&o.roSocket, "ro-socket", "", "second socket, for those who may look but change nothing (none by default)")
-	f.StringVar(&o.roGroup, "ro-group", "", "group that may use the read-only socket, instead of everybody")
-	f.StringVar(&o.stateDir, "state-dir", "/var/lib/vswitch", "directory of the state that outlives the daemon")
+	f.StringVar(&o.socket, "socket", "/run/vswitch/vswitchd.sock", "control socket, as `PATH`")
+	f.StringVar(&o.roSocket, "ro-socket", "", "second socket, for those who may look but change nothing, as `PATH` (none by default)")
+	f.StringVar(&o.roGroup, "ro-group", "", "`GROUP` that may use the read-only socket, instead of everybody")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/vswitch", "`DIRECTORY` of the state that outlives the daemon")
 	f.BoolVar(&o.teardown, "teardown", false, "remove everything that the state knows, and exit")
-	f.IntVar(&o.workers, "workers", 0, "threads that move frames; 0: one less than cores, 4 at most")
+	f.IntVar(&o.workers, "workers", 0, "`N` threads that move frames; 0: one less than cores, 4 at most")
 	f.Var(&o.flowCache, "flow-cache", "replay decisions: on or off (each frame is decided anew)")
-	f.IntVar(&o.maxFlows, "max-flows", 0, "cached flows of a worker (0: 262144)")
-	f.DurationVar(&o.spin, "spin", 50*time.Microsecond, "longest time to poll before sleeping; 0: never poll")
-	f.StringVar(&o.keepAwake, "keep-awake", "auto", "let no idle core halt while polling pays: on, off, or auto (in a virtual machine)")
+	f.IntVar(&o.maxFlows, "max-flows", 0, "`N` cached flows of a worker (0: 262144)")
+	f.DurationVar(&o.spin, "spin", 50*time.Microsecond, "longest `TIME` to poll before sleeping; 0: never poll")
+	f.StringVar(&o.keepAwake, "keep-awake", "auto", "let no idle core halt while polling pays, as `MODE`: on, off, or auto (in a virtual machine)")
 	f.Var(&o.coalesce, "coalesce", "merge frames of a flow before they leave: on or off")
 	f.Var(&o.moveSlow, "move-slow", "move ports whose receivers take long to threads of their own: on or off")
-	f.IntVar(&o.queue, "txqueuelen", 0, "frames that wait in the kernel for us, of each TAP (0: 8192)")
-	f.StringVar(&o.hostPort, "host-port", "vsw0", "the host's interface to the networks of router main, or off")
-	f.IPSliceVar(&o.hostIPs, "host-ip", nil, "the host's address on it, one for IPv4 and one for IPv6 (192.0.0.6, fd83:585c:c419::6)")
-	f.IntVar(&o.limits.Connections, "max-connections", 0, "connections that routers and rules know of (0: 262144)")
-	f.IntVar(&o.limits.PerNetwork, "max-network-connections", 0, "the same, of one network (0: 32768)")
-	f.StringToStringVar(&o.timeouts, "nat-timeout", nil, "how long connections live unused, as in udp=300s,tcp=2h4m: all are in 'vsctl show'")
-	f.StringVar(&o.fdstore, "fdstore", "auto", "who keeps our devices open over a restart: auto, systemd, keeper or none")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.IntVar(&o.queue, "txqueuelen", 0, "`N` frames that wait in the kernel for us, of each TAP (0: 8192)")
+	f.StringVar(&o.hostPort, "host-port", "vsw0", "the host's interface to the networks of router main, as `NAME`, or off")
+	f.IPSliceVar(&o.hostIPs, "host-ip", nil, "the host's address on it, as `IP`, one for IPv4 and one for IPv6 (default 192.0.0.6, fd83:585c:c419::6)")
+	f.IntVar(&o.limits.Connections, "max-connections", 0, "`N` connections that routers and rules know of (0: 262144)")
+	f.IntVar(&o.limits.PerNetwork, "max-network-connections", 0, "the same, `N` of one network (0: 32768)")
+	f.StringToStringVar(&o.timeouts, "nat-timeout", nil, "how long connections live unused, as `KIND=TIME`, such as udp=300s,tcp=2h4m: all are in 'vsctl show'")
+	f.StringVar(&o.fdstore, "fdstore", "auto", "`WHO` keeps our devices open over a restart: auto, systemd, keeper or none")
+	f.StringVar(&o.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
+	for _, name := range []string{"host-ip", "nat-timeout"} {
+		f.Lookup(name).DefValue = "" // not []
+	}
 	cmd.AddCommand(keeperCommand())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("argument %q: vswitchd takes flags only; networks and ports are vsctl's", args[0])}
+	}
+	return nil
 }
 
 // keeperCommand is the child that keeps file descriptors while no daemon runs; the daemon starts it itself.

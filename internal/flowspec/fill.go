@@ -87,6 +87,8 @@ func (s *Spec) fillMACs() error {
 	switch {
 	case s.SrcMAC == nil:
 		return invalid("the sender's MAC address is not known: add eth_src=...")
+	case s.DstMAC == nil && s.DstIP.IsValid() && !s.DstIP.IsUnspecified():
+		return invalid("the MAC address of %v is not known, since no port of the network has it: add eth_dst=...", s.DstIP)
 	case s.DstMAC == nil:
 		return invalid("the destination's MAC address is not known: add eth_dst=...")
 	}

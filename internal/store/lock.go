@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -65,7 +66,7 @@ func inUse(f *os.File) error {
 	if pid, err := strconv.Atoi(string(bytes.TrimSpace(b))); err == nil {
 		who = fmt.Sprintf("process %d", pid)
 	}
-	err := api.Errorf(api.CodeConflict, "the state next to %s is in use by %s: stop it first, or use another --state-dir", f.Name(), who)
+	err := api.Errorf(api.CodeConflict, "the state in %s is in use by %s: stop it first, or use another --state-dir", filepath.Dir(f.Name()), who)
 	err.Object = who
 	return err
 }

@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -56,8 +57,10 @@ func (s *Switch) makePrivate() (err error) {
 	if s.private != nil {
 		return nil
 	}
-	if s.private, err = link.NewPrivate(); err != nil {
-		return fmt.Errorf("make the private namespace: %w", err)
+	if s.private, err = link.NewPrivate(); errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: run vswitchd as root", err)
+	} else if err != nil {
+		return err
 	}
 	s.fresh = true
 	if err := s.fds.Put(fdPrivate, s.private.FD()); err != nil {

@@ -99,8 +99,10 @@ func TestHost(t *testing.T) {
 	if got := d.Must("trace", "in_port=a,tcp,ip_dst=192.0.2.2,tcp_dst=80"); !strings.Contains(got, "output:host:vsw0") || !strings.Contains(got, "network host:vsw0") {
 		t.Errorf("trace to the host:\n%s", got)
 	}
-	if got := d.Must("trace", "in_port=host:vsw0,tcp,ip_src=192.0.0.6,ip_dst=10.11.0.2,tcp_dst=80"); !strings.Contains(got, "output:a") {
-		t.Errorf("trace from the host:\n%s", got)
+	for _, flow := range []string{"tcp,ip_src=192.0.2.2,ip_dst=10.11.0.2,tcp_dst=80", "tcp,ip_dst=10.11.0.2,tcp_dst=80", "tcp6,ipv6_dst=fd11::2,tcp_dst=80"} {
+		if got := d.Must("trace", "in_port=host:vsw0,"+flow); !strings.Contains(got, "output:a") {
+			t.Errorf("trace of %s from the host:\n%s", flow, got)
+		}
 	}
 	d.Must("set-network", "neta", "--masquerade", "on")
 	for i, addr := range []string{"192.0.2.2", "fd83:585c:c419::6"} {

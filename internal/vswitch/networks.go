@@ -267,13 +267,13 @@ func (s *Switch) describeNetwork(n *network) api.Network {
 }
 
 func networkExists(name string) error {
-	err := api.Errorf(api.CodeConflict, "network %s already exists; delete it first or choose another name", name)
+	err := api.Errorf(api.CodeConflict, "network %s already exists: choose another name, or take what there is with --may-exist", name)
 	err.Object = name
 	return err
 }
 
 func networkInUse(name string, ports int) error {
-	return api.Errorf(api.CodeConflict, "network %s has %d ports; delete them first, or use --force", name, ports)
+	return api.Errorf(api.CodeConflict, "network %s has ports (%d): delete them first, or use --force", name, ports)
 }
 
 func noNetwork(name string) error {

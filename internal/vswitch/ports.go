@@ -230,7 +230,7 @@ func (s *Switch) endpoints() []endpoint {
 }
 
 func portExists(p *api.Port) error {
-	err := api.Errorf(api.CodeConflict, "port %s already exists on network %s; delete it first or choose another name", p.Name, cmp.Or(p.Network, "none"))
+	err := api.Errorf(api.CodeConflict, "port %s already exists on network %s: choose another name, or take what there is with --may-exist", p.Name, cmp.Or(p.Network, "none"))
 	err.Object = p.Name
 	return err
 }

@@ -91,6 +91,7 @@ var refusals = []struct {
 	{"static entry of a group", 1, "group", []string{"add-fdb", "net1", "01:00:5e:00:00:01", "web"}},
 	{"static entry on another network's port", 1, "net1", []string{"add-fdb", "six", stranger, "web"}},
 	{"trace of nobody", 1, "no port", []string{"trace", "in_port=nobody,tcp"}},
+	{"trace to nobody", 1, "no port of the network has it: add eth_dst=", []string{"trace", "in_port=web,tcp,ip_dst=10.9.0.77"}},
 	{"trace of nonsense", 1, "no field", []string{"trace", "in_port=web,tcp_dts=80"}},
 
 	{"malformed subnet", 2, "subnet", []string{"add-network", "n", "--subnet=10.8.0.0/33"}},

@@ -217,7 +217,7 @@ func (s *Switch) allRouters() []*router.Router {
 
 func routeEntry(name string, snap *router.Snapshot, r *router.Route) api.RouteEntry {
 	e := api.RouteEntry{Origin: api.RouteConnected, Active: snap.Active(r), StaticRoute: api.StaticRoute{Router: name,
-		RouteConfig: api.RouteConfig{Prefix: r.Prefix, NextHops: r.Wanted, Metric: r.Metric}}}
+		RouteConfig: api.RouteConfig{Prefix: r.Prefix, NextHops: append([]netip.Addr{}, r.Wanted...), Metric: r.Metric}}}
 	switch {
 	case r.Link != "":
 		e.Origin = api.RouteHost

@@ -167,10 +167,20 @@ func changesText(was, is any) string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if a, b := string(old[k]), string(now[k]); a != b {
-			list = append(list, fmt.Sprintf("%s %s -> %s", k, cmp.Or(a, "none"), cmp.Or(b, "none")))
+			list = append(list, fmt.Sprintf("%s %s -> %s", k, besides(a, b), besides(b, a)))
 		}
 	}
 	return strings.Join(list, ", ")
+}
+
+// besides is how a value is shown whose other state is given: false and what else is empty are left out of the API's objects.
+func besides(value, other string) string {
+	if other == "true" {
+		other = "false"
+	} else {
+		other = "none"
+	}
+	return cmp.Or(value, other)
 }
 
 func fields(object any) map[string]json.RawMessage {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 
 	"vswitch/internal/api"
 	"vswitch/internal/flowspec"
@@ -42,6 +43,12 @@ func (s *Switch) ingressOf(spec *flowspec.Spec) (packet.PortID, error) {
 		if gw := l.line.Gateway(); gw != nil && spec.DstMAC == nil {
 			spec.DstMAC = net.HardwareAddr(gw.If.MAC[:])
 		}
+		if !spec.SrcIP.IsValid() {
+			spec.SrcIP = s.hostAddress(l, spec.DstIP)
+		}
+		if spec.DstIP.IsValid() && !spec.SrcIP.IsValid() {
+			return 0, api.Errorf(api.CodeInvalid, "the sender is not known, as anybody may send by %s: add ip_src=...", l.name)
+		}
 		return l.id, nil
 	}
 	e, err := s.endpoint(spec.InPort)
@@ -50,6 +57,21 @@ func (s *Switch) ingressOf(spec *flowspec.Spec) (packet.PortID, error) {
 	}
 	s.fillIn(spec, &e)
 	return e.id, nil
+}
+
+// hostAddress returns the host's address by which it speaks to one of the same family, if that is by the leg.
+func (s *Switch) hostAddress(l *leg, to netip.Addr) netip.Addr {
+	if !strings.HasPrefix(l.name, hostLeg) || !to.IsValid() {
+		return netip.Addr{}
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, a := range s.hostPort.state.Addrs {
+		if a.Addr().Is4() == to.Is4() {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
 }
 
 // fillIn gives the frame what its sender would: the port's own addresses as its source, and the MAC of whoever has the

@@ -148,6 +148,7 @@ func TestUplinkPublished(t *testing.T) {
 			t.Errorf("trace of %s lacks %s:\n%s", flow, want, got)
 		}
 	}
+	n.d.Refused(1, "add ip_src=", "trace", "in_port=uplink:auto,tcp,ip_dst=192.0.2.2,tcp_dst=8080")
 	for i, at := range []string{"192.0.2.2", "2001:db8:1::2"} {
 		l := n.c.ListenTCP(":80")
 		conn, err := n.server.DialTCP(net.JoinHostPort(at, "8080"))

@@ -83,7 +83,7 @@ func (d *draft) addUplink(r *api.UplinkRequest) (outcome, error) {
 		want.ID = have.ID
 		switch {
 		case !r.MayExist:
-			return outcome{}, api.Errorf(api.CodeConflict, "uplink %s already exists; delete it first, or give the new one another --name", want.Name)
+			return outcome{}, api.Errorf(api.CodeConflict, "uplink %s already exists: give the new one another --name, or take what there is with --may-exist", want.Name)
 		case !reflect.DeepEqual(want, have):
 			return outcome{}, api.Errorf(api.CodeConflict, "uplink %s is there, but otherwise: 'vsctl show uplink %s' says how; delete it first", want.Name, want.Name)
 		}

@@ -58,10 +58,12 @@ fmt: ## format all Go files
 demo: deps build ## four containers, pings, routes, iperf3 beside a kernel bridge; cleans up; under two minutes
 	@scripts/demo
 
-install: build ## install programs, completion and the systemd unit below PREFIX (/usr/local)
+install: build ## install programs, completion, documentation and the systemd unit below PREFIX (/usr/local)
 	install -D -m 0755 $(BIN)/vswitchd $(DESTDIR)$(PREFIX)/sbin/vswitchd
 	install -D -m 0755 $(BIN)/vsctl $(DESTDIR)$(PREFIX)/bin/vsctl
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)/etc/systemd/system
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/vswitch README.md CHANGELOG.md LICENSE
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/vswitch/docs docs/*.md
 	$(BIN)/vsctl completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vsctl
 	sed 's|/usr/local|$(PREFIX)|' packaging/vswitchd.service > $(DESTDIR)/etc/systemd/system/vswitchd.service
 

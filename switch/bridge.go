@@ -33,7 +33,6 @@ type PortConf struct {
 //	safety   each change publishes a new immutable Snapshot and only then raises the generation. Who reads the generation
 //	         before the snapshot thus never keeps an old decision under the new generation
 type Bridge struct {
-	name  string
 	fdb   *FDB
 	loops *Loops
 	gen   flow.Generation
@@ -50,14 +49,11 @@ type Snapshot struct {
 }
 
 // NewBridge makes a bridge without ports. Zero limits are the defaults.
-func NewBridge(name string, limits Limits) *Bridge {
-	b := &Bridge{name: name, fdb: NewFDB(limits), loops: newLoops()}
+func NewBridge(limits Limits) *Bridge {
+	b := &Bridge{fdb: NewFDB(limits), loops: newLoops()}
 	b.snap.Store(&Snapshot{})
 	return b
 }
-
-// Name returns the network's name.
-func (b *Bridge) Name() string { return b.name }
 
 // FDB returns the bridge's table of MAC addresses.
 func (b *Bridge) FDB() *FDB { return b.fdb }

@@ -21,7 +21,7 @@ var allVLANs = []api.VLANRange{{First: 1, Last: l2switch.MaxVLAN}}
 // Snapshots answer as a plain list of ports does, after any changes.
 func TestBridgeEqualsList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := l2switch.NewBridge("net", l2switch.Limits{})
+		b := l2switch.NewBridge(l2switch.Limits{})
 		want := map[packet.PortID]l2switch.PortConf{}
 		gen := b.Gen().Load()
 		id := rapid.Custom(func(t *rapid.T) packet.PortID {
@@ -94,7 +94,7 @@ func checkSnapshot(t *rapid.T, s *l2switch.Snapshot, want map[packet.PortID]l2sw
 
 // A decision made beside a change of configuration is either about the new configuration or under an old generation.
 func TestBridgePublishesBeforeItBumps(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 3 {
@@ -122,7 +122,7 @@ func TestBridgePublishesBeforeItBumps(t *testing.T) {
 }
 
 func TestBridgeFloodConcurrently(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	b.SetPort(l2switch.PortConf{ID: 1, Member: mustMember(0, allVLANs, native(0))})
 	s := b.Snapshot()
 	var sets [4][]*flow.FloodSet
@@ -144,7 +144,7 @@ func TestBridgeFloodConcurrently(t *testing.T) {
 
 // A port removed while a worker decides by the old configuration leaves nothing behind.
 func TestBridgeRemovePortForgets(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	b.SetPorts([]l2switch.PortConf{{ID: 1}, {ID: 2}})
 	cell, version, _, _ := b.FDB().Learn(0, mac(1), 1, 0)
 	if err := b.FDB().AddStatic(0, mac(2), 1); err != nil {
@@ -160,7 +160,7 @@ func TestBridgeRemovePortForgets(t *testing.T) {
 }
 
 func TestBridgeSetPortForgetsVLANs(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	b.SetPort(l2switch.PortConf{ID: 1, Member: mustMember(0, allVLANs, nil)})
 	for vlan := uint16(1); vlan <= 10; vlan++ {
 		b.FDB().Learn(vlan, mac(1), 1, 0)
@@ -177,7 +177,7 @@ func TestBridgeSetPortForgetsVLANs(t *testing.T) {
 
 // A thousand ports one by one, half of them trunks of all VLANs, with floods in between.
 func TestBridgeThousandPorts(t *testing.T) {
-	b := l2switch.NewBridge("net", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	before := heap()
 	start := time.Now()
 	for i := range 1000 {
@@ -226,7 +226,7 @@ func TestReservedGroup(t *testing.T) {
 }
 
 func BenchmarkBridgeSetPort(b *testing.B) {
-	br := l2switch.NewBridge("net", l2switch.Limits{})
+	br := l2switch.NewBridge(l2switch.Limits{})
 	confs := make([]l2switch.PortConf, 1000)
 	for i := range confs {
 		confs[i].ID = packet.PortID(i + 1)
@@ -238,7 +238,7 @@ func BenchmarkBridgeSetPort(b *testing.B) {
 }
 
 func BenchmarkSnapshotPort(b *testing.B) {
-	br := l2switch.NewBridge("net", l2switch.Limits{})
+	br := l2switch.NewBridge(l2switch.Limits{})
 	for i := range 1000 {
 		br.SetPort(l2switch.PortConf{ID: packet.PortID(i + 1)})
 	}

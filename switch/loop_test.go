@@ -23,7 +23,7 @@ type loopBridge struct {
 }
 
 func newLoopBridge(t *testing.T, ports int, joined ...packet.PortID) *loopBridge {
-	b := &loopBridge{Bridge: l2switch.NewBridge("n", l2switch.Limits{}), t: t, now: int64(time.Hour), joined: joined, sent: map[packet.PortID]int{}}
+	b := &loopBridge{Bridge: l2switch.NewBridge(l2switch.Limits{}), t: t, now: int64(time.Hour), joined: joined, sent: map[packet.PortID]int{}}
 	for id := 1; id <= ports; id++ {
 		b.SetPort(l2switch.PortConf{ID: packet.PortID(id), Name: fmt.Sprint(id), MTU: 1500})
 	}

@@ -11,7 +11,7 @@ import (
 // probeOf returns the frame by which the port is probed.
 func probeOf(tb testing.TB, conf l2switch.PortConf) (frame []byte) {
 	tb.Helper()
-	b := l2switch.NewBridge("n", l2switch.Limits{})
+	b := l2switch.NewBridge(l2switch.Limits{})
 	b.SetPort(conf)
 	b.PortUp(conf.ID, 0)
 	b.Tend(0, func(_ packet.PortID, f []byte) { frame = f })

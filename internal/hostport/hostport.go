@@ -118,13 +118,6 @@ func (p *Port) SetRoutes(want []link.HostRoute) {
 	}
 }
 
-// State returns what the last look found.
-func (p *Port) State() State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state
-}
-
 // Wake makes Run look again. It never blocks.
 func (p *Port) Wake() { p.follow.Wake() }
 

@@ -95,9 +95,6 @@ func (p *Pool) check(what string, a netip.Addr) error {
 	return nil
 }
 
-// Subnet returns what the pool was made of.
-func (p *Pool) Subnet() api.Subnet { return p.subnet }
-
 // Allocate hands out the first free address to owner. The error is an *api.Error with CodeExhausted.
 func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
 	p.mu.Lock()

@@ -85,7 +85,7 @@ const (
 // route moves the first egress to a network of its own behind a router, which knows that 10.2.0.2 is there.
 func (p *path) route(t testing.TB) {
 	r, out := router.New("main"), p.ids[1]
-	other := &pipeline.Network{Name: "m", Bridge: l2switch.NewBridge("m", l2switch.Limits{})}
+	other := &pipeline.Network{Name: "m", Bridge: l2switch.NewBridge(l2switch.Limits{})}
 	p.other = other
 	for i, n := range []*pipeline.Network{p.net, other} {
 		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 * i), 0, 254}), 24)
@@ -135,7 +135,7 @@ func newPath(t testing.TB, cfg datapath.Config, outs int, conf func(*l2switch.Po
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	net := &pipeline.Network{Name: "n", Bridge: l2switch.NewBridge("n", l2switch.Limits{})}
+	net := &pipeline.Network{Name: "n", Bridge: l2switch.NewBridge(l2switch.Limits{})}
 	p := &path{d: d, line: line, net: net}
 	for i := range outs + 1 {
 		fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // readable for ever

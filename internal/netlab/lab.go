@@ -119,7 +119,7 @@ func (l *Lab) Close() { l.stop() }
 func (l *Lab) Network(name string) *pipeline.Network {
 	n := l.networks[name]
 	if n == nil {
-		n = &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(name, l2switch.Limits{})}
+		n = &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(l2switch.Limits{})}
 		l.networks[name] = n
 		l.order = append(l.order, n)
 	}

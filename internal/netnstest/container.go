@@ -82,15 +82,11 @@ func (c *Container) IP(line string) string {
 
 // Link is what 'ip -j -d addr' tells of an interface.
 type Link struct {
-	Index  int      `json:"ifindex"`
-	Name   string   `json:"ifname"`
-	MAC    string   `json:"address"`
-	MTU    int      `json:"mtu"`
-	Flags  []string `json:"flags"`
-	TxQLen int      `json:"txqlen"`
-	Info   struct {
-		Kind string `json:"info_kind"`
-	} `json:"linkinfo"`
+	Index int      `json:"ifindex"`
+	Name  string   `json:"ifname"`
+	MAC   string   `json:"address"`
+	MTU   int      `json:"mtu"`
+	Flags []string `json:"flags"`
 	Addrs []struct {
 		Local  string `json:"local"`
 		Length int    `json:"prefixlen"`

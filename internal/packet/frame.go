@@ -103,9 +103,6 @@ func (f *Frame) Bytes() []byte { return f.buf[f.off:f.end] }
 // WithVnet returns the vnet header and the Ethernet frame, as a TAP takes it.
 func (f *Frame) WithVnet() []byte { return f.buf[f.off-VnetLen : f.end] }
 
-// Before returns n bytes of headroom and all that follows them; n is at most the room that is left.
-func (f *Frame) Before(n int) []byte { return f.buf[f.off-n : f.end] }
-
 // Len returns the length of the Ethernet frame in bytes.
 func (f *Frame) Len() int { return f.end - f.off }
 

@@ -127,7 +127,6 @@ const ARPLen = 28
 func (a ARP) Op() uint16        { return binary.BigEndian.Uint16(a[6:]) }
 func (a ARP) SenderMAC() []byte { return a[8:14] }
 func (a ARP) SenderIP() []byte  { return a[14:18] }
-func (a ARP) TargetMAC() []byte { return a[18:24] }
 func (a ARP) TargetIP() []byte  { return a[24:28] }
 
 // DecrementTTL takes one from the TTL and keeps the header checksum right.

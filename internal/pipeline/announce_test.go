@@ -16,7 +16,7 @@ func TestAnnounceOnlyNews(t *testing.T) {
 	mac1, mac2 := [6]byte{2, 5: 1}, [6]byte{2, 5: 2}
 	addrs := []netip.Addr{netip.MustParseAddr("10.9.0.2"), netip.MustParseAddr("fd00:9::2")}
 	others := []netip.Addr{netip.MustParseAddr("10.9.0.3"), netip.MustParseAddr("fd00:9::3")}
-	n := &Network{Bridge: l2switch.NewBridge("net1", l2switch.Limits{})}
+	n := &Network{Bridge: l2switch.NewBridge(l2switch.Limits{})}
 	for _, id := range []packet.PortID{p1, p2} {
 		n.Bridge.SetPort(l2switch.PortConf{ID: id, MTU: 1500})
 	}

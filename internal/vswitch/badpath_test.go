@@ -125,7 +125,7 @@ func datagramsThrough(t *testing.T, n *internet, cable *netnstest.BadCable, tx, 
 			missing++
 		}
 	}
-	if lost := int(after.Lost - before.Lost); after.Sent-before.Sent != count || lost == 0 || missing != lost || total != want {
+	if lost := int(after.Lost - before.Lost); after.Sent-before.Sent != count || lost == 0 || after.Late == before.Late || missing != lost || total != want {
 		t.Errorf("to %v: %d sent, %+v after %+v on the cable; %d arrived, %d of them missing\n%s", to, count, after, before, total, missing, n.d.Must("drops"))
 	}
 	return from

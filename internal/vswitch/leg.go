@@ -26,7 +26,7 @@ type leg struct {
 // plugLeg gives the port to the data plane and a network of its own, which is on no router yet. Frames wait in its queue until it is
 // started.
 func (s *Switch) plugLeg(name string, p port.Port, mtu int) (*leg, error) {
-	l := &leg{name: name, number: s.nextNumber(), line: &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(name, l2switch.Limits{})}}
+	l := &leg{name: name, number: s.nextNumber(), line: &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(l2switch.Limits{})}}
 	if t, ok := p.(*tap.Tap); ok {
 		l.end.dev = &device{kind: api.PortTAP, id: name, fd: t.FD(), dropFD: -1, offload: t.Offload(), port: t}
 		_, l.end.dev.before = s.deviceDrops(l.end.dev)

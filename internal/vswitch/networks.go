@@ -176,7 +176,7 @@ func newNetwork(conf *api.Network) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	bridge := l2switch.NewBridge(conf.Name, limitsOf(conf))
+	bridge := l2switch.NewBridge(limitsOf(conf))
 	line := &pipeline.Network{Name: conf.Name, Bridge: bridge}
 	return &network{Network: *conf, pools: pools, line: line, filter: acl.NewFilter(bridge.Renew)}, nil
 }

@@ -410,6 +410,9 @@ func TestTraceIsTrue(t *testing.T) {
 					t.Errorf("%s: dropped as %s, the trace says %q", flow, r, trace.Verdict)
 				}
 			}
+			if r := trace.Drop; r != packet.DropNone && lab.Drops()[r] == before[r] {
+				t.Errorf("%s: not dropped as %s", flow, r)
+			}
 		}
 	}
 }

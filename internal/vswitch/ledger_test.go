@@ -193,6 +193,9 @@ func TestDeletedPortIsAccounted(t *testing.T) {
 					sent++
 				}
 			}
+			if sent == 0 {
+				t.Fatal("nothing could be sent")
+			}
 			deleted := make(chan netnstest.Result)
 			go func() { deleted <- d.Vsctl("del-port", "a") }()
 			_ = syscall.Kill(d.PID(), syscall.SIGCONT)

@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,9 +27,15 @@ func TestDedicated(t *testing.T) {
 	if u.Status.State != api.UplinkUp || u.Status.Interface != "up0" || len(u.Status.Addresses) != 2 || u.Status.Attached != "packet" {
 		t.Fatalf("the uplink is %+v", u)
 	}
-	n.d.Must("publish", "c", "80:7000")
+	n.d.Must("publish", "c", "80:7000", "--", "publish", "c", "80:7000/udp")
+	echoes(t, n.c, 7000)
 	for i, addr := range serverAddrs {
 		own := []string{station4, station6}[i]
+		for proto, seen := range map[string]func(*netnstest.Container, string) (string, error){"tcp": tcpSeen, "udp": udpSeen} {
+			if got, err := seen(n.server, net.JoinHostPort(own, "80")); err != nil || got != addr {
+				t.Errorf("%s: the server at the port published at %s is seen as %q, want %s: %v", proto, own, got, addr, err)
+			}
+		}
 		if err := pinged(n.c, addr); err != nil {
 			t.Errorf("ping to %s: %v\n%s", addr, err, n.d.Must("drops"))
 		}
@@ -50,18 +57,90 @@ func TestDedicated(t *testing.T) {
 	}
 	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
 	n.expectUntouched(t)
-	t.Run("restart", func(t *testing.T) {
-		n.d.Kill()
-		n.d.Start()
-		if err := pinged(n.c, serverAddrs[0]); err != nil {
-			t.Errorf("ping after the daemon was killed: %v", err)
+	for line := range strings.Lines(n.host.Run("cat", "/proc/net/nf_conntrack")) {
+		if strings.Contains(line, station4) || strings.Contains(line, "2001:0db8:0001:0000:0000:0000:0000:0077") {
+			t.Errorf("the host's kernel tracks %s", line)
 		}
-	})
+	}
 	n.d.Must("del-uplink", "own")
-	if pinged(n.server, station4, "-W", "1") == nil {
-		t.Error("the uplink's address answers although it is deleted")
+	for _, own := range []string{station4, station6} {
+		if pinged(n.server, own, "-W", "1") == nil {
+			t.Errorf("%s answers although the uplink is deleted", own)
+		}
 	}
 	n.expectUntouched(t)
+}
+
+// TestDedicatedOutlivesDaemon: connections by addresses of the uplink's own go on when the daemon was killed and is back, and nobody resets them.
+func TestDedicatedOutlivesDaemon(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated + " -- publish c 8080:80")...)
+	for _, addr := range serverAddrs {
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "1") == nil })
+	}
+	all := n.sessionsAt(t, []string{station4, station6})
+	reset := n.resets()
+	n.d.Kill()
+	for _, s := range all {
+		if _, err := s.far.Write([]byte("word")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := reset(500 * time.Millisecond); f != nil {
+		t.Errorf("somebody sent a reset: %x", f)
+	}
+	n.d.Start()
+	for _, s := range all {
+		if _, err := s.inner.Write([]byte("here")); err != nil {
+			t.Fatal(err)
+		}
+		for conn, want := range map[*net.TCPConn]string{s.far: "here", s.inner: "word"} {
+			var got [4]byte
+			if err := conn.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(got[:]); err != nil || string(got[:]) != want {
+				t.Errorf("%s: %q, %v after the daemon came back, want %s", s.name, got, err, want)
+			}
+		}
+		if err := words(s.inner, s.far); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host)
+	n.expectUntouched(t)
+}
+
+// TestDedicatedPath: the hops of the way show themselves, who sends more than fits an uplink that shrank is told, and TCP goes on.
+func TestDedicatedPath(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated)...)
+	for i, addr := range serverAddrs {
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "1") == nil })
+		out, err := n.c.Try("traceroute", "-n", "-q", "1", "-w", "3", addr)
+		for _, hop := range []string{[]string{"10.11.0.1", "fd11::1"}[i], []string{"192.0.2.1", "2001:db8:1::1"}[i], addr} {
+			if !strings.Contains(out, hop+" ") {
+				t.Errorf("traceroute to %s does not name %s: %v\n%s", addr, hop, err, out)
+			}
+		}
+		err = netnstest.StreamAfter(n.c, n.server, addr, 8<<20, func() {
+			n.isp.IP("link set eth0 mtu 1400")
+			n.host.IP("link set up0 mtu 1400")
+			n.d.Eventually("the uplink's MTU", func() bool { return strings.Contains(n.d.Must("show", "uplink", "own"), "MTU: 1400") })
+		})
+		if err != nil {
+			t.Errorf("TCP to %s over an uplink that shrank: %v", addr, err)
+		}
+		if route := n.c.Run("ip", "route", "get", addr); !strings.Contains(route, "mtu 1400") {
+			t.Errorf("the container did not learn the MTU to %s: %s", addr, route)
+		}
+		n.host.IP("link set up0 mtu 1500")
+		n.isp.IP("link set eth0 mtu 1500")
+		n.d.Eventually("the uplink's MTU", func() bool { return strings.Contains(n.d.Must("show", "uplink", "own"), "MTU: 1500") })
+	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host)
 }
 
 // TestDedicatedKeepsPublished: a port that is published at a dedicated uplink is not handed out to masqueraded connections, and is again when it is

@@ -37,7 +37,14 @@ type talkers struct {
 	innerSpeaks bool // first
 }
 
+// sessions opens one of each kind and family; 8080:80 of the container is published.
 func (n *internet) sessions(t *testing.T) (all []talkers) {
+	t.Helper()
+	return n.sessionsAt(t, hostAddrs)
+}
+
+// sessionsAt is sessions with the port published at addresses that need not be the host's.
+func (n *internet) sessionsAt(t *testing.T, published []string) (all []talkers) {
 	t.Helper()
 	for i, addr := range serverAddrs {
 		l := n.server.ListenTCP(net.JoinHostPort(addr, "0"))
@@ -51,7 +58,7 @@ func (n *internet) sessions(t *testing.T) (all []talkers) {
 		}
 		all = append(all, talkers{"to " + addr, inner, far, true})
 		l = n.c.ListenTCP(":80")
-		at := []string{"192.0.2.2", "2001:db8:1::2"}[i]
+		at := published[i]
 		if far, err = n.server.DialTCP(net.JoinHostPort(at, "8080")); err != nil {
 			t.Fatalf("connect to the published port at %s: %v", at, err)
 		}

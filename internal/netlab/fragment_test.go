@@ -172,52 +172,55 @@ func TestBadFragments(t *testing.T) {
 
 // Fragments without a beginning wait for a while, within limits, and are lost then, or with their port.
 func TestFragmentsWaitInVain(t *testing.T) {
-	lab, a1, a2, b1 := translated(t)
-	way := natWays(a1, b1)[0][0]
-	later := func(id uint16, from int, n int) *packet.Frame {
-		return IP(packet.ProtoUDP, way.sent(ID(id, false), Fragment(uint16(from/8), true), Size(n))...)
-	}
-	a1.Send(later(1, 800, 800), later(2, 800, 800))
-	lab.Advance(router.FragmentTime - time.Second)
-	lab.TendRouters()
-	lab.ExpectDrops(t, nil)
-	a1.Send(IP(packet.ProtoUDP, way.sent(ID(2, false), Fragment(0, true), Size(800))...)) // in time
-	if got := b1.Take(); len(got) != 2 {
-		t.Fatalf("%d fragments", len(got))
-	}
-	lab.Advance(time.Second)
-	lab.TendRouters()
-	lab.ExpectDrops(t, drops{packet.DropFragLate: 1})
-	for i := range router.MaxFragments + 5 {
-		a1.Send(later(3, 800+16*i, 8))
-	}
-	lab.ExpectDrops(t, drops{packet.DropFragLate: 1, packet.DropFragMany: router.MaxFragments + 5})
-
-	// A flood of identifications ends its own datagrams, and not that of another port.
-	half := leg{from: a2, to: b1, src: "10.1.0.3", dst: "10.2.0.2", src2: "10.2.0.1", dst2: "10.2.0.2", port: 61008, at: 9, port2: 61008, at2: 9}
-	sent := cut(UDP(half.sent(Size(1992))...), packet.ProtoUDP, 1000, half.sent(ID(9, false))...)
-	want := cut(UDP(half.received(Size(1992))...), packet.ProtoUDP, 1000, half.received(ID(9, false))...)
-	a2.Send(sent[1])
-	lab.Settle()
-	for i := range 20000 {
-		if a1.Send(later(uint16(i), 8, 8)); i%100 == 0 {
-			lab.Settle()
+	for family := range 2 {
+		lab, a1, a2, b1 := translated(t)
+		way := natWays(a1, b1)[family][0]
+		later := func(id uint16, from int, n int) *packet.Frame {
+			return IP(packet.ProtoUDP, way.sent(ID(id, false), Fragment(uint16(from/8), true), Size(n))...)
 		}
-	}
-	lab.Settle()
-	if n, held := lab.Fragments(); n > router.MaxDatagrams || held > router.MaxHeldBytes {
-		t.Errorf("%d datagrams, %d bytes", n, held)
-	}
-	a2.Send(sent[0])
-	b1.Expect(t, want...)
-	if got := lab.Drops()[packet.DropFragMany]; got < 20000-router.MaxDatagrams {
-		t.Errorf("%d are counted as lost", got)
-	}
-	before := lab.Drops()[packet.DropPortDown]
-	_, held := lab.Fragments()
-	a1.Remove()
-	if n, left := lab.Fragments(); held == 0 || n != 0 || left != 0 || lab.Drops()[packet.DropPortDown] == before {
-		t.Errorf("%d datagrams and %d bytes of a port that is gone, of %d", n, left, held)
+		a1.Send(later(1, 800, 800), later(2, 800, 800))
+		lab.Advance(router.FragmentTime - time.Second)
+		lab.TendRouters()
+		lab.ExpectDrops(t, nil)
+		a1.Send(IP(packet.ProtoUDP, way.sent(ID(2, false), Fragment(0, true), Size(800))...)) // in time
+		if got := b1.Take(); len(got) != 2 {
+			t.Fatalf("%d fragments", len(got))
+		}
+		lab.Advance(time.Second)
+		lab.TendRouters()
+		lab.ExpectDrops(t, drops{packet.DropFragLate: 1})
+		for i := range router.MaxFragments + 5 {
+			a1.Send(later(3, 800+16*i, 8))
+		}
+		lab.ExpectDrops(t, drops{packet.DropFragLate: 1, packet.DropFragMany: router.MaxFragments + 5})
+
+		// A flood of identifications ends its own datagrams, and not that of another port.
+		half := way
+		half.from, half.src, half.port, half.port2 = a2, []string{"10.1.0.3", "fd01::3"}[family], 61008, 61008
+		sent := cut(UDP(half.sent(Size(1992))...), packet.ProtoUDP, 1000, half.sent(ID(9, false))...)
+		want := cut(UDP(half.received(Size(1992))...), packet.ProtoUDP, 1000, half.received(ID(9, false))...)
+		a2.Send(sent[1])
+		lab.Settle()
+		for i := range 20000 {
+			if a1.Send(later(uint16(i), 8, 8)); i%100 == 0 {
+				lab.Settle()
+			}
+		}
+		lab.Settle()
+		if n, held := lab.Fragments(); n > router.MaxDatagrams || held > router.MaxHeldBytes {
+			t.Errorf("%d datagrams, %d bytes", n, held)
+		}
+		a2.Send(sent[0])
+		b1.Expect(t, want...)
+		if got := lab.Drops()[packet.DropFragMany]; got < 20000-router.MaxDatagrams {
+			t.Errorf("%d are counted as lost", got)
+		}
+		before := lab.Drops()[packet.DropPortDown]
+		_, held := lab.Fragments()
+		a1.Remove()
+		if n, left := lab.Fragments(); held == 0 || n != 0 || left != 0 || lab.Drops()[packet.DropPortDown] == before {
+			t.Errorf("%d datagrams and %d bytes of a port that is gone, of %d", n, left, held)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // uplinked is a network and two shared uplinks of one router; a1's TCP port 80 is published at 8080.
 //
 //	a1 10.1.0.2 fd01::2 --- a: MTU 1500, masqueraded --- router --- u: MTU 1400, the host's 192.0.2.2, 2001:db8::2, metric 1
-//	                                                           \--- w: MTU 1500, the host's 198.51.100.2, metric 2
+//	                                                           \--- w: MTU 1500, the host's 198.51.100.2, 2001:db8:5::2, metric 2
 //
 // The uplinks' ports stand for what is outside.
 func uplinked(t testing.TB, masquerade pipeline.Masquerade, o ...netlab.Option) (lab *netlab.Lab, a1, u, w *netlab.Port) {
@@ -27,7 +27,7 @@ func uplinked(t testing.TB, masquerade pipeline.Masquerade, o ...netlab.Option) 
 	lab.Gateway("a", 1500, "10.1.0.1/24", "fd01::1/64")
 	peer := [6]byte{0x0e, 5: 1}
 	lab.Interface("u", router.Interface{MTU: 1400, Peer: peer, Uplink: true, Shared: true, External: addrs("192.0.2.2", "2001:db8::2")})
-	lab.Interface("w", router.Interface{MTU: 1500, Peer: peer, Uplink: true, Shared: true, External: addrs("198.51.100.2")})
+	lab.Interface("w", router.Interface{MTU: 1500, Peer: peer, Uplink: true, Shared: true, External: addrs("198.51.100.2", "2001:db8:5::2")})
 	uplinkRoutes(lab, 1)
 	lab.NAT("a", masquerade)
 	lab.NAT("u", pipeline.MasqueradeOff)
@@ -47,11 +47,12 @@ func uplinked(t testing.TB, masquerade pipeline.Masquerade, o ...netlab.Option) 
 	return lab, a1, u, w
 }
 
-// uplinkRoutes lets u be the way to IPv4 with a metric, beside w's of 2.
+// uplinkRoutes lets u be the way out with a metric, beside w's of 2.
 func uplinkRoutes(lab *netlab.Lab, metric uint32) {
 	all4, all6 := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
 	lab.Router("main").SetRoutes([]router.StaticRoute{
-		{Prefix: all4, Interface: "u", Metric: metric}, {Prefix: all6, Interface: "u", Metric: 1}, {Prefix: all4, Interface: "w", Metric: 2},
+		{Prefix: all4, Interface: "u", Metric: metric}, {Prefix: all6, Interface: "u", Metric: metric}, {Prefix: all4, Interface: "w", Metric: 2},
+		{Prefix: all6, Interface: "w", Metric: 2},
 	})
 }
 
@@ -131,6 +132,7 @@ func TestUplink(t *testing.T) {
 func TestUplinkForeign(t *testing.T) {
 	lab, a1, u, _ := uplinked(t, pipeline.MasqueradeAuto)
 	quoted := UDP(From(macOf(u.MAC), "192.0.2.2", 4000), To(macOf(u.MAC), "203.0.113.9", 53)).Bytes()[14:]
+	quoted6 := UDP(From(macOf(u.MAC), "2001:db8::2", 4000), To(macOf(u.MAC), "2001:db8:f::9", 53)).Bytes()[14:]
 	for _, c := range []struct {
 		name   string
 		frame  *packet.Frame
@@ -147,6 +149,13 @@ func TestUplinkForeign(t *testing.T) {
 		{"gateway", ICMPEcho(u.From(0), outside("10.1.0.1", 0)), packet.DropForeign},
 		{"own source", TCP(From(macOf(u.MAC), "192.0.2.2", 8080), outside("192.0.2.2", 8080), Flags(packet.TCPSyn)), packet.DropMartian},
 		{"loopback source", TCP(From(macOf(u.MAC), "127.0.0.1", 5), outside("192.0.2.2", 8080), Flags(packet.TCPSyn)), packet.DropMartian},
+		{"echo reply by IPv6", ICMPEchoReply(u.From6(0), outside("2001:db8::2", 0), Echo(61001, 1)), packet.DropForeign},
+		{"ICMP error by IPv6", ICMP(1, u.From6(0), outside("2001:db8::2", 0), Payload(quoted6)), packet.DropForeign},
+		{"another address by IPv6", UDP(u.From6(5), outside("2001:db8::77", 8080)), packet.DropForeign},
+		{"inner address by IPv6", UDP(u.From6(5), outside("fd01::2", 80)), packet.DropForeign},
+		{"own source by IPv6", TCP(From(macOf(u.MAC), "2001:db8::2", 8080), outside("2001:db8::2", 8080), Flags(packet.TCPSyn)), packet.DropMartian},
+		{"loopback source by IPv6", TCP(From(macOf(u.MAC), "::1", 5), outside("2001:db8::2", 8080), Flags(packet.TCPSyn)), packet.DropMartian},
+		{"inner source by IPv6", TCP(From(macOf(u.MAC), "fd01::77", 5), outside("2001:db8::2", 8080), Flags(packet.TCPSyn)), packet.DropReversePath},
 		{"inner source", TCP(From(macOf(u.MAC), "10.1.0.77", 5), outside("192.0.2.2", 8080), Flags(packet.TCPSyn)), packet.DropReversePath},
 		{"broadcast", UDP(u.From(5), To("ff:ff:ff:ff:ff:ff", "192.0.2.2", 8080)), packet.DropNotRoutable},
 		{"ARP", ARPRequest(u.From(0), To("ff:ff:ff:ff:ff:ff", "192.0.2.2", 0)), packet.DropNotRoutable},
@@ -160,11 +169,12 @@ func TestUplinkForeign(t *testing.T) {
 		}
 	}
 	before := lab.Drops()[packet.DropForeign]
-	u.Send(IP(packet.ProtoUDP, u.From(0), outside("192.0.2.2", 0), Fragment(100, false), Size(200)))
+	u.Send(IP(packet.ProtoUDP, u.From(0), outside("192.0.2.2", 0), Fragment(100, false), Size(200)),
+		IP(packet.ProtoUDP, u.From6(0), outside("2001:db8::2", 0), Fragment(100, false), Size(200)))
 	lab.Advance(router.FragmentTime)
 	lab.TendRouters()
-	if n := lab.Drops()[packet.DropForeign] - before; n != 1 {
-		t.Errorf("%d later fragments whose first one was the host's are dropped, want one", n)
+	if n := lab.Drops()[packet.DropForeign] - before; n != 2 {
+		t.Errorf("%d later fragments whose first ones were the host's are dropped, want one of each family", n)
 	}
 	a1.ExpectNothing(t)
 	lab.ExpectNothing(t)
@@ -177,7 +187,8 @@ func TestUplinkPublished(t *testing.T) {
 	for _, c := range []struct {
 		by                   *netlab.Port
 		client, host, server string
-	}{{u, "203.0.113.9", "192.0.2.2", "10.1.0.2"}, {u, "2001:db8:f::9", "2001:db8::2", "fd01::2"}, {w, "203.0.113.10", "198.51.100.2", "10.1.0.2"}} {
+	}{{u, "203.0.113.9", "192.0.2.2", "10.1.0.2"}, {u, "2001:db8:f::9", "2001:db8::2", "fd01::2"},
+		{w, "203.0.113.10", "198.51.100.2", "10.1.0.2"}, {w, "2001:db8:f::10", "2001:db8:5::2", "fd01::2"}} {
 		there := leg{from: c.by, to: a1, src: c.client, dst: c.host, src2: c.client, dst2: c.server, port: 5000, at: 8080, port2: 5000, at2: 80}
 		back := leg{from: a1, to: c.by, src: c.server, dst: c.client, src2: c.host, dst2: c.client, port: 80, at: 5000, port2: 8080, at2: 5000}
 		there.comesIn(t, TCP, Flags(packet.TCPSyn))
@@ -188,9 +199,9 @@ func TestUplinkPublished(t *testing.T) {
 		}
 	}
 	gwa := map[bool]string{true: "10.1.0.1", false: "fd01::1"}
-	for _, c := range [][2]string{{"10.1.0.2", "192.0.2.2"}, {"fd01::2", "2001:db8::2"}, {"10.1.0.2", "198.51.100.2"}} {
+	for _, c := range [][2]string{{"10.1.0.2", "192.0.2.2"}, {"fd01::2", "2001:db8::2"}, {"10.1.0.2", "198.51.100.2"}, {"fd01::2", "2001:db8:5::2"}} {
 		gw, port := gwa[c[0] == "10.1.0.2"], uint16(61001)
-		if c[1] == "198.51.100.2" {
+		if c[1] == "198.51.100.2" || c[1] == "2001:db8:5::2" {
 			port++
 		}
 		there := leg{from: a1, to: a1, src: c[0], dst: c[1], src2: gw, dst2: c[0], port: port, at: 8080, port2: port, at2: 80}
@@ -203,21 +214,24 @@ func TestUplinkPublished(t *testing.T) {
 
 // New connections take the route of the lowest metric; those there are stay with the address that they have.
 func TestUplinkMetrics(t *testing.T) {
-	lab, a1, u, w := uplinked(t, pipeline.MasqueradeAuto)
-	way := uplinkWays(a1, u)[0]
-	there, back := way[0], way[1]
-	there.goesOut(t, UDP)
-	back.comesIn(t, UDP)
-	uplinkRoutes(lab, 3)
-	there.goesOut(t, UDP)
-	back.comesIn(t, UDP)
-	there.goesOut(t, UDP)
-	other := leg{from: a1, to: w, src: "10.1.0.2", dst: "203.0.113.9", src2: "198.51.100.2", dst2: "203.0.113.9", port: 61008, at: 9, port2: 61008, at2: 9}
-	other.goesOut(t, UDP)
-	quoted := UDP(other.received()...).Bytes()[14:]
-	u.Send(ICMP(3, u.From(0), outside("192.0.2.2", 0), Payload(quoted))) // quotes what has another address
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropForeign: 1})
-	lab.ExpectNothing(t)
+	for i := range 2 {
+		lab, a1, u, w := uplinked(t, pipeline.MasqueradeAuto)
+		way := uplinkWays(a1, u)[i]
+		there, back := way[0], way[1]
+		there.goesOut(t, UDP)
+		back.comesIn(t, UDP)
+		uplinkRoutes(lab, 3)
+		there.goesOut(t, UDP)
+		back.comesIn(t, UDP)
+		there.goesOut(t, UDP)
+		other := there
+		other.to, other.src2, other.port, other.port2 = w, []string{"198.51.100.2", "2001:db8:5::2"}[i], 61008, 61008
+		other.goesOut(t, UDP)
+		quoted := UDP(other.received()...).Bytes()[14:]
+		u.Send(ICMP([]uint8{3, 1}[i], From(macOf(u.MAC), there.dst, 0), outside(back.dst, 0), Payload(quoted))) // quotes what has another address
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropForeign: 1})
+		lab.ExpectNothing(t)
+	}
 }
 
 // What is larger than the uplink's MTU is refused with that MTU, or cut; so is, towards the outside, what is larger than the network's.
@@ -304,12 +318,12 @@ func TestLink(t *testing.T) {
 		back := leg{from: h, to: a1, src: c[1], dst: c[0], src2: c[1], dst2: c[0], port: 80, at: 5000, port2: 80, at2: 5000}
 		back.comesIn(t, TCP, GSO(1000), Size(10000))
 	}
-	h.Send(UDP(From(macOf(h.MAC), "172.17.0.2", 80), outside("10.1.0.2", 5000)))
-	h.Send(ICMPEcho(h.From(0), outside("10.1.0.1", 0), Echo(3, 1)))
-	if got := h.Take(); len(got) != 1 {
-		t.Errorf("%d answers to a ping of the gateway", len(got))
+	h.Send(UDP(From(macOf(h.MAC), "172.17.0.2", 80), outside("10.1.0.2", 5000)), UDP(From(macOf(h.MAC), "2001:db8:d::2", 80), outside("fd01::2", 5000)))
+	h.Send(ICMPEcho(h.From(0), outside("10.1.0.1", 0), Echo(3, 1)), ICMPEcho(h.From6(0), outside("fd01::1", 0), Echo(3, 1)))
+	if got := h.Take(); len(got) != 2 {
+		t.Errorf("%d answers to pings of the gateway", len(got))
 	}
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 1})
+	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 2})
 	inside := leg{from: h, to: a1, src: "10.1.0.8", dst: "10.1.0.2", src2: "10.1.0.8", dst2: "10.1.0.2", port: 80, at: 5000, port2: 80, at2: 5000}
 	inside.comesIn(t, UDP) // an address of his own in the network
 	h.Send(UDP(From(macOf(h.MAC), "10.1.0.9", 1), outside("10.1.0.2", 2)))
@@ -323,11 +337,11 @@ func TestLink(t *testing.T) {
 			t.Errorf("error %d %d", kind, code)
 		}
 	}
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 2, packet.DropNoRoute: 3})
+	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 3, packet.DropNoRoute: 3})
 	lab.ExpectNothing(t)
 	h.Remove()
 	a1.Send(UDP(a1.From(1), a1.Via(netip.MustParseAddr("192.0.2.2"), 2)))
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 2, packet.DropNoRoute: 3, packet.DropNoReceiver: 1})
+	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropReversePath: 3, packet.DropNoRoute: 3, packet.DropNoReceiver: 1})
 }
 
 // TestDedicatedHome: answers of a connection that came by a dedicated uplink leave by it, though another one has the lower metric; while it has

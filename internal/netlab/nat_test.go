@@ -252,25 +252,27 @@ func handshake(t *testing.T, there, back leg) {
 
 // Who may not is refused by name, and unpublishing ends nothing.
 func TestPublishedPortRefuses(t *testing.T) {
-	lab, a1, _, b1 := translated(t)
-	p := lab.Published().All()[0]
-	there := leg{from: b1, to: a1, src: "10.2.0.2", dst: "10.2.0.1", src2: "10.2.0.2", dst2: "10.1.0.2", port: 5000, at: 8080, port2: 5000, at2: 80}
-	there.check(t, TCP, Flags(packet.TCPSyn))
-	lab.Published().Remove(p)
-	there.check(t, TCP)
-	other := there
-	other.port = 5001
-	b1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
-	a1.ExpectNothing(t)
-	strict := *p
-	strict.From = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	if err := lab.Published().Add(&strict); err != nil {
-		t.Fatal(err)
+	for _, c := range [][3]string{{"10.2.0.2", "10.2.0.1", "10.1.0.2"}, {"fd02::2", "fd02::1", "fd01::2"}} {
+		lab, a1, _, b1 := translated(t)
+		p := lab.Published().All()[0]
+		there := leg{from: b1, to: a1, src: c[0], dst: c[1], src2: c[0], dst2: c[2], port: 5000, at: 8080, port2: 5000, at2: 80}
+		there.check(t, TCP, Flags(packet.TCPSyn))
+		lab.Published().Remove(p)
+		there.check(t, TCP)
+		other := there
+		other.port = 5001
+		b1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
+		a1.ExpectNothing(t)
+		strict := *p
+		strict.From = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+		if err := lab.Published().Add(&strict); err != nil {
+			t.Fatal(err)
+		}
+		b1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
+		a1.ExpectNothing(t)
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoService: 1, packet.DropPublishFrom: 1})
+		lab.Discard()
 	}
-	b1.Send(TCP(other.sent(Flags(packet.TCPSyn))...))
-	a1.ExpectNothing(t)
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoService: 1, packet.DropPublishFrom: 1})
-	lab.Discard()
 }
 
 // A frame that is not forwarded moves no connection on: a reset from where its source does not belong, and one without a connection.

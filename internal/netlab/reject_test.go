@@ -67,22 +67,30 @@ func expectProhibited(t *testing.T, p *netlab.Port, about *packet.Frame) {
 
 // Nobody is told about resets, ICMP errors, fragments, groups, broken checksums, addresses that nobody has, or too often.
 func TestRejectInSilence(t *testing.T) {
-	modes(t, func(t *testing.T, lab *netlab.Lab) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
 		c1, c2, _ := ruled(lab)
 		lab.Rules("n", "c1 in reject")
-		broken := TCP(c1.From(1), c2.To(1), Flags(packet.TCPSyn), Complete())
-		binary.BigEndian.PutUint16(broken.Bytes()[14+20+16:], 0x1234)
-		quiet := []*packet.Frame{
-			TCP(c1.From(1), c2.To(1), Flags(packet.TCPRst)), ICMP(3, c1.From(0), c2.To(0), Size(28)), UDP(c1.From(1), c2.To(1), Fragment(0, true), Size(16)),
-			UDP(c1.From(1), c2.To(1), Fragment(100, false), Size(16)), UDP(c1.From(1), To("01:00:5e:00:00:07", "224.0.0.7", 9)),
-			UDP(c1.From(1), To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 9)), broken, UDP(From(macOf(c1.MAC), "127.0.0.1", 1), c2.To(1)),
-			UDP(From(macOf(c1.MAC), "0.0.0.0", 1), c2.To(1)), Raw(0x88cc, c1.From(0), c2.To(0)), UDP(c1.From(1), To(macOf(c2.MAC), "224.0.0.1", 1)),
+		broken := TCP(from(c1, 1), to(c2, 1), Flags(packet.TCPSyn), Complete())
+		others, at := []*packet.Frame{
+			UDP(c1.From(1), To("01:00:5e:00:00:07", "224.0.0.7", 9)), UDP(c1.From(1), To("ff:ff:ff:ff:ff:ff", "10.0.0.255", 9)),
+			UDP(From(macOf(c1.MAC), "127.0.0.1", 1), c2.To(1)), UDP(From(macOf(c1.MAC), "0.0.0.0", 1), c2.To(1)), UDP(c1.From(1), To(macOf(c2.MAC), "224.0.0.1", 1)),
+			ICMP(3, c1.From(0), c2.To(0), Size(28)),
+		}, 14+20+16
+		if broken.Bytes()[12] == 0x86 {
+			others, at = []*packet.Frame{
+				UDP(c1.From6(1), To("33:33:00:00:00:07", "ff0e::7", 9)), UDP(From(macOf(c1.MAC), "::1", 1), c2.To6(1)), UDP(From(macOf(c1.MAC), "::", 1), c2.To6(1)),
+				UDP(c1.From6(1), To(macOf(c2.MAC), "ff02::1", 1)), ICMP(1, c1.From6(0), c2.To6(0), Size(48)), ICMP(2, c1.From6(0), c2.To6(0), Size(48)),
+			}, 14+40+16
 		}
+		binary.BigEndian.PutUint16(broken.Bytes()[at:], 0x1234)
+		quiet := append(others, broken,
+			TCP(from(c1, 1), to(c2, 1), Flags(packet.TCPRst)), UDP(from(c1, 1), to(c2, 1), Fragment(0, true), Size(16)),
+			UDP(from(c1, 1), to(c2, 1), Fragment(100, false), Size(16)), Raw(0x88cc, from(c1, 0), to(c2, 0)))
 		c1.Send(quiet...)
 		lab.ExpectNothing(t)
 		lab.ExpectDrops(t, drops{packet.DropRuleReject: len(quiet)})
 		for range 200 {
-			c1.Send(UDP(c1.From(1), c2.To(1)))
+			c1.Send(UDP(from(c1, 1), to(c2, 1)))
 		}
 		if n := len(c1.Take()); n != 50 {
 			t.Errorf("%d of 200 frames at once were answered, want 50", n)

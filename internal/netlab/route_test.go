@@ -195,6 +195,10 @@ func TestRouterErrors(t *testing.T) {
 			t.Errorf("%s: %d frames dropped as %s, want 1", c.name, got, c.reason)
 		}
 	}
+	a1.Send(packettest.UDP(packettest.From(macOf(a1.MAC), "fe80::9", 7), a1.Via(b1.IP6, 9)))
+	if kind, code, _, _ := icmpOf(t, a1); kind != 1 || code != 2 || lab.Drops()[packet.DropMartian] != 1 {
+		t.Errorf("a link-local source that leaves its link: ICMP error %d %d, drops %v", kind, code, lab.Drops())
+	}
 	lab.ExpectNothing(t)
 }
 
@@ -243,6 +247,15 @@ func TestRouterRefuses(t *testing.T) {
 		{"to loopback", packettest.UDP(a1.From(7), to("127.0.0.1")), packet.DropMartian},
 		{"from loopback", packettest.UDP(from("127.0.0.1"), to("10.2.0.2")), packet.DropMartian},
 		{"from ::1", packettest.UDP(from("::1"), to("fd02::2")), packet.DropMartian},
+		{"from nowhere", packettest.UDP(from("0.0.0.0"), to("10.2.0.2")), packet.DropMartian},
+		{"from 0/8", packettest.UDP(from("0.1.2.3"), to("10.2.0.2")), packet.DropMartian},
+		{"to 0/8", packettest.UDP(a1.From(7), to("0.1.2.3")), packet.DropMartian},
+		{"from 240/4", packettest.UDP(from("240.0.0.1"), to("10.2.0.2")), packet.DropMartian},
+		{"from all", packettest.UDP(from("255.255.255.255"), to("10.2.0.2")), packet.DropMartian},
+		{"to link-local IPv4", packettest.UDP(a1.From(7), to("169.254.1.1")), packet.DropMartian},
+		{"from link-local IPv4", packettest.UDP(from("169.254.1.1"), to("10.2.0.2")), packet.DropReversePath},
+		{"from nowhere by IPv6", packettest.UDP(from("::"), to("fd02::2")), packet.DropMartian},
+		{"to nowhere by IPv6", packettest.UDP(a1.From6(7), to("::")), packet.DropMartian},
 		{"from a group", packettest.UDP(from("224.0.0.9"), to("10.2.0.2")), packet.DropMartian},
 		{"to a group by unicast", packettest.UDP(a1.From(7), to("224.0.0.9")), packet.DropMartian},
 		{"to 240/4", packettest.UDP(a1.From(7), to("240.0.0.1")), packet.DropMartian},
@@ -289,50 +302,81 @@ func TestRouterRefuses(t *testing.T) {
 
 // ICMP errors are limited to a burst, however many frames ask for one.
 func TestRouterErrorRate(t *testing.T) {
-	lab, a1, _, _ := routed(t)
-	for range 500 {
-		a1.Send(packettest.UDP(a1.From(7), a1.Via(netip.MustParseAddr("192.0.2.1"), 9)))
-		lab.Settle()
+	for _, dst := range []string{"192.0.2.1", "2001:db8::1"} {
+		lab, a1, _, _ := routed(t)
+		from, to := a1.From(7), netip.MustParseAddr(dst)
+		if to.Is6() {
+			from = a1.From6(7)
+		}
+		for range 500 {
+			a1.Send(packettest.UDP(from, a1.Via(to, 9)))
+			lab.Settle()
+		}
+		if n := len(a1.Take()); n != router.ErrorBurst {
+			t.Errorf("%d errors at once about %s, want %d", n, dst, router.ErrorBurst)
+		}
+		lab.Advance(10 * time.Millisecond)
+		for range 500 {
+			a1.Send(packettest.UDP(from, a1.Via(to, 9)))
+			lab.Settle()
+		}
+		if n := len(a1.Take()); n != 10 {
+			t.Errorf("%d errors about %s in the next 10 ms, want 10", n, dst)
+		}
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoRoute: 1000})
 	}
-	if n := len(a1.Take()); n != router.ErrorBurst {
-		t.Errorf("%d errors at once, want %d", n, router.ErrorBurst)
-	}
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoRoute: 500})
 }
 
 // A neighbor that moves takes its flows with it; one that dies is asked for, and then its peers are told.
 func TestNeighborMovesAndDies(t *testing.T) {
-	lab, a1, _, b1 := routed(t)
-	b2 := lab.Port("b", "b2", netlab.MTU(1400)).Address("10.2.0.2", "fd02::2") // takes over b1's addresses
-	meet(t, a1, b1)
-	f := packettest.UDP(a1.From(7), a1.Via(b1.IP4, 9))
-	a1.Send(f, f)
-	b1.Expect(t, packettest.UDP(hop(a1, b1, a1.IP4, b1.IP4)...), packettest.UDP(hop(a1, b1, a1.IP4, b1.IP4)...))
-	b2.Send(packettest.ARPRequest(b2.From(0), b2.To(0))) // gratuitous
-	lab.Discard()
-	a1.Send(f)
-	b2.Expect(t, packettest.UDP(hop(a1, b2, a1.IP4, b1.IP4)...))
-	b1.ExpectNothing(t)
-	// In use and silent: it is asked, alone and then with all, and given up.
-	asked := 0
-	for range 50 {
-		lab.Advance(time.Second)
-		lab.TendRouters()
+	for _, v6 := range []bool{false, true} {
+		lab, a1, _, b1 := routed(t)
+		b2 := lab.Port("b", "b2", netlab.MTU(1400)).Address("10.2.0.2", "fd02::2") // takes over b1's addresses
+		meet(t, a1, b1)
+		src, dst, from := a1.IP4, b1.IP4, a1.From(7)
+		moved := packettest.ARPRequest(b2.From(0), b2.To(0)) // gratuitous
+		solicits := func(f []byte) bool { return f[13] == 6 }
+		kind, code, at := byte(3), byte(1), 34
+		if v6 {
+			src, dst, from = a1.IP6, b1.IP6, a1.From6(7)
+			moved = packettest.ND(136, "fd02::2", []packettest.NDOption{packettest.TargetLLA(macOf(b2.MAC))}, b2.From6(0),
+				packettest.To("33:33:00:00:00:01", "ff02::1", 0), packettest.Echo(0x2000, 0)) // unsolicited, overrides
+			solicits = func(f []byte) bool { return f[20] == packet.ProtoICMPv6 && f[54] == 135 }
+			kind, code, at = 1, 3, 54
+		}
+		f := packettest.UDP(from, a1.Via(dst, 9))
+		a1.Send(f, f)
+		b1.Expect(t, packettest.UDP(hop(a1, b1, src, dst)...), packettest.UDP(hop(a1, b1, src, dst)...))
+		b2.Send(moved)
+		lab.Discard()
 		a1.Send(f)
-		for _, got := range b2.Take() {
-			if got[13] == 6 {
-				asked++
+		b2.Expect(t, packettest.UDP(hop(a1, b2, src, dst)...))
+		b1.ExpectNothing(t)
+		// In use and silent: it is asked, alone and then with all, and given up.
+		alone, all := 0, 0
+		for range 50 {
+			lab.Advance(time.Second)
+			lab.TendRouters()
+			a1.Send(f)
+			for _, got := range b2.Take() {
+				switch {
+				case !solicits(got):
+				case got[0]&1 == 0:
+					alone++
+				default:
+					all++
+				}
 			}
 		}
-	}
-	if asked < 2*router.Retries {
-		t.Errorf("the neighbor was asked %d times", asked)
-	}
-	if n := lab.Drops()[packet.DropNeighborFailed]; n == 0 {
-		t.Errorf("no frame was dropped since its neighbor was dead: %v", lab.Drops())
-	}
-	if kinds := a1.Take(); len(kinds) == 0 || kinds[0][34] != 3 || kinds[0][35] != 1 {
-		t.Errorf("the sender was not told that the host is unreachable: %x", kinds)
+		if alone != router.Retries || all < router.Retries {
+			t.Errorf("v6 %v: the neighbor was asked %d times alone and %d times with all", v6, alone, all)
+		}
+		if n := lab.Drops()[packet.DropNeighborFailed]; n == 0 {
+			t.Errorf("v6 %v: no frame was dropped since its neighbor was dead: %v", v6, lab.Drops())
+		}
+		if told := a1.Take(); len(told) == 0 || told[0][at] != kind || told[0][at+1] != code {
+			t.Errorf("v6 %v: the sender was not told that the host is unreachable: %x", v6, told)
+		}
 	}
 }
 
@@ -349,15 +393,22 @@ func TestStaticRoutes(t *testing.T) {
 		{Prefix: net("10.9.1.0/24"), NextHops: []netip.Addr{b2.IP4}, Metric: 1},
 		{Prefix: net("fd09::/64"), NextHops: []netip.Addr{b1.IP6}, Metric: 1},
 		{Prefix: net("fd09::/64"), NextHops: []netip.Addr{b2.IP6}, Metric: 2},
+		{Prefix: net("fd0a::/64"), NextHops: []netip.Addr{b1.IP6, b2.IP6}, Metric: 1},
 	})
 	lab.Discard()
-	for port := range uint16(64) {
-		f := packettest.UDP(a1.From(port), a1.Via(netip.MustParseAddr("10.9.0.9"), 9))
-		a1.Send(f, f)
-	}
-	x, y := len(b1.Take()), len(b2.Take())
-	if x+y != 128 || x%2 != 0 || x < 20 || y < 20 {
-		t.Errorf("of 64 flows of two datagrams each %d datagrams took one way and %d the other", x, y)
+	for _, dst := range []string{"10.9.0.9", "fd0a::9"} {
+		for port := range uint16(64) {
+			from := a1.From(port)
+			if dst == "fd0a::9" {
+				from = a1.From6(port)
+			}
+			f := packettest.UDP(from, a1.Via(netip.MustParseAddr(dst), 9))
+			a1.Send(f, f)
+		}
+		x, y := len(b1.Take()), len(b2.Take())
+		if x+y != 128 || x%2 != 0 || x < 20 || y < 20 {
+			t.Errorf("of 64 flows of two datagrams each to %s %d datagrams took one way and %d the other", dst, x, y)
+		}
 	}
 	for i := range 8 {
 		a1.Send(packettest.UDP(a1.From(uint16(i)), a1.Via(netip.MustParseAddr("10.9.1.9"), 9)))
@@ -367,22 +418,28 @@ func TestStaticRoutes(t *testing.T) {
 		t.Errorf("%d datagrams to the one, %d to the other, want 8 each", x, y)
 	}
 	// While a next hop is dead, its flows take the other way and none is lost.
-	gone := netip.MustParseAddr("10.2.0.99")
-	lab.Router("main").SetRoutes([]router.StaticRoute{{Prefix: net("10.9.0.0/16"), NextHops: []netip.Addr{b1.IP4, gone}, Metric: 1}})
+	lab.Router("main").SetRoutes([]router.StaticRoute{
+		{Prefix: net("10.9.0.0/16"), NextHops: []netip.Addr{b1.IP4, netip.MustParseAddr("10.2.0.99")}, Metric: 1},
+		{Prefix: net("fd09::/64"), NextHops: []netip.Addr{b1.IP6, netip.MustParseAddr("fd02::99")}, Metric: 1},
+	})
 	for range 8 {
 		for port := range uint16(32) {
 			a1.Send(packettest.UDP(a1.From(port), a1.Via(netip.MustParseAddr("10.9.0.9"), 9)))
+			a1.Send(packettest.UDP(a1.From6(port), a1.Via(netip.MustParseAddr("fd09::9"), 9)))
 		}
 		lab.Advance(time.Second)
 		lab.TendRouters()
-		got := 0
+		var got [2]int
 		for _, f := range b1.Take() {
-			if f[13] == 0 {
-				got++
+			switch {
+			case f[13] == 0:
+				got[0]++
+			case f[13] == 0xdd && f[20] == packet.ProtoUDP:
+				got[1]++
 			}
 		}
-		if got != 32 {
-			t.Fatalf("%d of 32 flows took the way that is left", got)
+		if got != [2]int{32, 32} {
+			t.Fatalf("%v of 32 flows of IPv4 and IPv6 took the way that is left", got)
 		}
 	}
 	b1.Send(packettest.UDP(packettest.From(macOf(b1.MAC), "10.9.0.9", 9), b1.Via(a1.IP4, 7))) // behind b1: the way back

@@ -1,6 +1,7 @@
 package netlab_test
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -144,11 +145,15 @@ func TestRulesMeetOldConnections(t *testing.T) {
 
 // A flood reaches those ports whose rules don't refuse it.
 func TestRulesAndFloods(t *testing.T) {
-	modes(t, func(t *testing.T, lab *netlab.Lab) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
 		c1, c2, c3 := ruled(lab)
 		lab.Rules("n", "c2 out deny --proto udp --dport 9", "c3 out deny --proto udp --dport 10", "n out deny --proto udp --dport 11", "c1 in deny --proto udp --dport 12")
-		group := func(port uint16) *packet.Frame { return UDP(c1.From(1), To("01:00:5e:00:00:07", "224.0.0.7", port)) }
-		unknown := func(port uint16) *packet.Frame { return UDP(c1.From(1), To("02:99:00:00:00:07", "10.0.0.99", port)) }
+		groupMAC, groupIP, stranger, answer := "01:00:5e:00:00:07", "224.0.0.7", "10.0.0.99", []byte{34: 3, 35: 13}
+		if UDP(from(c1, 1), to(c2, 1)).Bytes()[12] == 0x86 {
+			groupMAC, groupIP, stranger, answer = "33:33:00:00:00:07", "ff0e::7", "fd00::99", []byte{54: 1, 55: 1}
+		}
+		group := func(port uint16) *packet.Frame { return UDP(from(c1, 1), To(groupMAC, groupIP, port)) }
+		unknown := func(port uint16) *packet.Frame { return UDP(from(c1, 1), To("02:99:00:00:00:07", stranger, port)) }
 		for _, f := range []func(uint16) *packet.Frame{group, group, unknown} {
 			c1.Send(f(8), f(9), f(10), f(11), f(12))
 			c2.Expect(t, f(8), f(10))
@@ -158,7 +163,7 @@ func TestRulesAndFloods(t *testing.T) {
 		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 6})
 		lab.Rules("n", "n out reject")
 		c1.Send(group(9), unknown(9))
-		if got := c1.Take(); len(got) != 1 || got[0][34] != 3 {
+		if got, at := c1.Take(), len(answer)-2; len(got) != 1 || !bytes.Equal(got[0][at:at+2], answer[at:]) {
 			t.Errorf("who spoke to a stranger got %x, want an ICMP error", got)
 		}
 		c2.ExpectNothing(t)
@@ -196,18 +201,21 @@ func TestRulesOfRouted(t *testing.T) {
 					way[1].check(t, UDP) // an answer: a out deny is not asked
 				}
 			}
-			mac := macOf(b1.Net().Gateway().If.MAC)
-			open := TCP(b1.From(999), To(mac, "10.2.0.1", 8080), Flags(packet.TCPSyn))
-			b1.Send(open) // published, at its real port
-			a1.Expect(t, TCP(From(macOf(a1.Net().Gateway().If.MAC), b1.IP4.String(), 999), a1.To(80), Flags(packet.TCPSyn), TTL(63)))
-			b1.Send(UDP(b1.From(999), b1.Via(a1.IP4, 80)), UDP(b1.From(53), b1.Via(a1.IP4, 80)))
+			mac, gw := macOf(b1.Net().Gateway().If.MAC), macOf(a1.Net().Gateway().If.MAC)
+			b1.Send( // published, at its real port
+				TCP(b1.From(999), To(mac, "10.2.0.1", 8080), Flags(packet.TCPSyn)),
+				TCP(b1.From6(999), To(mac, "fd02::1", 8080), Flags(packet.TCPSyn)),
+			)
+			a1.Expect(t, TCP(From(gw, b1.IP4.String(), 999), a1.To(80), Flags(packet.TCPSyn), TTL(63)),
+				TCP(From(gw, b1.IP6.String(), 999), a1.To6(80), Flags(packet.TCPSyn), TTL(63)))
+			b1.Send(UDP(b1.From(999), b1.Via(a1.IP4, 80)), UDP(b1.From(53), b1.Via(a1.IP4, 80)), UDP(b1.From6(999), b1.Via(a1.IP6, 80)), UDP(b1.From6(53), b1.Via(a1.IP6, 80)))
 			lab.ExpectNothing(t)
-			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 2})
-			f := UDP(a2.From(5), a2.Via(b1.IP4, 5))
-			a2.Send(f)
+			lab.ExpectDrops(t, drops{packet.DropRuleDeny: 4})
+			a2.Send(UDP(a2.From(5), a2.Via(b1.IP4, 5)), UDP(a2.From6(5), a2.Via(b1.IP6, 5)))
 			got := a2.Take()
-			if len(got) != 1 || fmt.Sprintf("%x", got[0][26:30]) != "0a010001" || got[0][34] != 3 || got[0][35] != 13 {
-				t.Errorf("a2 got %x, want an ICMP error from its gateway", got)
+			if len(got) != 2 || fmt.Sprintf("%x", got[0][26:30]) != "0a010001" || got[0][34] != 3 || got[0][35] != 13 ||
+				fmt.Sprintf("%x", got[1][22:38]) != "fd010000000000000000000000000001" || got[1][54] != 1 || got[1][55] != 1 {
+				t.Errorf("a2 got %x, want ICMP errors from its gateway", got)
 			}
 		})
 	}
@@ -215,20 +223,24 @@ func TestRulesOfRouted(t *testing.T) {
 
 // ICMP errors about a connection pass where its datagrams do, and others where rules let ICMP pass.
 func TestRulesAndErrors(t *testing.T) {
-	modes(t, func(t *testing.T, lab *netlab.Lab) {
+	families(t, func(t *testing.T, lab *netlab.Lab, from, to func(*netlab.Port, uint16) Option) {
 		c1, c2, _ := ruled(lab)
 		lab.Rules("n", "c1 out deny", "c2 in deny")
-		ask := UDP(c1.From(1000), c2.To(53))
+		ask := UDP(from(c1, 1000), to(c2, 53))
 		c1.Send(ask)
 		c2.Expect(t, ask)
-		quote := ask.Bytes()[14:]
-		about := ICMP(3, c2.From(0), c1.To(0), Payload(quote))
+		quote, kind, port := ask.Bytes()[14:], uint8(3), 21
+		if quote[0]>>4 == 6 {
+			kind, port = 1, 41
+		}
+		about := ICMP(kind, from(c2, 0), to(c1, 0), Payload(quote))
 		c2.Send(about)
 		c1.Expect(t, about)
 		other := append([]byte(nil), quote...)
-		other[21]++ // of another source port
-		c2.Send(ICMP(3, c2.From(0), c1.To(0), Payload(other)))
+		other[port]++ // of another source port
+		c2.Send(ICMP(kind, from(c2, 0), to(c1, 0), Payload(other)))
 		lab.Settle()
+		lab.ExpectDrops(t, drops{packet.DropRuleDeny: 1})
 		lab.Rules("n", "c1 in deny --proto udp")
 		c2.Send(about)
 		lab.ExpectNothing(t)

@@ -348,52 +348,66 @@ func TestLink(t *testing.T) {
 // no route they don't leave at all, rather than with its address by the other one.
 func TestDedicatedHome(t *testing.T) {
 	t.Parallel()
-	lab := netlab.New(t, netlab.Stepped(), netlab.NoCoalesce())
-	a1 := lab.Port("a", "a1").Address("10.1.0.2", "fd01::2")
-	d, e := lab.Port("d", "d").Address("192.0.2.1", "2001:db8:1::1"), lab.Port("e", "e").Address("198.51.100.1", "2001:db8:2::1")
-	lab.Gateway("a", 1500, "10.1.0.1/24", "fd01::1/64")
-	for name, addr := range map[string]string{"d": "192.0.2.2/24", "e": "198.51.100.2/24"} {
-		lab.Interface(name, router.Interface{MTU: 1500, Uplink: true, Prefixes: []netip.Prefix{netip.MustParsePrefix(addr)}})
+	for _, c := range []struct{ all, client, near, d, dOwn, e, eOwn, bits string }{
+		{"0.0.0.0/0", "203.0.113.5", "10.1.0.1", "192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2", "/24"},
+		{"::/0", "2001:db8:f::5", "fd01::1", "2001:db8:1::1", "2001:db8:1::2", "2001:db8:2::1", "2001:db8:2::2", "/64"},
+	} {
+		lab := netlab.New(t, netlab.Stepped(), netlab.NoCoalesce())
+		a1 := lab.Port("a", "a1").Address("10.1.0.2", "fd01::2")
+		d, e := lab.Port("d", "d").Address("192.0.2.1", "2001:db8:1::1"), lab.Port("e", "e").Address("198.51.100.1", "2001:db8:2::1")
+		lab.Gateway("a", 1500, "10.1.0.1/24", "fd01::1/64")
+		for name, addr := range map[string]string{"d": c.dOwn, "e": c.eOwn} {
+			lab.Interface(name, router.Interface{MTU: 1500, Uplink: true, Prefixes: []netip.Prefix{netip.MustParsePrefix(addr + c.bits)}})
+		}
+		routes := []router.StaticRoute{
+			{Prefix: netip.MustParsePrefix(c.all), NextHops: addrs(c.d), Interface: "d", Metric: 1},
+			{Prefix: netip.MustParsePrefix(c.all), NextHops: addrs(c.e), Interface: "e", Metric: 2},
+		}
+		lab.Router("main").SetRoutes(routes)
+		for _, n := range []string{"a", "d", "e"} {
+			lab.NAT(n, pipeline.MasqueradeAuto)
+		}
+		if err := lab.Published().Add(&nat.Publication{
+			Owner: "a1", Zone: 1, Proto: packet.ProtoTCP, Low: 8080, High: 8080, ToPort: 80, To: []netip.Addr{a1.IP4, a1.IP6},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		gatewayOf := func(p *netlab.Port, ip string, port uint16) Option {
+			return To(macOf(p.Net().Gateway().If.MAC), ip, port)
+		}
+		v6 := netip.MustParseAddr(c.client).Is6()
+		// answers for its address, when its gateway asks
+		answers := func(p *netlab.Port, gw string) {
+			if v6 {
+				p.Send(ND(136, p.IP6.String(), []NDOption{TargetLLA(macOf(p.MAC))}, p.From6(0), gatewayOf(p, gw, 0), Echo(0x6000, 0)))
+			} else {
+				p.Send(ARPReply(p.From(0), gatewayOf(p, gw, 0)))
+			}
+			lab.Settle()
+		}
+		own := a1.From(80)
+		if v6 {
+			own = a1.From6(80)
+		}
+		answer := func() *packet.Frame {
+			return TCP(own, gatewayOf(a1, c.client, 5000), Flags(packet.TCPSyn|packet.TCPAck))
+		}
+		e.Send(TCP(From(macOf(e.MAC), c.client, 5000), gatewayOf(e, c.eOwn, 8080), Flags(packet.TCPSyn)))
+		lab.Settle()
+		answers(a1, c.near)
+		a1.Send(answer())
+		lab.Settle()
+		answers(d, c.dOwn)
+		answers(e, c.eOwn)
+		lab.Discard()
+		a1.Send(answer())
+		lab.Settle()
+		e.Expect(t, TCP(From(macOf(e.Net().Gateway().If.MAC), c.eOwn, 8080), To(macOf(e.MAC), c.client, 5000), Flags(packet.TCPSyn|packet.TCPAck), TTL(63)))
+		d.ExpectNothing(t)
+		lab.Discard()
+		lab.Router("main").SetRoutes(routes[:1])
+		a1.Send(answer())
+		lab.Settle()
+		lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoRoute: 1})
 	}
-	routes := []router.StaticRoute{
-		{Prefix: netip.MustParsePrefix("0.0.0.0/0"), NextHops: addrs("192.0.2.1"), Interface: "d", Metric: 1},
-		{Prefix: netip.MustParsePrefix("0.0.0.0/0"), NextHops: addrs("198.51.100.1"), Interface: "e", Metric: 2},
-	}
-	lab.Router("main").SetRoutes(routes)
-	for _, n := range []string{"a", "d", "e"} {
-		lab.NAT(n, pipeline.MasqueradeAuto)
-	}
-	if err := lab.Published().Add(&nat.Publication{
-		Owner: "a1", Zone: 1, Proto: packet.ProtoTCP, Low: 8080, High: 8080, ToPort: 80, To: []netip.Addr{a1.IP4},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	gatewayOf := func(p *netlab.Port, ip string, port uint16) Option {
-		return To(macOf(p.Net().Gateway().If.MAC), ip, port)
-	}
-	const client = "203.0.113.5"
-	request := TCP(From(macOf(e.MAC), client, 5000), gatewayOf(e, "198.51.100.2", 8080), Flags(packet.TCPSyn))
-	answer := func() *packet.Frame {
-		return TCP(a1.From(80), gatewayOf(a1, client, 5000), Flags(packet.TCPSyn|packet.TCPAck))
-	}
-	e.Send(request)
-	lab.Settle()
-	a1.Send(ARPReply(a1.From(0), gatewayOf(a1, "10.1.0.1", 0)))
-	lab.Settle()
-	a1.Send(answer())
-	lab.Settle()
-	for _, p := range []*netlab.Port{d, e} {
-		p.Send(ARPReply(p.From(0), gatewayOf(p, p.Net().Gateway().If.Prefixes[0].Addr().String(), 0)))
-	}
-	lab.Settle()
-	lab.Discard()
-	a1.Send(answer())
-	lab.Settle()
-	e.Expect(t, TCP(From(macOf(e.Net().Gateway().If.MAC), "198.51.100.2", 8080), To(macOf(e.MAC), client, 5000), Flags(packet.TCPSyn|packet.TCPAck), TTL(63)))
-	d.ExpectNothing(t)
-	lab.Discard()
-	lab.Router("main").SetRoutes(routes[:1])
-	a1.Send(answer())
-	lab.Settle()
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropNoRoute: 1})
 }

@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -190,17 +191,25 @@ func TestUplinkPublished(t *testing.T) {
 
 // words sends a few bytes each way.
 func words(a, b *net.TCPConn) error {
-	for _, c := range [2][2]*net.TCPConn{{a, b}, {b, a}} {
-		var got [4]byte
-		if err := c[1].SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+	if err := say(a, b); err != nil {
+		return err
+	}
+	return say(b, a)
+}
+
+// say sends a few bytes from one end to the other.
+func say(from, to *net.TCPConn) error {
+	for _, c := range []*net.TCPConn{from, to} {
+		if err := c.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
 			return err
 		}
-		if _, err := c[0].Write([]byte("word")); err != nil {
-			return err
-		}
-		if _, err := c[1].Read(got[:]); err != nil {
-			return err
-		}
+	}
+	if _, err := from.Write([]byte("word")); err != nil {
+		return err
+	}
+	var got [4]byte
+	if n, err := to.Read(got[:]); err != nil || string(got[:n]) != "word" {
+		return fmt.Errorf("%q is read, %v", got[:n], err)
 	}
 	return nil
 }

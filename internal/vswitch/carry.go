@@ -36,7 +36,7 @@ type carry struct {
 	joined  []*endpoint // new ports at work
 
 	newRules, goneRules []*acl.Rule
-	goneWays            []api.Uplink           // that go in step 7
+	afterUplinks        []api.Uplink           // that go in step 7
 	was                 map[*endpoint]endpoint // what ports at work were before they were changed
 	undo                []func() error
 }

@@ -92,7 +92,7 @@ func (c *carry) show() {
 	s, added, changed, gone := c.s, c.newNetworks(), c.changedNetworks(), c.goneNetworks()
 	newRoutes, goneRoutes := c.newRoutes(), c.goneRoutes()
 	newUplinks := c.newUplinks()
-	c.goneWays = c.goneUplinks()
+	c.afterUplinks = c.goneUplinks()
 	for _, e := range c.after {
 		s.leave(e)
 	}
@@ -144,8 +144,8 @@ func (c *carry) show() {
 	for _, r := range newRoutes {
 		s.events.Publish("route.added", r.Prefix.String(), routeText(&r))
 	}
-	s.settleWays()
-	for _, u := range c.goneWays {
+	s.settleUplinks()
+	for _, u := range c.afterUplinks {
 		s.events.Publish("uplink.deleted", u.Name, "")
 	}
 	for _, u := range newUplinks {
@@ -168,8 +168,8 @@ func (c *carry) finish() {
 			c.d.networks[r.Network].line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
 		}
 	}
-	for _, u := range c.goneWays {
-		c.s.removeWay(u.ID)
+	for _, u := range c.afterUplinks {
+		c.s.removeUplink(u.ID)
 	}
 	_ = abreast(c.after, func(e *endpoint) error {
 		c.s.detach(e)

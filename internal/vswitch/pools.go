@@ -24,39 +24,39 @@ func (s *Switch) keepAllOff(pool *nat.Pool, zone uint16) {
 	}
 }
 
-// newPool makes a pool of an address of the way's. Callers hold ways.mu.
-func (s *Switch) newPool(w *way, a netip.Addr) *nat.Pool {
-	pool, err := s.conns.NewPool(a, w.NATPorts.First, w.NATPorts.Last)
+// newPool makes a pool of one of the uplink's addresses. Callers hold liveUplinks.mu.
+func (s *Switch) newPool(live *liveUplink, a netip.Addr) *nat.Pool {
+	pool, err := s.conns.NewPool(a, live.NATPorts.First, live.NATPorts.Last)
 	if err != nil {
-		s.log.Error("masquerade by an uplink", "uplink", w.Name, "err", err)
+		s.log.Error("masquerade by an uplink", "uplink", live.Name, "err", err)
 		return nil
 	}
 	for proto, table := range steered {
-		own := w.owned(table)
-		for p := int(w.NATPorts.First); p <= int(w.NATPorts.Last); p++ {
+		own := live.owned(table)
+		for p := int(live.NATPorts.First); p <= int(live.NATPorts.Last); p++ {
 			if !own.Has(uint16(p)) {
 				s.conns.Keep(pool, proto, uint16(p), uint16(p), true)
 			}
 		}
 	}
-	s.keepAllOff(pool, s.zone(w.Router))
+	s.keepAllOff(pool, s.zone(live.Router))
 	return pool
 }
 
-// owned returns the ports that the way may use: all of its own addresses, or of a shared interface's those that the host leaves.
-func (w *way) owned(t bpf.Table) (own bpf.PortSet) {
-	if w.share != nil {
-		return w.share.Ports(t)
+// owned returns the ports that the uplink may use: all of its own addresses, or of a shared interface's those that the host leaves.
+func (live *liveUplink) owned(t bpf.Table) (own bpf.PortSet) {
+	if live.share != nil {
+		return live.share.Ports(t)
 	}
 	own.AddRange(0, 65535)
 	return own
 }
 
-// handOut lets the way's pools hand out again what a publication listened on, but for what the host's sockets hold.
-func (s *Switch) handOut(w *way, q *nat.Publication) {
-	own := w.owned(steered[q.Proto])
-	for p := int(max(q.Low, w.NATPorts.First)); p <= int(min(q.High, w.NATPorts.Last)); p++ {
-		for _, pool := range w.pools {
+// handOut lets the uplink's pools hand out again what a publication listened on, but for what the host's sockets hold.
+func (s *Switch) handOut(live *liveUplink, q *nat.Publication) {
+	own := live.owned(steered[q.Proto])
+	for p := int(max(q.Low, live.NATPorts.First)); p <= int(min(q.High, live.NATPorts.Last)); p++ {
+		for _, pool := range live.pools {
 			s.conns.Keep(pool, q.Proto, uint16(p), uint16(p), !own.Has(uint16(p)))
 		}
 	}

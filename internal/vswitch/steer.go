@@ -14,25 +14,25 @@ import (
 // steered are the protocols whose ports a shared uplink takes from the host, and its tables.
 var steered = map[uint8]bpf.Table{packet.ProtoTCP: bpf.TCP, packet.ProtoUDP: bpf.UDP, packet.ProtoSCTP: bpf.SCTP}
 
-// concerns tells whether a publication is reached by the way's addresses.
-func (s *Switch) concerns(w *way, q *nat.Publication) bool {
+// concerns tells whether a publication is reached by the uplink's addresses.
+func (s *Switch) concerns(live *liveUplink, q *nat.Publication) bool {
 	_, ok := steered[q.Proto]
-	return ok && w.work != nil && s.zone(w.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(w.wired.addrs, q.Addr))
+	return ok && live.work != nil && s.zone(live.Router) == q.Zone && (!q.Addr.IsValid() || slices.Contains(live.wired.addrs, q.Addr))
 }
 
-// steerAll makes the way take from the host what is published by its addresses. Callers hold ways.mu.
-func (s *Switch) steerAll(w *way) {
-	if w.share == nil {
+// steerAll makes the uplink take from the host what is published by its addresses. Callers hold liveUplinks.mu.
+func (s *Switch) steerAll(live *liveUplink) {
+	if live.share == nil {
 		return
 	}
 	var want [len(transportTables)]bpf.PortSet
 	for _, q := range s.heard.All() {
-		if s.concerns(w, q) {
+		if s.concerns(live, q) {
 			want[slices.Index(transportTables[:], steered[q.Proto])].AddRange(q.Low, q.High)
 		}
 	}
 	for i, t := range transportTables {
-		w.share.Republish(t, want[i])
+		live.share.Republish(t, want[i])
 	}
 }
 
@@ -40,30 +40,30 @@ var transportTables = [...]bpf.Table{bpf.TCP, bpf.UDP, bpf.SCTP}
 
 // steerPublished lets the uplinks take what comes, and leave to the host what is published no longer.
 func (s *Switch) steerPublished(gone, come []*nat.Publication) {
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
-	for _, w := range s.ways.by {
+	s.liveUplinks.mu.Lock()
+	defer s.liveUplinks.mu.Unlock()
+	for _, live := range s.liveUplinks.by {
 		less := false
 		for _, q := range gone {
-			if s.concerns(w, q) {
-				s.handOut(w, q)
+			if s.concerns(live, q) {
+				s.handOut(live, q)
 				less = true
 			}
 		}
 		if less { // by another of its addresses a port may still be published
-			s.steerAll(w)
-			for _, pool := range w.pools {
-				s.keepAllOff(pool, s.zone(w.Router))
+			s.steerAll(live)
+			for _, pool := range live.pools {
+				s.keepAllOff(pool, s.zone(live.Router))
 			}
 		}
 		for _, q := range come {
-			if !s.concerns(w, q) {
+			if !s.concerns(live, q) {
 				continue
 			}
-			for p := int(q.Low); w.share != nil && p <= int(q.High); p++ {
-				w.share.Publish(steered[q.Proto], uint16(p))
+			for p := int(q.Low); live.share != nil && p <= int(q.High); p++ {
+				live.share.Publish(steered[q.Proto], uint16(p))
 			}
-			for _, pool := range w.pools {
+			for _, pool := range live.pools {
 				s.keepOff(pool, q.Zone, q, true)
 			}
 		}
@@ -72,15 +72,15 @@ func (s *Switch) steerPublished(gone, come []*nat.Publication) {
 
 // heldByHost returns the ports that sockets of the host hold, but for our listeners, where an uplink of the router would take them away.
 func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
-	for _, w := range s.ways.by {
-		if w.share == nil || s.zone(w.Router) != zone {
+	s.liveUplinks.mu.Lock()
+	defer s.liveUplinks.mu.Unlock()
+	for _, live := range s.liveUplinks.by {
+		if live.share == nil || s.zone(live.Router) != zone {
 			continue
 		}
 		held := make(map[uint8]bpf.PortSet)
 		for proto, table := range steered {
-			ports, err := w.share.Held(table)
+			ports, err := live.share.Held(table)
 			if err != nil {
 				s.log.Warn("list the ports of the host's sockets", "err", err)
 			}

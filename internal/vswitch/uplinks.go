@@ -225,14 +225,14 @@ func (c *carry) clearUplinks(context.Context) error {
 	}
 	for _, u := range c.goneUplinks() {
 		c.undo = append(c.undo, func() error {
-			if err := c.s.openWay(u, kept{again: true}); err != nil {
-				c.s.putWay(&way{Uplink: u, err: err.Error()})
+			if err := c.s.openUplink(u, kept{again: true}); err != nil {
+				c.s.putUplink(&liveUplink{Uplink: u, err: err.Error()})
 				return err
 			}
-			c.s.settleWays()
+			c.s.settleUplinks()
 			return nil
 		})
-		c.s.removeWay(u.ID)
+		c.s.removeUplink(u.ID)
 	}
 	return nil
 }
@@ -240,10 +240,10 @@ func (c *carry) clearUplinks(context.Context) error {
 // openUplinks shares the interfaces of new uplinks; nothing is routed by them yet.
 func (c *carry) openUplinks(context.Context) error {
 	for _, u := range c.newUplinks() {
-		if err := c.s.openWay(u, kept{}); err != nil {
+		if err := c.s.openUplink(u, kept{}); err != nil {
 			return c.d.blame(u.ID, plainly(err))
 		}
-		c.undo = append(c.undo, func() error { c.s.removeWay(u.ID); return nil })
+		c.undo = append(c.undo, func() error { c.s.removeUplink(u.ID); return nil })
 		if err := c.s.fail.at("transaction.shared"); err != nil {
 			return err
 		}

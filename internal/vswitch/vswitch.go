@@ -90,10 +90,10 @@ type Switch struct {
 	verb   sync.RWMutex
 	claims claims
 
-	hostPort hostNeighbor
-	heldHost int // until openHostPort: the kept file descriptor of the host port; -1: none
-	ways     ways
-	claimed  interfaceClaims
+	hostPort    hostNeighbor
+	heldHost    int // until openHostPort: the kept file descriptor of the host port; -1: none
+	liveUplinks liveUplinks
+	claimed     interfaceClaims
 
 	routing sync.Mutex           // held while a router gets its routes
 	byLeg   map[string]legRoutes // guarded by routing; by name of the leg
@@ -155,7 +155,7 @@ func newSwitch(cfg Config, events Publisher, log *slog.Logger) *Switch {
 			routes: make(map[api.RouteKey]api.StaticRoute), rules: make(map[string][]*acl.Rule), published: make(map[string][]*nat.Publication), heard: nat.NewPublished(),
 			uplinks: make(map[string]api.Uplink),
 		},
-		heldHost: -1, ways: ways{by: make(map[string]*way)}, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
+		heldHost: -1, liveUplinks: liveUplinks{by: make(map[string]*liveUplink)}, byLeg: make(map[string]legRoutes), legs: make(map[packet.PortID]*leg),
 		facts: make(map[string]fact), byID: make(map[packet.PortID]*endpoint), routers: make(map[string]*router.Router), zones: make(map[string]uint16), places: make(map[place]*endpoint),
 	}
 	s.listeners.init(s)
@@ -221,7 +221,7 @@ func (s *Switch) Close() error {
 		s.path.Close()
 	}
 	s.listeners.closeAll()
-	s.restWays()
+	s.restUplinks()
 	errs = append(errs, s.closeHostPort())
 	if s.private != nil && len(s.held)+len(s.ports) == 0 { // there is nothing to come back for: a keeper may end
 		errs = append(errs, s.fds.Delete(fdPrivate))
@@ -229,7 +229,7 @@ func (s *Switch) Close() error {
 	if s.fds != nil { // before what it stores is closed: it may be about to give it to a new keeper
 		errs = append(errs, s.fds.Close())
 	}
-	errs = append(errs, s.closeWays()...)
+	errs = append(errs, s.closeUplinks()...)
 	for _, ns := range []*link.Namespace{s.private, s.host} {
 		if ns != nil {
 			errs = append(errs, ns.Close())
@@ -282,7 +282,7 @@ func (s *Switch) sweep(ctx context.Context) error {
 		s.mu.RUnlock()
 		s.conns.Sweep(s.cfg.Limits.WithDefaults().Connections/sweeps, now)
 		s.tendRouters(now)
-		s.sweepWays(time.Now())
+		s.sweepUplinks(time.Now())
 		s.listenAgain()
 		known = s.tellStorms(known)
 	}

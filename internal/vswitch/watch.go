@@ -108,7 +108,7 @@ func (s *Switch) buryGone(id packet.PortID) {
 		if e == nil {
 			s.verb.Lock()
 			defer s.verb.Unlock()
-			s.remakeWay(id)
+			s.remakeUplink(id)
 			return nil
 		}
 		s.withPort(e, func() {

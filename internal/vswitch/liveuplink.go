@@ -20,8 +20,8 @@ const uplinkPortMTU = 65517
 // peerMAC is whom frames to an uplink are addressed to. The kernel gives them the next hop's instead.
 var peerMAC = [6]byte{0x02, 5: 1}
 
-// way is an uplink at work. It changes with ways.mu held.
-type way struct {
+// liveUplink is an uplink at work. It changes with liveUplinks.mu held.
+type liveUplink struct {
 	api.Uplink
 	work  work           // nil when it could not be opened again: err says why
 	share *uplink.Uplink // the same, when it is shared
@@ -43,10 +43,10 @@ type work interface {
 	Remove() error
 }
 
-// ways are the uplinks at work by id.
-type ways struct {
-	mu sync.Mutex // never held while a way is opened or removed
-	by map[string]*way
+// liveUplinks are the uplinks at work by id.
+type liveUplinks struct {
+	mu sync.Mutex // never held while one is opened or removed
+	by map[string]*liveUplink
 }
 
 // kept is what there is of an uplink that was open before.
@@ -56,31 +56,31 @@ type kept struct {
 	changes uplink.Changes // of the host
 }
 
-// openWay opens an uplink with what was kept of it, and follows its interface. It routes by it with the next settleWays; until then frames wait
+// openUplink opens an uplink with what was kept of it, and follows its interface. It routes by it with the next settleUplinks; until then frames wait
 // in its queue.
-func (s *Switch) openWay(u api.Uplink, k kept) error {
-	w := &way{Uplink: u, pools: make(map[netip.Addr]*nat.Pool), gone: make(map[netip.Addr]time.Time)}
-	p, err := s.work(w, k)
+func (s *Switch) openUplink(u api.Uplink, k kept) error {
+	live := &liveUplink{Uplink: u, pools: make(map[netip.Addr]*nat.Pool), gone: make(map[netip.Addr]time.Time)}
+	p, err := s.work(live, k)
 	if err != nil {
 		s.claimed.release(u.ID)
 		return err
 	}
-	if w.leg, err = s.plugLeg(legName(u.Name), p, uplinkPortMTU); err != nil {
-		s.discardWay(w)
+	if live.leg, err = s.plugLeg(legName(u.Name), p, uplinkPortMTU); err != nil {
+		s.giveBackUplink(live)
 		return err
 	}
-	w.state = w.work.State()
-	s.putWay(w)
-	s.followWay(w)
+	live.state = live.work.State()
+	s.putUplink(live)
+	s.followUplink(live)
 	return nil
 }
 
 // legName is what users see of an uplink's leg in traces and counters.
 func legName(uplink string) string { return "uplink:" + uplink }
 
-// work begins the way's work at its interface and returns its port.
-func (s *Switch) work(w *way, k kept) (port.Port, error) {
-	u, log := &w.Uplink, s.log.With("uplink", w.Name)
+// work begins the uplink's work at its interface and returns its port.
+func (s *Switch) work(live *liveUplink, k kept) (port.Port, error) {
+	u, log := &live.Uplink, s.log.With("uplink", live.Name)
 	if u.Mode == api.UplinkDedicated {
 		st, err := uplink.OpenStation(uplink.StationConfig{
 			ID: u.ID, Interface: u.Interface, Host: s.host, MAC: gatewayMAC(u.ID), Addrs: addrsOf(u.IPs),
@@ -89,7 +89,7 @@ func (s *Switch) work(w *way, k kept) (port.Port, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.work = st
+		live.work = st
 		return st.Port(), nil
 	}
 	sh, err := uplink.Open(uplink.Config{
@@ -99,7 +99,7 @@ func (s *Switch) work(w *way, k kept) (port.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.work, w.share = sh, sh
+	live.work, live.share = sh, sh
 	return sh.Port(), nil
 }
 
@@ -110,93 +110,93 @@ func addrsOf(prefixes []netip.Prefix) (addrs []netip.Addr) {
 	return addrs
 }
 
-func (s *Switch) putWay(w *way) {
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
-	s.ways.by[w.ID] = w
+func (s *Switch) putUplink(live *liveUplink) {
+	s.liveUplinks.mu.Lock()
+	defer s.liveUplinks.mu.Unlock()
+	s.liveUplinks.by[live.ID] = live
 }
 
-// followWay begins to follow the interface.
-func (s *Switch) followWay(w *way) {
+// followUplink begins to follow the interface.
+func (s *Switch) followUplink(live *liveUplink) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := w.work.Run(ctx, func(st uplink.State) { s.reported(w, st) }); err != nil {
-			s.log.Error("follow the interface of an uplink", "uplink", w.Name, "err", err)
+		if err := live.work.Run(ctx, func(st uplink.State) { s.reported(live, st) }); err != nil {
+			s.log.Error("follow the interface of an uplink", "uplink", live.Name, "err", err)
 		}
 	}()
-	w.end = func() { cancel(); <-done }
+	live.end = func() { cancel(); <-done }
 }
 
 // reported takes note of an interface's new state.
-func (s *Switch) reported(w *way, st uplink.State) {
-	s.ways.mu.Lock()
-	was := w.state
-	w.state = st
-	s.ways.mu.Unlock()
-	s.settleWays()
+func (s *Switch) reported(live *liveUplink, st uplink.State) {
+	s.liveUplinks.mu.Lock()
+	was := live.state
+	live.state = st
+	s.liveUplinks.mu.Unlock()
+	s.settleUplinks()
 	if usable(&was) != usable(&st) || was.Problem != st.Problem || was.Elsewhere6 != st.Elsewhere6 {
-		d := s.describeUplink(&w.Uplink)
-		s.log.Info("uplink is "+d.Status.State, "uplink", w.Name, "interface", st.Name, "problem", d.Status.Problem)
-		s.events.Publish("uplink."+d.Status.State, w.Name, d.Status.Problem)
+		d := s.describeUplink(&live.Uplink)
+		s.log.Info("uplink is "+d.Status.State, "uplink", live.Name, "interface", st.Name, "problem", d.Status.Problem)
+		s.events.Publish("uplink."+d.Status.State, live.Name, d.Status.Problem)
 	}
 }
 
-// removeWay gives the interface back to the host. It can't fail: what could not be undone is logged, and tried again by the next start.
-func (s *Switch) removeWay(id string) {
-	s.ways.mu.Lock()
-	w := s.ways.by[id]
-	delete(s.ways.by, id)
-	s.ways.mu.Unlock()
-	if w == nil {
+// removeUplink gives the interface back to the host. It can't fail: what could not be undone is logged, and tried again by the next start.
+func (s *Switch) removeUplink(id string) {
+	s.liveUplinks.mu.Lock()
+	live := s.liveUplinks.by[id]
+	delete(s.liveUplinks.by, id)
+	s.liveUplinks.mu.Unlock()
+	if live == nil {
 		return
 	}
-	if w.work == nil {
+	if live.work == nil {
 		s.undoHostChanges(id)
 		return
 	}
-	w.end()
-	s.routeBy(w.leg.name, w.Router, nil)
-	s.settleWays()
-	s.unplugLeg(w.leg)
-	for _, p := range w.pools {
+	live.end()
+	s.routeBy(live.leg.name, live.Router, nil)
+	s.settleUplinks()
+	s.unplugLeg(live.leg)
+	for _, p := range live.pools {
 		s.conns.RemovePool(p)
 	}
-	s.discardWay(w)
+	s.giveBackUplink(live)
 }
 
-// remakeWay shares an interface anew whose port died: somebody removed its device. Callers hold verb.
-func (s *Switch) remakeWay(id packet.PortID) {
-	s.ways.mu.Lock()
-	var dead *way
-	for _, w := range s.ways.by {
-		if w.leg != nil && w.leg.id == id {
-			dead = w
+// remakeUplink shares an interface anew whose port died: somebody removed its device. Callers hold verb.
+func (s *Switch) remakeUplink(id packet.PortID) {
+	s.liveUplinks.mu.Lock()
+	var dead *liveUplink
+	for _, live := range s.liveUplinks.by {
+		if live.leg != nil && live.leg.id == id {
+			dead = live
 		}
 	}
-	s.ways.mu.Unlock()
+	s.liveUplinks.mu.Unlock()
 	if dead == nil {
 		return
 	}
 	s.log.Info("the device of an uplink is gone; it is made anew", "uplink", dead.Name)
-	s.removeWay(dead.ID)
-	if err := s.openWay(dead.Uplink, kept{again: true}); err != nil {
+	s.removeUplink(dead.ID)
+	if err := s.openUplink(dead.Uplink, kept{again: true}); err != nil {
 		s.log.Error("share an uplink's interface", "uplink", dead.Name, "err", err)
 		s.events.Publish("uplink.down", dead.Name, err.Error())
-		s.putWay(&way{Uplink: dead.Uplink, err: err.Error()})
+		s.putUplink(&liveUplink{Uplink: dead.Uplink, err: err.Error()})
 	}
-	s.settleWays()
+	s.settleUplinks()
 }
 
-func (s *Switch) discardWay(w *way) {
-	if err := w.work.Remove(); err != nil {
-		s.log.Error("give an interface back to the host; the next start will finish it", "uplink", w.Name, "err", err)
+func (s *Switch) giveBackUplink(live *liveUplink) {
+	if err := live.work.Remove(); err != nil {
+		s.log.Error("give an interface back to the host; the next start will finish it", "uplink", live.Name, "err", err)
 	}
-	s.claimed.release(w.ID)
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
-	for _, other := range s.ways.by {
+	s.claimed.release(live.ID)
+	s.liveUplinks.mu.Lock()
+	defer s.liveUplinks.mu.Unlock()
+	for _, other := range s.liveUplinks.by {
 		if other.share == nil {
 			continue
 		}
@@ -206,29 +206,29 @@ func (s *Switch) discardWay(w *way) {
 	}
 }
 
-// restWays ends to follow the interfaces of uplinks: what is stored of them stays as it is.
-func (s *Switch) restWays() {
-	for _, w := range s.ways.by {
-		if w.work != nil {
-			w.end()
+// restUplinks ends to follow the interfaces of uplinks: what is stored of them stays as it is.
+func (s *Switch) restUplinks() {
+	for _, live := range s.liveUplinks.by {
+		if live.work != nil {
+			live.end()
 		}
 	}
 }
 
-// closeWays lets go of all uplinks, and leaves their interfaces shared for the next daemon. The data plane has ended, and they are at rest.
-func (s *Switch) closeWays() (errs []error) {
-	for _, w := range s.ways.by {
-		if w.work != nil {
-			errs = append(errs, w.work.Close())
+// closeUplinks lets go of all uplinks, and leaves their interfaces shared for the next daemon. The data plane has ended, and they are at rest.
+func (s *Switch) closeUplinks() (errs []error) {
+	for _, live := range s.liveUplinks.by {
+		if live.work != nil {
+			errs = append(errs, live.work.Close())
 		}
 	}
 	return errs
 }
 
 // leadBy tells whether an uplink of the router is at the interface. Callers hold mu.
-func (w *ways) leadBy(ifname, router string) bool {
-	for _, x := range w.by {
-		if x.Router == router && x.work != nil && x.state.Name == ifname {
+func (all *liveUplinks) leadBy(ifname, router string) bool {
+	for _, live := range all.by {
+		if live.Router == router && live.work != nil && live.state.Name == ifname {
 			return true
 		}
 	}
@@ -237,21 +237,21 @@ func (w *ways) leadBy(ifname, router string) bool {
 
 // describeUplink adds to an intent what there is of it.
 func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
-	s.ways.mu.Lock()
-	defer s.ways.mu.Unlock()
+	s.liveUplinks.mu.Lock()
+	defer s.liveUplinks.mu.Unlock()
 	out := *u
 	out.Status = api.UplinkStatus{State: api.UplinkDown}
-	w := s.ways.by[u.ID]
+	live := s.liveUplinks.by[u.ID]
 	switch {
-	case w == nil: // after a dry run
+	case live == nil: // after a dry run
 		return out
-	case w.work == nil:
-		out.Status.Problem = w.err
+	case live.work == nil:
+		out.Status.Problem = live.err
 		return out
 	}
-	st := &w.state
+	st := &live.state
 	out.Status.Interface, out.Status.MTU, out.Status.Attached, out.Status.Problem = st.Name, st.MTU, st.Attached, st.Problem
-	if w.share != nil {
+	if live.share != nil {
 		out.Status.Device = link.DeviceName(u.ID)
 	} else {
 		out.Status.Addresses, out.Status.MAC = u.IPs, macString(gatewayMAC(u.ID))
@@ -262,7 +262,7 @@ func (s *Switch) describeUplink(u *api.Uplink) api.Uplink {
 	switch {
 	case usable(st):
 		out.Status.State = api.UplinkUp
-		if st.Problem == "" && st.Elsewhere6 != "" && !s.ways.leadBy(st.Elsewhere6, w.Router) {
+		if st.Problem == "" && st.Elsewhere6 != "" && !s.liveUplinks.leadBy(st.Elsewhere6, live.Router) {
 			out.Status.Problem = "IPv6 has no way out by " + st.Name + ", the host's leads by " + st.Elsewhere6 +
 				": 'vsctl add-uplink " + st.Elsewhere6 + "' adds it"
 		}

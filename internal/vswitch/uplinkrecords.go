@@ -28,14 +28,14 @@ func (s *Switch) loadUplinks() error {
 		s.mu.Lock()
 		s.uplinks[u.Name] = u
 		s.mu.Unlock()
-		if err := s.openWay(u, kept{true, held, changes[u.ID]}); err != nil {
+		if err := s.openUplink(u, kept{true, held, changes[u.ID]}); err != nil {
 			s.log.Error("share an uplink's interface", "uplink", u.Name, "err", err)
 			s.events.Publish("uplink.down", u.Name, err.Error())
-			s.putWay(&way{Uplink: u, err: err.Error()})
+			s.putUplink(&liveUplink{Uplink: u, err: err.Error()})
 		}
 		delete(changes, u.ID)
 	}
-	s.settleWays()
+	s.settleUplinks()
 	s.discardUplinks(changes)
 	return nil
 }

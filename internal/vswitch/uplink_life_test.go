@@ -286,49 +286,6 @@ func TestTwoUplinks(t *testing.T) {
 	}
 }
 
-// TestUplinkWaits: a daemon of which nothing was kept, as after a start of the machine, waits for interfaces that are not there yet.
-func TestUplinkWaits(t *testing.T) {
-	t.Parallel()
-	n := newInternet(t, "--fdstore=none")
-	n.d.Must("add-uplink", "up0")
-	n.d.Stop()
-	n.host.IP("link del up0")
-	n.d.Start()
-	if got := n.d.Must("list-uplinks"); !strings.Contains(got, "down") {
-		t.Errorf("uplinks while there is no interface:\n%s", got)
-	}
-	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
-	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
-		n.host.IP("route add default via " + way)
-	}
-	for _, addr := range serverAddrs {
-		n.d.Eventually(addr+" answers", func() bool { return pinged(n.c, addr, "-W", "1") == nil })
-	}
-}
-
-// TestUplinkGoneAtTheEnd: the interface goes while the daemon ends; what follows it has ended before what it needs.
-func TestUplinkGoneAtTheEnd(t *testing.T) {
-	t.Parallel()
-	n := newInternet(t)
-	n.d.Allow("attach a program anew") // which went with the interface
-	n.d.Must("add-uplink", "up0")
-	for range 8 {
-		gone := make(chan struct{})
-		go func() {
-			defer close(gone)
-			_, _ = n.host.Try("ip", "link", "del", "up0")
-		}()
-		time.Sleep(2 * time.Millisecond)
-		n.d.Stop()
-		<-gone
-		n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
-		n.d.Start()
-		n.d.Eventually("an uplink that is up", func() bool {
-			return netnstest.Get[api.Uplink](n.d, "show", "uplink", "up0").Status.State == api.UplinkUp
-		})
-	}
-}
-
 // TestUplinkSpares leaves to programs of the host the ports that they hold, and does without them.
 func TestUplinkSpares(t *testing.T) {
 	t.Parallel()

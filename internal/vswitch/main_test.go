@@ -2,15 +2,23 @@ package vswitch_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
 
-func TestMain(m *testing.M) { netnstest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == asOnOlder {
+		fmt.Fprintln(os.Stderr, becomeOnOlder(os.Args[2], os.Args[3:]))
+		os.Exit(1)
+	}
+	netnstest.Main(m)
+}
 
 // portStats returns the counters of one port.
 func portStats(t testing.TB, d *netnstest.Daemon, name string) api.PortStats {

@@ -2,9 +2,11 @@ package vswitch_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
 
@@ -29,17 +31,16 @@ func everySize(mtu, headers int) (sizes []int) {
 func TestTraffic(t *testing.T) {
 	for _, tt := range []struct {
 		name, a, b, flags string
-		coalesces         bool
 	}{
-		{"tap to tap", "tap", "tap", "", true},
-		{"tap to veth", "tap", "veth", "", true},
-		{"veth to veth", "veth", "veth", "", true},
-		{"three workers", "tap", "veth", "--workers=3", true},
-		{"no flow cache", "tap", "tap", "--flow-cache=off", true},
-		{"no coalescing", "tap", "veth", "--coalesce=off", false},
-		{"no spinning", "tap", "tap", "--spin=0", true},
-		{"none of it", "veth", "tap", "--flow-cache=off --coalesce=off --spin=0 --workers=1", false},
-		{"tiny flow table", "tap", "tap", "--max-flows=16", true},
+		{"tap to tap", "tap", "tap", ""},
+		{"tap to veth", "tap", "veth", ""},
+		{"veth to veth", "veth", "veth", ""},
+		{"three workers", "tap", "veth", "--workers=3"},
+		{"no flow cache", "tap", "tap", "--flow-cache=off"},
+		{"no coalescing", "tap", "veth", "--coalesce=off"},
+		{"no spinning", "tap", "tap", "--spin=0"},
+		{"none of it", "veth", "tap", "--flow-cache=off --coalesce=off --spin=0 --workers=1"},
+		{"tiny flow table", "tap", "tap", "--max-flows=16"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -51,6 +52,7 @@ func TestTraffic(t *testing.T) {
 			d.Join("net1", "b", b, "--type", tt.b)
 			allTraffic(t, a, b, b4, b6)
 			allTraffic(t, b, a, a4, a6)
+			heedsFlags(t, lab, d, tt.flags, func() error { return netnstest.Datagrams(a, b, b4, slices.Repeat([]int{1000}, 64)...) })
 			netnstest.ExpectNoErrors(a, b)
 			p := portStats(t, d, "b")
 			if p.RxFrames >= p.RxPackets || p.TxFrames >= p.TxPackets {
@@ -60,6 +62,54 @@ func TestTraffic(t *testing.T) {
 				t.Errorf("%d packets were dropped:\n%s", n, d.Must("drops"))
 			}
 		})
+	}
+}
+
+// heedsFlags compares what the workers did with the flags that the daemon has. burst sends datagrams that can be merged.
+func heedsFlags(t *testing.T, lab *netnstest.Lab, d *netnstest.Daemon, flags string, burst func() error) {
+	t.Helper()
+	var sum api.WorkerStats
+	look := func() int {
+		sum = api.WorkerStats{}
+		workers := netnstest.Get[api.Stats](d, "stats").Workers
+		for _, w := range workers {
+			sum.FlowHits += w.FlowHits
+			sum.FlowEntries = max(sum.FlowEntries, w.FlowEntries)
+			sum.Coalesced += w.Coalesced
+			sum.SpinWins += w.SpinWins
+		}
+		return len(workers)
+	}
+	given := func(flag string) bool { return slices.Contains(strings.Fields(flags), flag) }
+	if given("--coalesce=off") {
+		if err := burst(); err != nil {
+			t.Error(err)
+		}
+	} else {
+		lab.Eventually("datagrams are merged", func() bool {
+			if err := burst(); err != nil {
+				t.Fatal(err)
+			}
+			look()
+			return sum.Coalesced > 0
+		})
+	}
+	workers := look()
+	for _, wrong := range []struct {
+		what string
+		is   bool
+	}{
+		{"not one worker", given("--workers=1") && workers != 1},
+		{"not three workers", given("--workers=3") && workers != 3},
+		{"flows were replayed", given("--flow-cache=off") && sum.FlowHits+uint64(sum.FlowEntries) > 0},
+		{"no flow was replayed", !given("--flow-cache=off") && sum.FlowHits == 0},
+		{"more than 16 flows are cached", given("--max-flows=16") && sum.FlowEntries > 16},
+		{"frames were merged", given("--coalesce=off") && sum.Coalesced > 0},
+		{"polling found frames", given("--spin=0") && sum.SpinWins > 0},
+	} {
+		if wrong.is {
+			t.Errorf("with %q %s: %d workers, %+v", flags, wrong.what, workers, sum)
+		}
 	}
 }
 

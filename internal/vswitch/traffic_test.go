@@ -190,6 +190,27 @@ func TestMTUIsEnforced(t *testing.T) {
 			if err := netnstest.Stream(a, b, b4, 1<<20); err != nil {
 				t.Error(err)
 			}
+			// A port of a smaller MTU than its network's has it both ways: from others, and when its container raises it.
+			c := lab.Container("c")
+			d.Join("net1", "c", c, "--type", kind, "--mtu", "1300")
+			c.IP("link set eth0 mtu 1500")
+			for _, tt := range []struct {
+				from     *netnstest.Container
+				name, to string
+			}{{b, "b", "10.9.0.4"}, {c, "c", b4}, {b, "b", "fd00:9::4"}, {c, "c", b6}} {
+				headers := 28
+				if strings.Contains(tt.to, ":") {
+					headers = 48
+				}
+				before := dropped(d, tt.name, "over_mtu")
+				tt.from.Run("ping", "-q", "-c2", "-i0.01", "-W2", "-Mdo", "-s", fmt.Sprint(1300-headers), tt.to)
+				if _, err := tt.from.Try("ping", "-q", "-c1", "-W0.2", "-Mdo", "-s", fmt.Sprint(1301-headers), tt.to); err == nil {
+					t.Errorf("1301 bytes got from %s to %s", tt.name, tt.to)
+				}
+				if n := dropped(d, tt.name, "over_mtu") - before; n != 1 {
+					t.Errorf("%d packets over the MTU from %s to %s are counted, want 1", n, tt.name, tt.to)
+				}
+			}
 		})
 	}
 }

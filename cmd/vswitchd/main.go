@@ -1,4 +1,3 @@
-// Command vswitchd is the switch's daemon.
 package main
 
 import (

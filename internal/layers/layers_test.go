@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"path"
 	"strings"
 	"testing"
 )
@@ -42,12 +43,14 @@ var outside = []string{"bench", "internal/netlab", "internal/netnstest", "intern
 
 type pkg struct {
 	ImportPath string
+	Name       string
+	Doc        string // the first sentence of its comment
 	Imports    []string
 }
 
 func list(t *testing.T) []pkg {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "vswitch/...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Name,Doc,Imports", "vswitch/...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -83,6 +86,19 @@ func isOutside(path string) bool {
 		}
 	}
 	return false
+}
+
+// TestPackagesSayWhatTheyAre: each has a comment that begins with its name.
+func TestPackagesSayWhatTheyAre(t *testing.T) {
+	for _, p := range list(t) {
+		name := p.Name
+		if name == "main" {
+			name = path.Base(p.ImportPath)
+		}
+		if words := strings.Fields(p.Doc); len(words) < 3 || words[1] != name {
+			t.Errorf("the comment of %s is %q", p.ImportPath, p.Doc)
+		}
+	}
 }
 
 func TestImportsPointDown(t *testing.T) {

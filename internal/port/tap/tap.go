@@ -1,4 +1,3 @@
-// Package tap is the port over an attached TAP device.
 package tap
 
 import (

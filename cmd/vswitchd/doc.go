@@ -1,0 +1,2 @@
+// Command vswitchd is the switch's daemon.
+package main

@@ -1,0 +1,2 @@
+// Package tap is the port over an attached TAP device.
+package tap

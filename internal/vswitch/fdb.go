@@ -189,3 +189,71 @@ func (s *Switch) fdbTarget(r *api.FDBRequest) (*network, [6]byte, error) {
 	}
 	return n, mac, nil
 }
+
+func (d *draft) addFDB(r *api.FDBRequest) error {
+	n, row, err := d.fdbRow(r)
+	if err != nil {
+		return err
+	}
+	e := d.ports[r.Port]
+	switch owner := d.ownerOf(n, row); {
+	case e == nil:
+		return noPort(r.Port)
+	case e.net != n:
+		return notOnNetwork(&e.port, n)
+	case owner == e:
+		return unless(r.MayExist, entryExists(&e.port, r.MAC))
+	case owner != nil:
+		return api.Errorf(api.CodeConflict, "%s in VLAN %d of network %s is behind port %s already; delete that entry first", row.MAC, row.VLAN, n.Name, owner.port.Name)
+	}
+	d.setStatic(e, append(slices.Clone(e.port.StaticFDB), row))
+	return nil
+}
+
+func (d *draft) deleteFDB(r *api.FDBRequest) (outcome, error) {
+	n, row, err := d.fdbRow(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	if e := d.ownerOf(n, row); e != nil {
+		d.setStatic(e, slices.DeleteFunc(slices.Clone(e.port.StaticFDB), func(x api.StaticMAC) bool { return x == row }))
+		return outcome{}, nil
+	}
+	for _, x := range n.line.Bridge.FDB().Entries() {
+		if x.VLAN == row.VLAN && macString(x.MAC) == row.MAC && !x.Static {
+			d.forget = append(d.forget, *r)
+			return outcome{}, nil
+		}
+	}
+	return outcome{unchanged: true}, unless(r.IfExists, noEntry(n, row))
+}
+
+// fdbRow checks a request.
+func (d *draft) fdbRow(r *api.FDBRequest) (*network, api.StaticMAC, error) {
+	n := d.networks[r.Network]
+	if n == nil {
+		return nil, api.StaticMAC{}, noNetwork(r.Network)
+	}
+	if r.VLAN > 4094 {
+		return nil, api.StaticMAC{}, invalid("VLAN %d: use 1 to 4094, or 0 for the untagged VLAN", r.VLAN)
+	}
+	mac, err := ipam.ParseMAC(r.MAC)
+	return n, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}, err
+}
+
+// ownerOf returns the port behind which the MAC is placed, or nil.
+func (d *draft) ownerOf(n *network, row api.StaticMAC) *endpoint {
+	for _, e := range d.ports {
+		if e.net == n && slices.Contains(e.port.StaticFDB, row) {
+			return e
+		}
+	}
+	return nil
+}
+
+// setStatic changes the static entries of a port.
+func (d *draft) setStatic(e *endpoint, rows []api.StaticMAC) {
+	c := *e
+	c.port.StaticFDB = rows
+	d.ports[e.port.Name] = &c
+}

@@ -25,11 +25,7 @@ const (
 func (s *Switch) AddRoute(ctx context.Context, r api.RouteRequest) (api.RouteEntry, error) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	x, err := d.addRoute(&r)
-	if err == nil && !x.unchanged {
-		err = s.carryThrough(ctx, d)
-	}
+	x, err := carryOne(ctx, s, (*draft).addRoute, &r)
 	if err != nil {
 		return api.RouteEntry{}, err
 	}
@@ -40,11 +36,7 @@ func (s *Switch) AddRoute(ctx context.Context, r api.RouteRequest) (api.RouteEnt
 func (s *Switch) DeleteRoute(ctx context.Context, r api.RouteRequest) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	x, err := d.deleteRoute(&r)
-	if err == nil && !x.unchanged {
-		err = s.carryThrough(ctx, d)
-	}
+	_, err := carryOne(ctx, s, (*draft).deleteRoute, &r)
 	return err
 }
 

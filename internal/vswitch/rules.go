@@ -19,11 +19,7 @@ const maxRuled = 32768
 func (s *Switch) AddRule(ctx context.Context, r api.RuleRequest) (api.RuleEntry, error) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	x, err := d.addRule(&r)
-	if err == nil && !x.unchanged {
-		err = s.carryThrough(ctx, d)
-	}
+	x, err := carryOne(ctx, s, (*draft).addRule, &r)
 	if err != nil {
 		return api.RuleEntry{}, err
 	}
@@ -34,11 +30,7 @@ func (s *Switch) AddRule(ctx context.Context, r api.RuleRequest) (api.RuleEntry,
 func (s *Switch) DeleteRule(ctx context.Context, r api.RuleDeletion) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	x, err := d.deleteRule(&r)
-	if err == nil && !x.unchanged {
-		err = s.carryThrough(ctx, d)
-	}
+	_, err := carryOne(ctx, s, (*draft).deleteRule, &r)
 	return err
 }
 

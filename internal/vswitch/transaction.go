@@ -38,6 +38,16 @@ func (s *Switch) transact(ctx context.Context, t api.Transaction) (api.Transacti
 	return out, nil
 }
 
+// carryOne carries out an operation on its own, unless it changes nothing. Callers hold verb.
+func carryOne[R any](ctx context.Context, s *Switch, operate func(*draft, *R) (outcome, error), r *R) (outcome, error) {
+	d := s.newDraft(nil)
+	x, err := operate(d, r)
+	if err == nil && !x.unchanged {
+		err = s.carryThrough(ctx, d)
+	}
+	return x, err
+}
+
 // plainly returns the api.Error in err, so that its text is not cut off by what wraps it.
 func plainly(err error) error {
 	if e, ok := errors.AsType[*api.Error](err); ok {

@@ -25,11 +25,7 @@ const usualUplinkMetric = 100
 func (s *Switch) AddUplink(ctx context.Context, r api.UplinkRequest) (api.Uplink, error) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	x, err := d.addUplink(&r)
-	if err == nil && !x.unchanged {
-		err = s.carryThrough(ctx, d)
-	}
+	x, err := carryOne(ctx, s, (*draft).addUplink, &r)
 	if err != nil {
 		return api.Uplink{}, err
 	}
@@ -40,11 +36,8 @@ func (s *Switch) AddUplink(ctx context.Context, r api.UplinkRequest) (api.Uplink
 func (s *Switch) DeleteUplink(ctx context.Context, name string) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	d := s.newDraft(nil)
-	if _, err := d.deleteUplink(&api.DeleteRequest{Name: name}); err != nil {
-		return err
-	}
-	return s.carryThrough(ctx, d)
+	_, err := carryOne(ctx, s, (*draft).deleteUplink, &api.DeleteRequest{Name: name})
+	return err
 }
 
 // Uplinks lists all uplinks by name.

@@ -128,12 +128,6 @@ type state struct {
 	heard     *nat.Published                // the same, as workers look them up
 }
 
-// place is where an interface is.
-type place struct {
-	ns    link.NamespaceID
-	index int
-}
-
 // New opens the state and takes over what an earlier daemon kept. Run starts the workers, Restore brings the ports back.
 func New(cfg Config, events Publisher, log *slog.Logger) (*Switch, error) {
 	s := newSwitch(cfg, events, log)

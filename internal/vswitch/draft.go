@@ -92,7 +92,7 @@ func (d *draft) operate(o *api.Operation) error {
 		}
 	case *api.FDBRequest:
 		if o.Op == api.OpAddFDB {
-			err = d.addFDB(r)
+			x, err = d.addFDB(r)
 		} else {
 			x, err = d.deleteFDB(r)
 		}

@@ -3,7 +3,6 @@ package vswitch
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/ipam"
-	"vswitch/internal/store"
 )
 
 // FDB lists the MAC tables of one network or all.
@@ -58,47 +56,19 @@ func (s *Switch) chosen(name string) ([]*network, error) {
 }
 
 // AddFDB places a MAC behind a port for good: until it is deleted, or the port.
-func (s *Switch) AddFDB(_ context.Context, r api.FDBRequest) error {
+func (s *Switch) AddFDB(ctx context.Context, r api.FDBRequest) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	n, mac, err := s.fdbTarget(&r)
-	if err != nil {
-		return err
-	}
-	s.mu.RLock()
-	e := s.ports[r.Port]
-	s.mu.RUnlock()
-	if e == nil {
-		return noPort(r.Port)
-	}
-	if e.net != n {
-		return notOnNetwork(&e.port, n)
-	}
-	if !r.MayExist && slices.Contains(e.port.StaticFDB, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}) {
-		return entryExists(&e.port, r.MAC)
-	}
-	if err := n.line.Bridge.FDB().AddStatic(r.VLAN, mac, e.id); err != nil {
-		return err
-	}
-	if err := s.setStatic(r.VLAN, mac, n, e); err != nil {
-		n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac)
-		return err
-	}
-	return nil
+	_, err := carryOne(ctx, s, (*draft).addFDB, &r)
+	return err
 }
 
 // DeleteFDB removes an entry, static or learned.
-func (s *Switch) DeleteFDB(_ context.Context, r api.FDBRequest) error {
+func (s *Switch) DeleteFDB(ctx context.Context, r api.FDBRequest) error {
 	s.verb.Lock()
 	defer s.verb.Unlock()
-	n, mac, err := s.fdbTarget(&r)
-	if err != nil {
-		return err
-	}
-	if !n.line.Bridge.FDB().DeleteEntry(r.VLAN, mac) {
-		return unless(r.IfExists, noEntry(n, api.StaticMAC{VLAN: r.VLAN, MAC: macString(mac)}))
-	}
-	return s.setStatic(r.VLAN, mac, n, nil)
+	_, err := carryOne(ctx, s, (*draft).deleteFDB, &r)
+	return err
 }
 
 func notOnNetwork(p *api.Port, n *network) error {
@@ -111,42 +81,6 @@ func entryExists(p *api.Port, mac string) error {
 
 func noEntry(n *network, row api.StaticMAC) error {
 	return api.Errorf(api.CodeNotFound, "no entry for %s in VLAN %d of network %s; see 'vsctl fdb %s'", row.MAC, row.VLAN, n.Name, n.Name)
-}
-
-// setStatic notes in the ports' records behind which one a MAC was placed: owner, or none. Callers hold verb.
-func (s *Switch) setStatic(vlan uint16, mac [6]byte, n *network, owner *endpoint) error {
-	row := api.StaticMAC{VLAN: vlan, MAC: macString(mac)}
-	for _, e := range s.portsOf(n) {
-		had := slices.Contains(e.port.StaticFDB, row)
-		if had == (e == owner) {
-			continue
-		}
-		p := e.port
-		p.StaticFDB = slices.DeleteFunc(slices.Clone(p.StaticFDB), func(x api.StaticMAC) bool { return x == row })
-		if e == owner {
-			p.StaticFDB = append(p.StaticFDB, row)
-		}
-		if err := s.store.PutPort(store.PortRecord{Port: p, Phase: store.PhasePresent}); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		e.port.StaticFDB = p.StaticFDB
-		s.mu.Unlock()
-	}
-	return nil
-}
-
-// portsOf returns the ports of the network.
-func (s *Switch) portsOf(n *network) []*endpoint {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var all []*endpoint
-	for _, e := range s.ports {
-		if e.net == n {
-			all = append(all, e)
-		}
-	}
-	return all
 }
 
 // restoreStatic places again what add-fdb had placed behind the port.
@@ -175,39 +109,24 @@ func (s *Switch) FlushFDB(_ context.Context, name string) (int, error) {
 	return total, nil
 }
 
-func (s *Switch) fdbTarget(r *api.FDBRequest) (*network, [6]byte, error) {
-	n, err := s.network(r.Network)
-	if err != nil {
-		return nil, [6]byte{}, err
-	}
-	if r.VLAN > 4094 {
-		return nil, [6]byte{}, invalid("VLAN %d: use 1 to 4094, or 0 for the untagged VLAN", r.VLAN)
-	}
-	mac, err := ipam.ParseMAC(r.MAC)
-	if err != nil {
-		return nil, mac, fmt.Errorf("%w", err)
-	}
-	return n, mac, nil
-}
-
-func (d *draft) addFDB(r *api.FDBRequest) error {
+func (d *draft) addFDB(r *api.FDBRequest) (x outcome, err error) {
 	n, row, err := d.fdbRow(r)
 	if err != nil {
-		return err
+		return x, err
 	}
 	e := d.ports[r.Port]
 	switch owner := d.ownerOf(n, row); {
 	case e == nil:
-		return noPort(r.Port)
+		return x, noPort(r.Port)
 	case e.net != n:
-		return notOnNetwork(&e.port, n)
+		return x, notOnNetwork(&e.port, n)
 	case owner == e:
-		return unless(r.MayExist, entryExists(&e.port, r.MAC))
+		return outcome{unchanged: true}, unless(r.MayExist, entryExists(&e.port, r.MAC))
 	case owner != nil:
-		return api.Errorf(api.CodeConflict, "%s in VLAN %d of network %s is behind port %s already; delete that entry first", row.MAC, row.VLAN, n.Name, owner.port.Name)
+		return x, api.Errorf(api.CodeConflict, "%s in VLAN %d of network %s is behind port %s already; delete that entry first", row.MAC, row.VLAN, n.Name, owner.port.Name)
 	}
 	d.setStatic(e, append(slices.Clone(e.port.StaticFDB), row))
-	return nil
+	return x, nil
 }
 
 func (d *draft) deleteFDB(r *api.FDBRequest) (outcome, error) {

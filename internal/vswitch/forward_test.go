@@ -145,7 +145,7 @@ func TestStaticEntries(t *testing.T) {
 		d.Start()
 		hears(t, ears, "a", stranger, a, "b")
 	}
-	d.Refused(1, "another port", "add-fdb", "net1", stranger, "c")
+	d.Refused(1, "behind port b already", "add-fdb", "net1", stranger, "c")
 	d.Must("del-fdb", "net1", stranger)
 	hears(t, ears, "a", stranger, a, "b c")
 	d.Refused(1, "no entry", "del-fdb", "net1", stranger)
@@ -156,6 +156,28 @@ func TestStaticEntries(t *testing.T) {
 	d.Must("del-port", "c")
 	if out := d.Must("fdb", "net1"); strings.Contains(out, stranger) {
 		t.Errorf("a static entry outlived its port:\n%s", out)
+	}
+}
+
+// TestStaticEntryFails: what can't be carried out leaves the table as it was, and so does a restart.
+func TestStaticEntryFails(t *testing.T) {
+	t.Parallel()
+	d, all, ears := three(t, nil)
+	d.Allow("failpoint")
+	a := all["a"].MAC()
+	const other = "02:00:00:00:00:98"
+	d.Must("add-fdb", "net1", stranger, "b")
+	d.Stop()
+	d.Env = []string{"VSWITCH_FAILPOINT=transaction.placed:error"}
+	d.Start()
+	d.Refused(1, "failpoint", "del-fdb", "net1", stranger)
+	d.Refused(1, "failpoint", "add-fdb", "net1", other, "b")
+	for range 2 {
+		hears(t, ears, "a", stranger, a, "b")
+		hears(t, ears, "a", other, a, "b c")
+		d.Stop()
+		d.Env = nil
+		d.Start()
 	}
 }
 

@@ -165,7 +165,7 @@ func TestTransactionRefused(t *testing.T) {
 		{"interface of a stranger", "add-port net1 x --netns $E --ifname lo", "lo already exists"},
 		{"no namespace", "add-port net1 x --netns nowhere", "nowhere"},
 		{"deleted before", "del-port c", "no port"},
-		{"in use", "del-network net1", "network net1 has 2 ports"},
+		{"in use", "del-network net1", "network net1 has ports (2)"},
 		{"set what went", "set-port c --mtu 1400", "no port"},
 		{"set too much", "set-port b2 --mtu 1401", "larger than the 1400 of network net1"},
 		{"set to an address taken", "set-port a --ip " + b4, "taken by port b2"},

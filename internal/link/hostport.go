@@ -20,7 +20,6 @@ type HostPortConfig struct {
 	Name       string
 	MAC        net.HardwareAddr // by which FindHostPort knows it again
 	TxQueueLen int              // frames; 0: DefaultTxQueueLen
-	Addrs      []netip.Prefix   // the host's end of the link, with a length that contains the router's; at most one a family
 }
 
 // hostPortSysctls are of the interface alone. It has no neighbor to look for, and none to be told anything by.

@@ -23,6 +23,8 @@ const (
 	skbPktType     = 4  // PACKET_HOST is 0: the frame is for the interface's own MAC
 	skbProtocol    = 16 // EtherType, in network order
 	skbVLANPresent = 20
+	skbData        = 76 // the frame's first bytes, as many as lie in one piece
+	skbDataEnd     = 80
 )
 
 // tcxNext is TCX_NEXT and TC_ACT_UNSPEC: it is for the next program, or for the kernel's stack.
@@ -101,7 +103,8 @@ func (s *Steering) LoadSteer(tap int) (Program, error) {
 // fragments go to "both".
 func steerIPv6() asm.Instructions {
 	return slices.Concat(
-		loadBytes(asm.Mov.Imm(asm.R2, l3Off), stackIP, ipv6Len),
+		glanceIPv6("ipv6"),
+		at("ipv6", loadBytes(asm.Mov.Imm(asm.R2, l3Off), stackIP, ipv6Len)),
 		asm.Instructions{
 			asm.LoadMem(asm.R2, asm.RFP, stackIP+24, asm.DWord),
 			asm.StoreMem(asm.RFP, stackKey, asm.R2, asm.DWord),
@@ -125,14 +128,10 @@ func steerIPv6() asm.Instructions {
 
 func steerIPv4() asm.Instructions {
 	return slices.Concat(
-		at("ipv4", loadBytes(asm.Mov.Imm(asm.R2, l3Off), stackIP, ipv4Len)),
+		at("ipv4", glanceIPv4("other ipv4")),
+		at("other ipv4", loadBytes(asm.Mov.Imm(asm.R2, l3Off), stackIP, ipv4Len)),
+		mapped(asm.LoadMem(asm.R4, asm.RFP, stackIP+16, asm.Word)),
 		asm.Instructions{
-			asm.Mov.Imm(asm.R2, 0), // ::ffff:a.b.c.d
-			asm.StoreMem(asm.RFP, stackKey, asm.R2, asm.DWord),
-			asm.Mov.Imm(asm.R2, int32(binary.NativeEndian.Uint32([]byte{0, 0, 0xff, 0xff}))),
-			asm.StoreMem(asm.RFP, stackKey+8, asm.R2, asm.Word),
-			asm.LoadMem(asm.R2, asm.RFP, stackIP+16, asm.Word),
-			asm.StoreMem(asm.RFP, stackKey+12, asm.R2, asm.Word),
 			asm.LoadMem(asm.R8, asm.RFP, stackIP, asm.Byte), // version 4 and the header's length in words of 4 bytes
 			asm.Sub.Imm(asm.R8, 0x40),
 			asm.JLT.Imm(asm.R8, ipv4Len/4, "next"),

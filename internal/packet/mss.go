@@ -23,12 +23,11 @@ func (f *Frame) SetMSS(n int) {
 	o := f.mss()
 	t := f.Transport()
 	options := t[20:TCP(t).HeaderLen()]
-	var was [40]byte
-	m := copy(was[:], options)
+	was := Sum(options, 0)
 	binary.BigEndian.PutUint16(o, uint16(n))
 	if !f.Vnet().NeedsCsum() {
 		sum := binary.BigEndian.Uint16(t[16:])
-		binary.BigEndian.PutUint16(t[16:], change(0).replace(was[:m], options).update(sum))
+		binary.BigEndian.PutUint16(t[16:], replaced(was, options).update(sum))
 	}
 }
 

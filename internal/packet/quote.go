@@ -46,12 +46,9 @@ func (f *Frame) Quote() (q Quote, ok bool) {
 // message's, which covers the quote and, of ICMPv6, the addresses. q is the frame's Quote.
 func (f *Frame) RewriteError(outer, quoted *Rewrite, q *Quote) {
 	ip, t := f.ip(), f.Transport()
-	var was, wasQuoted [32]byte
-	n := ip.addresses(was[:])
-	ip.rewrite(outer)
-	c := change(0)
-	if f.Key.Proto == ProtoICMPv6 {
-		c = c.replace(was[:n], ip.pair())
+	c := ip.rewrite(outer)
+	if f.Key.Proto != ProtoICMPv6 {
+		c = 0 // ICMP's checksum covers no addresses
 	}
 	// The message's checksum covers the quote whole, and a change may be of any of it: what changed is summed by the place it lies in.
 	quote := t[8:]
@@ -60,10 +57,8 @@ func (f *Frame) RewriteError(outer, quoted *Rewrite, q *Quote) {
 		end = n
 	}
 	before := Sum(quote[:end], 0)
-	m := q.ip.addresses(wasQuoted[:])
 	ports := rewritePorts(q.Proto, q.transport, q.length, quoted)
-	q.ip.rewrite(quoted)
-	fixTransport(q.Proto, q.transport, wasQuoted[:m], q.ip.pair(), ports, false)
+	fixTransport(q.Proto, q.transport, q.ip.rewrite(quoted), ports, false)
 	c += change(^Fold(before)) + change(Fold(Sum(quote[:end], 0)))
 	binary.BigEndian.PutUint16(t[2:], c.update(binary.BigEndian.Uint16(t[2:])))
 	if outer.NewSrc {

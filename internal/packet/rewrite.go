@@ -24,16 +24,14 @@ func (f *Frame) Rewrite(r *Rewrite) {
 	if !ok {
 		t = nil // a first fragment without ports, which no stack sends
 	}
-	var was [32]byte
-	n := ip.addresses(was[:])
 	length := len(t)
 	if f.Flags&FlagFragment != 0 {
 		length = f.Whole
 	}
 	ports := rewritePorts(proto, t, length, r)
-	ip.rewrite(r)
+	addresses := ip.rewrite(r)
 	if t != nil {
-		fixTransport(proto, t, was[:n], ip.pair(), ports, f.Vnet().NeedsCsum())
+		fixTransport(proto, t, addresses, ports, f.Vnet().NeedsCsum())
 	}
 	if r.NewSrc {
 		k.Src = r.Src
@@ -70,9 +68,8 @@ func Echo(proto, icmpType uint8) (request, reply bool) {
 // complement of what was. It fits 32 bits by far.
 type change uint32
 
-func (c change) replace(was, is []byte) change {
-	return c + change(^Fold(Sum(was, 0))) + change(Fold(Sum(is, 0)))
-}
+// replaced is the change by other bytes in the place of those of which was is the sum: its complement is taken off by addition.
+func replaced(was uint64, is []byte) change { return change(Fold(Sum(is, ^was))) }
 
 // update returns the checksum after the change.
 func (c change) update(checksum uint16) uint16 { return ^c.updatePartial(^checksum) }
@@ -97,25 +94,22 @@ func (h ipHeader) pair() []byte {
 	return h[8:40]
 }
 
-// addresses copies source and destination and returns their length together.
-func (h ipHeader) addresses(b []byte) int { return copy(b, h.pair()) }
-
-// rewrite replaces the addresses; IPv4's header checksum follows.
-func (h ipHeader) rewrite(r *Rewrite) {
+// rewrite replaces the addresses, and returns the change, which IPv4's header checksum follows.
+func (h ipHeader) rewrite(r *Rewrite) change {
 	p := h.pair()
 	n := len(p) / 2
-	var was [32]byte
-	copy(was[:], p)
+	was := Sum(p, 0)
 	if r.NewSrc {
 		copy(p[:n], r.Src[:])
 	}
 	if r.NewDst {
 		copy(p[n:], r.Dst[:])
 	}
+	c := replaced(was, p)
 	if n == 4 {
-		c := change(0).replace(was[:8], p)
 		binary.BigEndian.PutUint16(h[10:], c.update(binary.BigEndian.Uint16(h[10:])))
 	}
+	return c
 }
 
 // rewritePorts replaces the ports, or the identifier of an echo, in a transport header of at least 8 bytes, and returns the change. The
@@ -176,7 +170,7 @@ var zeros [2048]byte
 
 // fixTransport updates a transport checksum after a change of ports and of the addresses in its pseudo-header. It leaves alone one that
 // lies beyond the end of a quoted header.
-func fixTransport(proto uint8, t, was, is []byte, ports change, partial bool) {
+func fixTransport(proto uint8, t []byte, addresses, ports change, partial bool) {
 	at := csumOffset(proto)
 	if proto == ProtoDCCP || proto == ProtoUDPLite {
 		at = 6 // RFC 4340 5.1, RFC 3828 3.1
@@ -187,14 +181,13 @@ func fixTransport(proto uint8, t, was, is []byte, ports change, partial bool) {
 	field := binary.BigEndian.Uint16(t[at:])
 	c := ports
 	switch {
-	case partial:
-		c = change(0).replace(was, is) // the ports are summed up later
-		binary.BigEndian.PutUint16(t[at:], c.updatePartial(field))
+	case partial: // the ports are summed up later
+		binary.BigEndian.PutUint16(t[at:], addresses.updatePartial(field))
 		return
 	case proto == ProtoUDP && field == 0:
 		return // none was made (RFC 768)
 	case proto != ProtoICMP:
-		c = c.replace(was, is)
+		c += addresses
 	}
 	field = c.update(field)
 	if field == 0 && proto == ProtoUDP {

@@ -28,7 +28,9 @@ func attach(kind string, private, ns *link.Namespace, ifname string) (created, p
 			return 0, 0, nil, err
 		}
 		created = time.Since(start)
-		_, _, err = link.Place(ns, pair.PeerIndex, ns, c)
+		if _, _, err = pair.Place(private, ns, c); err == nil {
+			err = link.SetVethCarrier(private, pair.Index, true)
+		}
 	}
 	return created, time.Since(start) - created, undo, err
 }

@@ -16,30 +16,62 @@ const (
 	DropTCX    = "tcx"    // where the kernel has no classifiers: ends with its fd
 )
 
-// attachDrop attaches the drop program. The classifier goes first: tcx costs a grace period under the lock of all
-// network configuration (15 ms against 0.5), and an fd.
-func (v *Veth) attachDrop(h *netlink.Handle) error {
-	classifier := attachClsact(h, v.Index)
+// prepareDrop chooses how the drop program is attached: where the kernel has classifiers, by a qdisc that Place gives one, else at once by
+// tcx, which costs a grace period under the lock of all network configuration (15 ms against 0.5), and an fd.
+func (v *Veth) prepareDrop(private *Namespace) error {
+	classifier := private.tryClassifier()
 	if classifier == nil {
 		v.Drop = DropClsact
-		return nil
+		return addClsact(private, v.Index)
 	}
-	fd, err := bpf.AttachDrop(v.Index)
+	err := private.Do(func() (err error) {
+		v.DropFD, err = bpf.AttachDrop(v.Index)
+		return err
+	})
 	if err != nil {
 		return errors.Join(classifier, err)
 	}
-	v.Drop, v.DropFD = DropTCX, fd
+	v.Drop = DropTCX
 	return nil
 }
 
-// attachClsact attaches the drop program as a classifier. It replaces what an earlier daemon left.
-func attachClsact(h *netlink.Handle, index int) error {
+// tryClassifier finds out whether the kernel has classifiers, by one for lo of the private namespace, where nothing arrives.
+func (n *Namespace) tryClassifier() error {
+	n.trial.Lock()
+	defer n.trial.Unlock()
+	if n.classifies {
+		return nil
+	}
+	err := addClsact(n, loopback.Index)
+	if err == nil {
+		err = addClassifier(n, loopback.Index)
+	}
+	n.classifies = err == nil
+	return err
+}
+
+// addClsact gives an interface room for classifiers, unless it has it.
+func addClsact(ns *Namespace, index int) error {
+	h, err := ns.netlink()
+	if err != nil {
+		return err
+	}
+	if err := h.QdiscAdd(clsact(index)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add a clsact qdisc to interface number %d: %w", index, err)
+	}
+	return nil
+}
+
+// addClassifier attaches the drop program as a classifier. When no grace period has passed since addClsact, the kernel waits for one
+// under the lock of all network configuration (mini_qdisc_pair_swap in net/sched/sch_generic.c).
+func addClassifier(ns *Namespace, index int) error {
 	prog, err := bpf.DropFD()
 	if err != nil {
 		return err
 	}
-	if err := h.QdiscReplace(clsact(index)); err != nil {
-		return fmt.Errorf("add a clsact qdisc: %w", err)
+	h, err := ns.netlink()
+	if err != nil {
+		return err
 	}
 	filter := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
@@ -54,7 +86,7 @@ func attachClsact(h *netlink.Handle, index int) error {
 		DirectAction: true,
 	}
 	if err := h.FilterReplace(filter); err != nil {
-		return fmt.Errorf("add the drop classifier: %w", err)
+		return fmt.Errorf("add the drop classifier to interface number %d: %w", index, err)
 	}
 	return nil
 }

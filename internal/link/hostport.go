@@ -49,7 +49,8 @@ func CreateHostPort(private, host *Namespace, c HostPortConfig) (TAP, func() err
 	}
 	p := &placement{from: private, to: host, c: PlaceConfig{IfName: c.Name}}
 	for _, step := range []func() error{
-		func() error { return p.start(tap.Index) },
+		func() (err error) { p.link, err = linkByIndex(private, tap.Index); return err },
+		p.start,
 		func() error { return isolate(private, p.link) },
 		p.move,
 		p.rename,

@@ -39,12 +39,8 @@ func AttachIngress(ns *Namespace, index int, p bpf.Program) (Ingress, error) {
 // AttachClassifier attaches p to the interface of that index as a classifier, in place of one that an earlier daemon left.
 func AttachClassifier(ns *Namespace, index int, p bpf.Program) (Ingress, error) {
 	in := Ingress{Index: index, FD: -1}
-	h, err := ns.netlink()
-	if err != nil {
+	if err := addClsact(ns, index); err != nil {
 		return in, err
-	}
-	if err := h.QdiscAdd(clsact(index)); err != nil && !errors.Is(err, unix.EEXIST) {
-		return in, fmt.Errorf("add a clsact qdisc to interface number %d: %w", index, err)
 	}
 	return in, in.Replace(ns, p)
 }

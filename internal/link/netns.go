@@ -34,6 +34,9 @@ type Namespace struct {
 
 	mu   sync.Mutex
 	sock *netlink.Handle // guarded by mu; nil until used
+
+	trial      sync.Mutex
+	classifies bool // guarded by trial; see tryClassifier
 }
 
 // OpenNetns opens the namespace at path: /run/netns/NAME, /proc/PID/ns/net, or any bind mount of such a file.
@@ -200,10 +203,19 @@ func onOwnThread(fn func() error) error {
 
 // netlink returns the netlink socket inside the namespace and opens it first if need be.
 func (n *Namespace) netlink() (*netlink.Handle, error) {
+	return n.netlinkBy(func() (*netlink.Handle, error) { return netlink.NewHandleAt(netns.NsHandle(n.fd), unix.NETLINK_ROUTE) })
+}
+
+// netlinkHere is netlink for a thread that is in the namespace.
+func (n *Namespace) netlinkHere() (*netlink.Handle, error) {
+	return n.netlinkBy(func() (*netlink.Handle, error) { return netlink.NewHandle(unix.NETLINK_ROUTE) })
+}
+
+func (n *Namespace) netlinkBy(open func() (*netlink.Handle, error)) (*netlink.Handle, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.sock == nil {
-		sock, err := netlink.NewHandleAt(netns.NsHandle(n.fd), unix.NETLINK_ROUTE)
+		sock, err := open()
 		if err != nil {
 			return nil, fmt.Errorf("netlink in network namespace %s: %w", n, err)
 		}

@@ -16,13 +16,17 @@ const (
 	sendBuffer    = 8 << 20
 )
 
-// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface.
+// openPacket opens an AF_PACKET socket in the calling thread's namespace and binds it to the interface, which may be down.
 func openPacket(index int) (int, error) {
 	fd, err := newPacket()
 	if err != nil {
 		return -1, err
 	}
-	if err := bindPacket(fd, index); err != nil {
+	err = bindPacket(fd, index)
+	if err == nil {
+		_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // takes back that it is down: ENETDOWN
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		return -1, err
 	}

@@ -42,9 +42,18 @@ type PlaceConfig struct {
 // Place does all or nothing: after an error the interface is again where it was, but lo may be up. What is as wanted
 // already stays as it is, so an interrupted Place can be repeated. undo moves back; it needs both handles open.
 func Place(from *Namespace, index int, to *Namespace, c PlaceConfig) (State, func() error, error) {
-	p := &placement{from: from, to: to, c: c}
+	l, err := linkByIndex(from, index)
+	if err != nil {
+		return State{}, nil, err
+	}
+	return place(from, l, to, c)
+}
+
+// place is Place for an interface that was just looked up.
+func place(from *Namespace, l netlink.Link, to *Namespace, c PlaceConfig) (State, func() error, error) {
+	p := &placement{from: from, to: to, c: c, link: l}
 	for _, step := range []func() error{
-		func() error { return p.start(index) },
+		p.start,
 		p.move,
 		p.rename,
 		p.takeQueue,
@@ -74,22 +83,17 @@ type placement struct {
 	link     netlink.Link    // as it was when last looked up, and what was done to it since
 }
 
-// start looks at the interface, and whether its name is free, before anything is touched.
-func (p *placement) start(index int) error {
+// start looks whether all is possible, before anything is touched.
+func (p *placement) start() error {
 	for _, a := range p.c.Addrs {
 		if p.c.MTU != 0 && p.c.MTU < minMTU6 && a.Addr().Is6() && !p.c.NoConfig {
 			return api.Errorf(api.CodeInvalid, "an MTU of %d is too small for IPv6 address %s; it needs %d", p.c.MTU, a, minMTU6)
 		}
 	}
-	l, err := linkByIndex(p.from, index)
-	if err != nil {
-		return err
-	}
-	p.link = l
 	if p.here() {
 		return nil // nothing is touched before its renaming, which says so
 	}
-	_, err = Lookup(p.to, p.c.IfName)
+	_, err := Lookup(p.to, p.c.IfName)
 	if api.HasCode(err, api.CodeNotFound) {
 		return nil
 	}

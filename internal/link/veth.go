@@ -16,6 +16,11 @@ import (
 // and counts it.
 const ourMTU = 65535
 
+// oneQueue is how many queues each end has in either direction. It is what the kernel uses anyway; but when not asked, it makes one for
+// each core and takes the others away again, end by end after a grace period under the lock of all network configuration (veth_init_queues
+// in drivers/net/veth.c, netif_set_real_num_tx_queues in net/core/dev.c).
+const oneQueue = 1
+
 // VethConfig says how to make a veth pair.
 type VethConfig struct {
 	Name       string           // of our end in the private namespace; see DeviceName
@@ -28,27 +33,31 @@ type VethConfig struct {
 
 // Veth is a veth pair of which we hold one end through an AF_PACKET socket.
 type Veth struct {
-	FD        int    // the AF_PACKET socket, non-blocking; the caller's
-	Index     int    // of our end, in the private namespace
-	Name      string // likewise
-	PeerIndex int    // of the other end, in its namespace
-	Drop      string // what keeps the kernel's stack away: DropClsact or DropTCX
-	DropFD    int    // DropTCX: the link's fd, the caller's, to be kept open; else -1
+	FD     int    // the AF_PACKET socket, non-blocking; the caller's
+	Index  int    // of our end, in the private namespace
+	Name   string // likewise
+	Drop   string // what keeps the kernel's stack away: DropClsact or DropTCX
+	DropFD int    // DropTCX: the link's fd, the caller's, to be kept open; else -1
+
+	peer netlink.Link // the other end as it was made
 }
 
-// CreateVeth makes a pair with one end in the private namespace, up and without addresses, and the other in c.Target, still
-// down. undo deletes the pair and closes the fds: it is for who has not yet handed them on.
+// CreateVeth makes a pair with one end in the private namespace and the other in c.Target, both down and without addresses. undo
+// deletes the pair and closes the fds: it is for who has not yet handed them on.
 //
-// Place configures the other end. Ours has a carrier only then, and drops what we write until the kernel's link watch has run.
-// LookupIndex makes it run (rtnl_getlink in net/core/rtnetlink.c, Linux 6.8; before, it is a matter of milliseconds).
+// Place sets the other end up, and keeps the kernel's stack from ours. Then SetVethCarrier sets up ours, and both have a carrier. In this
+// order the kernel seldom waits for a grace period under the lock of all network configuration, as it does for what is up without a
+// carrier (dev_deactivate_many in net/sched/sch_generic.c).
 func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	var done undo
 	h, err := private.netlink()
 	if err != nil {
 		return Veth{}, nil, err
 	}
-	// Our end may be up before it is looked after: it has no carrier yet.
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: c.Name, Index: vethIndex(c.Name), MTU: ourMTU, TxQLen: -1, Flags: net.FlagUp})
+	v := Veth{FD: -1, Index: vethIndex(c.Name), Name: c.Name, DropFD: -1}
+	pair := netlink.NewVeth(netlink.LinkAttrs{
+		Name: v.Name, Index: v.Index, MTU: ourMTU, TxQLen: -1, NumTxQueues: oneQueue, NumRxQueues: oneQueue,
+	})
 	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
 	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
 	if c.TxQueueLen != 0 {
@@ -58,13 +67,15 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 		return Veth{}, nil, vethError(c, err)
 	}
 	done.add(func() error { return deleteByName(private, c.Name) })
-	v, err := openVeth(private, c.Name)
-	if err != nil {
-		return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
-	}
-	done.add(v.close)
-	if err := c.Target.Do(func() error { return disableFeatures(c.PeerName, unspeakable(v.FD)) }); err != nil {
-		return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
+	done.add(func() error { return v.close() })
+	for _, step := range []func() error{
+		func() error { return v.prepareDrop(private) },
+		func() error { return v.open(private) },
+		func() error { return v.prepare(c.Target, c.PeerName) },
+	} {
+		if err := step(); err != nil {
+			return Veth{}, nil, done.fail(fmt.Errorf("create veth %s: %w", c.Name, err))
+		}
 	}
 	return v, done.run, nil
 }
@@ -98,33 +109,42 @@ func deleteByName(ns *Namespace, name string) error {
 	return Delete(ns, s.Index)
 }
 
-// openVeth keeps the stack from our end, sets it up and opens its socket. The socket comes last: bound to an interface that
-// is down, it would begin its life with an error.
-func openVeth(private *Namespace, name string) (Veth, error) {
-	h, err := private.netlink()
-	if err != nil {
-		return Veth{}, err
-	}
-	l, err := h.LinkByName(name)
-	if err != nil {
-		return Veth{}, lookupError(private, name, err)
-	}
-	v := Veth{FD: -1, Index: l.Attrs().Index, Name: name, PeerIndex: l.Attrs().ParentIndex, DropFD: -1}
-	err = private.Do(func() error {
-		err := v.attachDrop(h)
-		if err == nil && l.Attrs().RawFlags&unix.IFF_UP == 0 {
-			err = h.LinkSetUp(l)
-		}
-		if err == nil {
-			v.FD, err = openPacket(v.Index)
-		}
+// open opens the socket of our end.
+func (v *Veth) open(private *Namespace) error {
+	return private.Do(func() (err error) {
+		v.FD, err = openPacket(v.Index)
 		return err
 	})
-	if err != nil {
-		_ = v.close()
-		return Veth{}, err
+}
+
+// prepare looks at the other end, and switches off what our socket can't read.
+func (v *Veth) prepare(target *Namespace, name string) error {
+	return target.Do(func() error {
+		h, err := target.netlinkHere()
+		if err != nil {
+			return err
+		}
+		if v.peer, err = h.LinkByName(name); err != nil {
+			return lookupError(target, name, err)
+		}
+		return disableFeatures(name, unspeakable(v.FD))
+	})
+}
+
+// PeerIndex returns the index of the other end in its namespace.
+func (v *Veth) PeerIndex() int { return v.peer.Attrs().Index }
+
+// Place is link.Place for the other end, where it was made. It also ends what CreateVeth began of ours: so late, a grace period has often
+// passed for which it would wait otherwise.
+func (v *Veth) Place(private, target *Namespace, c PlaceConfig) (State, func() error, error) {
+	st, undo, err := place(target, v.peer, target, c)
+	if err != nil || v.Drop != DropClsact {
+		return st, undo, err
 	}
-	return v, nil
+	if err := addClassifier(private, v.Index); err != nil {
+		return State{}, nil, errors.Join(err, undo())
+	}
+	return st, undo, nil
 }
 
 // close closes the fds.

@@ -37,11 +37,11 @@ func TestVeth(t *testing.T) {
 	private, ns := linktest.Private(t), linktest.Namespace(t)
 	pair, undo := createVeth(t, private, ns)
 	ours, err := link.LookupIndex(private, pair.Index)
-	if err != nil || !ours.Up || ours.MTU != 65535 || ours.Name != pair.Name {
+	if err != nil || ours.Up || ours.MTU != 65535 || ours.Name != pair.Name {
 		t.Errorf("our end is %+v, %v", ours, err)
 	}
 	peer, err := link.Lookup(ns, "eth0")
-	if err != nil || peer.Up || peer.MTU != 1400 || peer.MAC.String() != mac.String() || peer.Index != pair.PeerIndex {
+	if err != nil || peer.Up || peer.MTU != 1400 || peer.MAC.String() != mac.String() || peer.Index != pair.PeerIndex() {
 		t.Errorf("the other end is %+v, %v", peer, err)
 	}
 	_, _, err = link.CreateVeth(private, link.VethConfig{Name: linktest.Name(), Target: ns, PeerName: "eth0"})
@@ -67,7 +67,10 @@ func testDrop(t *testing.T, kind string) {
 	private, ns := linktest.Private(t), linktest.Namespace(t)
 	pair := newVeth(t, private, ns)
 	defer unix.Close(pair.FD)
-	if _, _, err := link.Place(ns, pair.PeerIndex, ns, link.PlaceConfig{IfName: "eth0", Addrs: left[:1]}); err != nil {
+	if _, _, err := pair.Place(private, ns, link.PlaceConfig{IfName: "eth0", Addrs: left[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	if err := link.SetVethCarrier(private, pair.Index, true); err != nil {
 		t.Fatal(err)
 	}
 	fd := addressable(t, private, pair, right[0])

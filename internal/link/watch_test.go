@@ -67,6 +67,9 @@ func TestWatcher(t *testing.T) {
 		}
 	}
 	pair, _ := createVeth(t, private, ns)
+	if err := link.SetVethCarrier(private, pair.Index, true); err != nil {
+		t.Fatal(err)
+	}
 	at := func(n *link.Namespace, kind link.EventKind, is func(link.State) bool) func(link.Event) bool {
 		id := n.ID()
 		return func(e link.Event) bool { return e.Kind == kind && e.Namespace == id && is(e.Link) }
@@ -78,9 +81,9 @@ func TestWatcher(t *testing.T) {
 	events.until(t, "carrier", at(private, link.LinkChanged, func(s link.State) bool { return s.Name == pair.Name && s.Carrier }))
 	linktest.IP(t, "-n", ns.String(), "link", "set", "eth0", "down")
 	linktest.IP(t, "-n", ns.String(), "link", "set", "eth0", "name", "eth5")
-	events.until(t, "renamed", at(ns, link.LinkChanged, func(s link.State) bool { return s.Name == "eth5" && s.Index == pair.PeerIndex }))
+	events.until(t, "renamed", at(ns, link.LinkChanged, func(s link.State) bool { return s.Name == "eth5" && s.Index == pair.PeerIndex() }))
 	linktest.IP(t, "-n", ns.String(), "link", "set", "eth5", "netns", other.String())
-	events.until(t, "moved away", at(ns, link.LinkRemoved, func(s link.State) bool { return s.Index == pair.PeerIndex }))
+	events.until(t, "moved away", at(ns, link.LinkRemoved, func(s link.State) bool { return s.Index == pair.PeerIndex() }))
 	events.until(t, "moved there", at(other, link.LinkChanged, func(s link.State) bool { return s.Name == "eth5" }))
 
 	// Nothing of the watcher keeps a namespace alive.

@@ -59,7 +59,8 @@ func (s *Switch) attach(n *network, p *api.Port, target *link.Namespace) (*endpo
 	return e, nil
 }
 
-// look notes what may have happened to the interface before it was watched.
+// look notes what may have happened to the interface before it was watched. The look also lets that of a veth send, see
+// link.SetVethCarrier.
 func (s *Switch) look(e *endpoint, ns *link.Namespace) {
 	if st, err := link.LookupIndex(ns, e.index); err == nil { // else it was moved on: nobody has been told of it yet
 		s.mu.Lock()
@@ -112,7 +113,6 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 		return nil, err
 	}
 	e := &endpoint{port: *p, net: n, mac: [6]byte(mac), dev: dev}
-	s.lookCarrier(dev)
 	if e.id, err = s.path.Add(dev.port, p.MTU); err != nil {
 		return nil, api.Errorf(api.CodeExhausted, "port %s: %v", p.Name, err)
 	}
@@ -120,14 +120,16 @@ func (s *Switch) plug(n *network, p *api.Port, dev *device) (*endpoint, error) {
 	s.byID[e.id] = e
 	s.mu.Unlock()
 	s.placeHost(e)
-	s.bind(e)
-	if n == nil {
-		err = s.setCarrier(dev, false)
+	if on := n != nil; on != dev.plugged {
+		err = s.setCarrier(dev, on)
+	} else {
+		s.lookCarrier(dev)
 	}
 	if err != nil {
 		s.unplug(e)
 		return nil, err
 	}
+	s.bind(e)
 	return e, nil
 }
 

@@ -59,6 +59,9 @@ func bareHere(typ string, crowd *netnstest.Crowd) (making, removing time.Duratio
 		if err == nil {
 			err = bareUp(here, typ, name, crowd.FD(i))
 		}
+		if err == nil && typ != api.PortTAP { // last: what is up before the other end costs a grace period
+			err = here.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name}})
+		}
 		if err != nil {
 			return 0, 0, err
 		}
@@ -111,15 +114,12 @@ func bareBridge(here *netlink.Handle) error {
 }
 
 func bareVeth(here *netlink.Handle, typ, name string, target int) error {
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: name})
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: name, NumTxQueues: 1, NumRxQueues: 1}) // else it makes more, and takes them away again
 	if typ == bridged {
 		pair.MasterIndex = bareBridgeIndex
 	}
 	pair.PeerName, pair.PeerNamespace = name, netlink.NsFd(target)
-	if err := here.LinkAdd(pair); err != nil {
-		return err
-	}
-	return here.LinkSetUp(pair)
+	return here.LinkAdd(pair)
 }
 
 // bareUp moves a TAP, and gives the interface an address.

@@ -27,6 +27,7 @@ type device struct {
 	drop    string // veth: what keeps the kernel's stack off
 	offload port.Offload
 	port    port.Port
+	plugged bool   // the cable was, when the device was made or taken over
 	before  uint64 // frames to the container that the device had dropped when we took it over
 
 	mu     sync.RWMutex // held by looks at the file descriptors, which hold no lock of the Switch
@@ -75,7 +76,7 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 			return nil, nil, nil, errors.Join(err, undo())
 		}
 		return d, func(c link.PlaceConfig) (link.State, func() error, error) {
-			return link.Place(target, v.PeerIndex, target, c)
+			return v.Place(s.private, target, c)
 		}, undo, nil
 	}
 	t, undo, err := link.CreateTAP(s.private, link.TAPConfig{Name: name, MAC: mac, MTU: p.MTU, TxQueueLen: s.cfg.TxQueueLen})
@@ -90,7 +91,7 @@ func (s *Switch) createDevice(p *api.Port, target *link.Namespace) (d *device, p
 func newTAP(p *api.Port, t link.TAP) *device {
 	return &device{
 		kind: api.PortTAP, id: p.ID, fd: t.FD, dropFD: -1, index: t.Index, offload: t.Offload,
-		port: tap.New(p.Name, t.FD, t.Offload),
+		port: tap.New(p.Name, t.FD, t.Offload), plugged: true,
 	}
 }
 
@@ -127,7 +128,7 @@ func (s *Switch) keeperReplaced(err error) {
 
 // lookCarrier tells a veth whether its other end takes frames. What news of it said may be old by the time they are heard, so
 // it is the present state that counts. The look also lets an end go to work whose other end has just come up, see
-// link.CreateVeth.
+// link.SetVethCarrier.
 func (s *Switch) lookCarrier(d *device) {
 	v, ok := d.port.(*veth.Veth)
 	if !ok {
@@ -192,7 +193,11 @@ func (s *Switch) adoptDevice(p *api.Port, held map[string]int) (*device, error) 
 		if drop, ok := held[fdDropLink]; ok {
 			v.Drop, v.DropFD = link.DropTCX, drop
 		}
-		return newVeth(p, v)
+		d, err := newVeth(p, v)
+		if err == nil {
+			d.plugged = st.Up
+		}
+		return d, err
 	}
 	t, err := link.AdoptTAP(fd)
 	if err != nil {

@@ -116,9 +116,11 @@ func Veth(t testing.TB, private, ns *link.Namespace, addrs ...netip.Prefix) (*ve
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = link.Place(ns, pair.PeerIndex, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
+	_, _, err = pair.Place(private, ns, link.PlaceConfig{IfName: "eth0", Addrs: addrs})
 	fail(t, undo, err)
-	_, err = link.LookupIndex(private, pair.Index) // see CreateVeth
+	err = link.SetVethCarrier(private, pair.Index, true)
+	fail(t, undo, err)
+	_, err = link.LookupIndex(ns, pair.PeerIndex()) // see SetVethCarrier
 	fail(t, undo, err)
 	p, err := veth.New(ns.String(), pair.FD)
 	fail(t, undo, err)

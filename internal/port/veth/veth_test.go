@@ -195,7 +195,7 @@ func pair(t *testing.T, short bool) (*veth.Veth, far) {
 	if uso := p.Offload()&port.OffloadUSO != 0; uso == short {
 		t.Errorf("offload is %04b", p.Offload())
 	}
-	return p, newFar(t, ns, dev.PeerIndex)
+	return p, newFar(t, ns, dev.PeerIndex())
 }
 
 func TestZeroAllocations(t *testing.T) {

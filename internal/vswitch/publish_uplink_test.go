@@ -87,6 +87,33 @@ func TestPublishUplink(t *testing.T) {
 	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)
 }
 
+// TestPublishUplinkRefused: where nothing listens in the container, who is outside is told so, as the host would; the way to a published port is seen hop by
+// hop; and it is reached where the network is not masqueraded, too.
+func TestPublishUplinkRefused(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("set-network", "net", "--masquerade", "off", "--", "add-uplink", "up0", "--", "publish", "c", "8080:80", "--", "publish", "c", "8080:80/udp")
+	for i, at := range hostAddrs {
+		place := net.JoinHostPort(at, "8080")
+		n.d.Eventually(place+" refuses", func() bool { return dial(n.server, "tcp", place, "timeout") == "refused" })
+		if got := dial(n.server, "udp", place, "refused"); got != "refused" {
+			t.Errorf("a datagram to %s, where nobody listens: %q", place, got)
+		}
+		out, err := n.server.Try("traceroute", "-n", "-q", "1", "-w", "3", "-T", "-p", "8080", at)
+		if hop := []string{"198.51.100.1", "2001:db8:9::1"}[i]; !strings.Contains(out, " 1  "+hop+" ") || !strings.Contains(out, " 2  "+at+" ") || !strings.Contains(out, " 3  "+at+" ") {
+			t.Errorf("the way to %s: %v\n%s", place, err, out)
+		}
+	}
+	echoes(t, n.c, 80)
+	for i, at := range hostAddrs {
+		if got, err := tcpSeen(n.server, net.JoinHostPort(at, "8080")); err != nil || got != serverAddrs[i] {
+			t.Errorf("at %s, of a network that is not masqueraded: seen as %q: %v", at, got, err)
+		}
+	}
+	n.expectUntracked(t)
+	n.expectUntouched(t)
+}
+
 // push has a container send to a client outside that says nothing, by a published port.
 func push(t *testing.T, n *internet) (size int, client net.Conn) {
 	t.Helper()

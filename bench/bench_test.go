@@ -20,7 +20,7 @@ import (
 
 // TestMain lets this test binary stand in for bench itself, which runs its generators and the naive pump as children.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "naive-pump" || os.Args[1] == "naive-relay") {
+	if len(os.Args) > 1 && (os.Args[1] == "load" || os.Args[1] == "naive-pump" || os.Args[1] == "bare-pump" || os.Args[1] == "naive-relay") {
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())

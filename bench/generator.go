@@ -229,6 +229,25 @@ func newPump() *cobra.Command {
 	}
 }
 
+func newBarePump() *cobra.Command {
+	return &cobra.Command{
+		Use: "bare-pump NAME NAME", Short: "Read from each of two new TAPs and write to the other (run by bench)", Hidden: true,
+		Example: "  bench bare-pump tap0 tap1", Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, names []string) error {
+			p, err := pump.OpenBare(names[0], names[1])
+			if err != nil {
+				return err
+			}
+			go func() { // lives as long as the process
+				io.Copy(io.Discard, os.Stdin)
+				os.Exit(0)
+			}()
+			ready()
+			return p.Run()
+		},
+	}
+}
+
 func newPatch() *cobra.Command {
 	return &cobra.Command{
 		Use: "patch NAME NAME", Short: "Join two interfaces within the kernel until the input is closed (run by bench)", Hidden: true,

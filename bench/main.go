@@ -78,6 +78,6 @@ It needs root, iproute2 and iperf3. All traffic stays inside network namespaces 
 	flags.StringVar(&o.json, "json", "", "write everything, raw samples too, to this file")
 	flags.StringVar(&o.svg, "svg", "", "write a plot of the ratios to this file")
 	flags.StringVar(&o.markdown, "markdown", "", "write the tables as Markdown to this file")
-	root.AddCommand(newCompare(), newGrowth(), newPump(), newPatch(), newRelay(), newLoad())
+	root.AddCommand(newCompare(), newGrowth(), newPump(), newBarePump(), newPatch(), newRelay(), newLoad())
 	return root
 }

@@ -49,7 +49,7 @@ func ours(t *testing.T) []string {
 
 // TestRealPeers runs short cases of every sort over the peers that need nothing but the kernel:
 //
-//	A eth0 ==== p0 br0 p1 ==== eth0 B      A eth0 ==== eth0 B      A eth0 -- pump -- eth0 B
+//	A eth0 ==== p0 br0 p1 ==== eth0 B      A eth0 ==== eth0 B      A eth0 -- pump, two of them -- eth0 B
 func TestRealPeers(t *testing.T) {
 	needRoot(t)
 	others, _ := filepath.Glob("/run/vswbench-*") // another run of bench or of this test
@@ -59,7 +59,7 @@ func TestRealPeers(t *testing.T) {
 	}
 	o := defaults()
 	o.rounds, o.seconds, o.retries, o.foreign = 1, 0.2, 0, 1
-	o.peers = []string{"bridge", "veth", "naive"}
+	o.peers = []string{"bridge", "veth", "naive", "bare"}
 	o.cases = []string{"rr", "rr-sparse", "conn", "udp64", "udp64-v6", "udp-gso", "idle"}
 	cases, err := o.chooseCases()
 	if err != nil {
@@ -83,7 +83,7 @@ func TestRealPeers(t *testing.T) {
 			}
 		}
 	}
-	if want := 6*3 + 1; len(run.Samples) < want { // idle is for the pump only
+	if want := 6*4 + 2; len(run.Samples) < want { // idle is for the pumps only
 		t.Errorf("%d samples, want %d", len(run.Samples), want)
 	}
 	for _, row := range run.Rows {

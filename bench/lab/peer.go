@@ -22,6 +22,7 @@ type Kind struct {
 	Masq    bool     // which hides A behind its address in B's network: B is outside
 	Publish bool     // which publishes B's ports at its address in A's network: A is outside
 	Cable   bool     // a switched network, of which one side is behind a cable like that to an outside
+	Bare    bool     // nothing switches: all that A sends goes to B
 	V4Only  bool     // it carries no IPv6
 	TCPOnly bool     // and nothing but TCP
 	Tools   []Tool   // programs of others that it needs
@@ -44,6 +45,7 @@ var Kinds = []Kind{
 	{Name: "bridge", About: "kernel bridge and two veth pairs", build: (*Lab).buildBridge},
 	{Name: "veth", About: "one veth pair, no switch at all", build: (*Lab).buildVeth},
 	{Name: "naive", About: "songgao/water, a goroutine per TAP, a map behind a mutex", build: (*Lab).buildNaive},
+	{Name: "bare", About: "TAPs with offloads, and nothing but read and write between them: what a switch of one thread can't surpass", Bare: true, build: (*Lab).buildBare},
 	{Name: "vswitch", About: "vswitchd with TAP ports", Daemon: true, build: (*Lab).buildTAP},
 	{Name: "vswitch-veth", About: "vswitchd with veth ports", Daemon: true, build: (*Lab).buildVethPorts},
 	{Name: "vswitch-nocoalesce", About: "vswitchd without its egress coalescer", Daemon: true, Args: []string{"--coalesce=off"}, build: (*Lab).buildTAP},
@@ -81,7 +83,7 @@ var Kinds = []Kind{
 }
 
 // Special tells whether the peer answers a question of its own, and is built only when it is asked for by name.
-func (k Kind) Special() bool { return k.Ports > 0 || k.Routed || k.Cable }
+func (k Kind) Special() bool { return k.Ports > 0 || k.Routed || k.Cable || k.Bare }
 
 // Peer is a network that stands: two containers and what switches between them.
 type Peer struct {
@@ -246,18 +248,24 @@ func (l *Lab) buildBridge(ctx context.Context, p *Peer) error {
 
 // buildNaive:  A eth0 (TAP) -------- pump -------- (TAP) eth0 B
 func (l *Lab) buildNaive(ctx context.Context, p *Peer) error {
+	return l.buildPump(ctx, p, "naive-pump")
+}
+
+func (l *Lab) buildBare(ctx context.Context, p *Peer) error { return l.buildPump(ctx, p, "bare-pump") }
+
+func (l *Lab) buildPump(ctx context.Context, p *Peer, command string) error {
 	var err error
 	if p.switchSpace, err = l.namespace(ctx, p.Name+"-sw"); err != nil {
 		return err
 	}
 	// The pump lives as long as the lab, not as long as this call.
-	p.Switch, err = l.Start(context.Background(), p.switchSpace, nil, l.Bench, "naive-pump", "vb0", "vb1")
+	p.Switch, err = l.Start(context.Background(), p.switchSpace, nil, l.Bench, command, "vb0", "vb1")
 	if err != nil {
 		return err
 	}
-	l.onClose("stop the naive pump", func(context.Context) error { p.Switch.Kill(); return nil })
+	l.onClose("stop the "+command, func(context.Context) error { p.Switch.Kill(); return nil })
 	if line, err := p.Switch.Line(); err != nil || line != "ready" {
-		return fmt.Errorf("naive pump is not ready: %q: %w", line, err)
+		return fmt.Errorf("%s is not ready: %q: %w", command, line, err)
 	}
 	for tap, namespace := range map[string]string{"vb0": p.A, "vb1": p.B} {
 		if err := ip(ctx, fmt.Sprintf("-n %s link set %s netns %s name eth0", p.switchSpace, tap, namespace)); err != nil {

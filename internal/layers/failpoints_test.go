@@ -40,6 +40,27 @@ func TestFailpoints(t *testing.T) {
 	}
 }
 
+// published matches the types of events that are named where they are published.
+var published = regexp.MustCompile(`\.Publish\("([a-z.-]+)",`)
+
+// TestEventsOnPage: docs/api.md names the events.
+func TestEventsOnPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _ := sources(t, "../vswitch")
+	types := published.FindAllStringSubmatch(code, -1)
+	if len(types) < 20 {
+		t.Errorf("only %d events are found: %q", len(types), types)
+	}
+	for _, m := range types {
+		if !strings.Contains(string(page), "`"+m[1]+"`") {
+			t.Errorf("docs/api.md does not name the event %s", m[1])
+		}
+	}
+}
+
 // sources returns the text of a package, and that of its tests.
 func sources(t *testing.T, dir string) (code, tests string) {
 	t.Helper()

@@ -291,12 +291,25 @@ func TestRouterRefuses(t *testing.T) {
 		}
 		lab.ExpectNothing(t)
 	}
-	for _, f := range []*packet.Frame{ // no error about these
-		packettest.ICMP(3, a1.From(0), to("192.0.2.1")),
-		packettest.UDP(a1.From(0), to("192.0.2.1"), packettest.Fragment(3, true)),
-	} {
-		a1.Send(f)
+	for i, dst := range []string{"192.0.2.1", "2001:db8::1"} { // no error about these
+		sender := []packettest.Option{a1.From(7), a1.From6(7)}[i]
+		for _, kind := range [][]uint8{{3, 11, 4, 5, 12}, {1, 2, 3, 4, 137}}[i] {
+			a1.Send(packettest.ICMP(kind, sender, to(dst)))
+			lab.ExpectNothing(t)
+		}
+		part := func(offset uint16, more bool) *packet.Frame {
+			return packettest.UDP(sender, to(dst), packettest.Fragment(offset, more), packettest.ID(9, false), packettest.Size(16))
+		}
+		before := lab.Drops()[packet.DropNoRoute]
+		a1.Send(part(0, true)) // but about a first fragment
+		if got := a1.Take(); len(got) != 1 {
+			t.Errorf("%d errors about the first fragment to %s", len(got), dst)
+		}
+		a1.Send(part(3, false))
 		lab.ExpectNothing(t)
+		if n := lab.Drops()[packet.DropNoRoute] - before; n != 2 {
+			t.Errorf("%d of two fragments to %s were dropped since there is no route", n, dst)
+		}
 	}
 }
 

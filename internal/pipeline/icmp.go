@@ -86,11 +86,15 @@ func (w *walk) tell(k icmpKind, mac [6]byte, from netip.Addr, limit int) {
 	})
 }
 
+// ndRedirect is a type of ICMPv6 that no error is about, though it is none (RFC 4443 2.4 e.2).
+const ndRedirect = 137
+
 // mayTell says whether the frame is one about which errors may be sent.
 func (w *walk) mayTell() bool {
-	f := w.f
-	src := f.Key.SrcAddr()
-	if w.group() || f.Flags&packet.FlagICMPError != 0 || !src.IsValid() || martianSource(src) {
+	f, k := w.f, &w.f.Key
+	src := k.SrcAddr()
+	redirect := k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && f.L4 != 0 && k.SrcPort>>8 == ndRedirect
+	if w.group() || f.Flags&packet.FlagICMPError != 0 || redirect || !src.IsValid() || martianSource(src) {
 		return false
 	}
 	if f.Flags&packet.FlagFragment == 0 {

@@ -41,7 +41,7 @@ func TestSYNFloodFromOutside(t *testing.T) {
 			default:
 			}
 			for _, frame := range frames {
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(20 * time.Millisecond * netnstest.Slack)
 				socket.Blast(1024, len(frame), func(_ int, f []byte) {
 					copy(f, frame)
 					k++

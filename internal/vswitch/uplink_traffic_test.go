@@ -208,10 +208,11 @@ func say(from, to *net.TCPConn) error {
 		return err
 	}
 	var got [4]byte
-	if n, err := to.Read(got[:]); err != nil || string(got[:n]) != "word" {
-		return fmt.Errorf("%q is read, %v", got[:n], err)
+	n, err := to.Read(got[:])
+	if err == nil && string(got[:n]) != "word" {
+		err = fmt.Errorf("%q arrived", got[:n])
 	}
-	return nil
+	return err
 }
 
 func readFrom(c *net.UDPConn) (int, net.Addr, error) {

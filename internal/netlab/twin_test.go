@@ -310,7 +310,7 @@ func (w *twins) fail(format string, args ...any) {
 func TestCacheChangesNothing(t *testing.T) {
 	seeds, steps := uint64(60), 500
 	if testing.Short() {
-		seeds = 10
+		seeds = 30
 	}
 	hits, counted := uint64(0), 0
 	for seed := range seeds {

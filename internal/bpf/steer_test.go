@@ -104,6 +104,7 @@ func TestSteerVerdicts(t *testing.T) {
 			{"UDP to our TCP port", pt.UDP(to(8080)...), stack},
 			{"UDP, first fragment", pt.UDP(to(53, pt.Fragment(0, true))...), redirect},
 			{"UDP, later fragment", pt.UDP(to(53, pt.Fragment(2, false))...), stack}, // and a copy
+			{"UDP, later fragment like a header", pt.IP(17, to(0, pt.Fragment(2, true), pt.Payload(sctp(53)))...), stack},
 			{"SCTP to our port", pt.IP(132, to(0, pt.Payload(sctp(65535)))...), redirect},
 			{"SCTP to a port of the host's", pt.IP(132, to(0, pt.Payload(sctp(65534)))...), stack},
 			{"of another protocol", pt.IP(47, to(0, pt.Payload(sctp(8080)))...), stack},

@@ -266,7 +266,7 @@ func (w *wholeTwins) publish(network string) {
 func TestWholeCacheChangesNothing(t *testing.T) {
 	seeds, steps := uint64(24), 500
 	if testing.Short() {
-		seeds = 12
+		seeds = 16
 	}
 	var all wholeTwins
 	all.seen = map[string]bool{}

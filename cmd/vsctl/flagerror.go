@@ -47,11 +47,19 @@ func flagsLike(cmd *cobra.Command, name string) (like []string) {
 	return like
 }
 
-// prefix and address read the values of flags.
+// prefix, addressInSubnet and address read the values of flags.
 func prefix(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		return p, errors.New("use ADDRESS/LENGTH, such as 10.0.0.0/24 or fd00::/64")
+	}
+	return p, nil
+}
+
+func addressInSubnet(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, errors.New("use ADDRESS/LENGTH, such as 192.0.2.9/24 or 2001:db8::9/64")
 	}
 	return p, nil
 }

@@ -41,7 +41,7 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 	f.StringVar(&r.Name, "name", "", "`NAME` of the uplink (default the interface's)")
 	f.StringVar(&r.Mode, "mode", "", "how the interface is used, as `MODE`: shared or dedicated (default shared)")
 	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", func(v string) error {
-		p, err := prefix(v)
+		p, err := addressInSubnet(v)
 		r.IPs = append(r.IPs, p)
 		return err
 	})

@@ -223,8 +223,8 @@ func TestDedicatedRefuses(t *testing.T) {
 		n.d.Refused(1, c.words, append([]string{"add-uplink", "up0"}, strings.Fields(c.flags)...)...)
 	}
 	n.d.Refused(1, "needs an interface by name", "add-uplink", "auto", "--mode", "dedicated", "--ip", "192.0.2.77/24")
-	n.d.Refused(2, "no '/'", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77")
-	n.d.Refused(2, "unable to parse IP", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77/24", "--gateway", "x")
+	n.d.Refused(2, "use ADDRESS/LENGTH, such as 192.0.2.9/24", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77")
+	n.d.Refused(2, "use an address, such as", "add-uplink", "up0", "--mode", "dedicated", "--ip", "192.0.2.77/24", "--gateway", "x")
 	n.d.Must(strings.Fields(dedicated)...)
 	n.d.Refused(1, "overlaps 192.0.2.0/24 of network uplink:own", "add-network", "more", "--subnet", "192.0.2.0/25")
 	file := filepath.Join(t.TempDir(), "vswitch.yaml")

@@ -1,8 +1,8 @@
 package vswitch_test
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
@@ -260,10 +261,18 @@ func TestPublishLosesNothing(t *testing.T) {
 		}
 	}
 	near, far := pair(t, a, b, "10.12.0.2")
+	unpaced(t, near)
 	bulk, start := make(chan int64, 1), time.Now()
 	go func() {
-		n, _ := io.Copy(io.Discard, far)
-		bulk <- n
+		var n int64
+		for b := make([]byte, 1<<20); ; {
+			m, err := far.Read(b)
+			n += int64(m)
+			if err != nil {
+				bulk <- n
+				return
+			}
+		}
 	}()
 	go func() {
 		for b := make([]byte, 1<<20); ; {
@@ -350,5 +359,17 @@ func TestPublishAbreast(t *testing.T) {
 	}
 	if won.Load() != 1 || len(seen) != n {
 		t.Errorf("%d got port 8080, and %d different automatic ones were given", won.Load(), len(seen))
+	}
+}
+
+// unpaced has a connection send as fast as the window lets it, whatever the default of the machine.
+func unpaced(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic") }); e != nil || err != nil {
+		t.Fatal(errors.Join(e, err))
 	}
 }

@@ -211,30 +211,27 @@ func newSysctl() *cobra.Command {
 }
 
 func newPump() *cobra.Command {
-	return &cobra.Command{
-		Use: "naive-pump NAME NAME...", Short: "Switch between new TAPs as one would at first (run by bench)", Hidden: true,
-		Example: "  bench naive-pump tap0 tap1", Args: cobra.MinimumNArgs(2),
-		RunE: func(_ *cobra.Command, names []string) error {
-			p, err := pump.Open(names...)
-			if err != nil {
-				return err
-			}
-			go func() { // lives as long as the process
-				io.Copy(io.Discard, os.Stdin)
-				os.Exit(0)
-			}()
-			ready()
-			return p.Run()
-		},
-	}
+	cmd := pumpCommand(func(names []string) (runner, error) { return pump.Open(names...) })
+	cmd.Use, cmd.Short = "naive-pump NAME NAME...", "Switch between new TAPs as one would at first (run by bench)"
+	cmd.Example, cmd.Args = "  bench naive-pump tap0 tap1", cobra.MinimumNArgs(2)
+	return cmd
 }
 
 func newBarePump() *cobra.Command {
+	cmd := pumpCommand(func(names []string) (runner, error) { return pump.OpenBare(names[0], names[1]) })
+	cmd.Use, cmd.Short = "bare-pump NAME NAME", "Read from each of two new TAPs and write to the other (run by bench)"
+	cmd.Example, cmd.Args = "  bench bare-pump tap0 tap1", cobra.ExactArgs(2)
+	return cmd
+}
+
+type runner interface{ Run() error }
+
+// pumpCommand runs a pump until the input is closed.
+func pumpCommand(open func(names []string) (runner, error)) *cobra.Command {
 	return &cobra.Command{
-		Use: "bare-pump NAME NAME", Short: "Read from each of two new TAPs and write to the other (run by bench)", Hidden: true,
-		Example: "  bench bare-pump tap0 tap1", Args: cobra.ExactArgs(2),
+		Hidden: true,
 		RunE: func(_ *cobra.Command, names []string) error {
-			p, err := pump.OpenBare(names[0], names[1])
+			p, err := open(names)
 			if err != nil {
 				return err
 			}

@@ -48,18 +48,16 @@ func flagsLike(cmd *cobra.Command, name string) (like []string) {
 }
 
 // prefix, addressInSubnet and address read the values of flags.
-func prefix(s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return p, errors.New("use ADDRESS/LENGTH, such as 10.0.0.0/24 or fd00::/64")
-	}
-	return p, nil
-}
+func prefix(s string) (netip.Prefix, error) { return prefixLike(s, "10.0.0.0/24 or fd00::/64") }
 
 func addressInSubnet(s string) (netip.Prefix, error) {
+	return prefixLike(s, "192.0.2.9/24 or 2001:db8::9/64")
+}
+
+func prefixLike(s, example string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return p, errors.New("use ADDRESS/LENGTH, such as 192.0.2.9/24 or 2001:db8::9/64")
+		return p, errors.New("use ADDRESS/LENGTH, such as " + example)
 	}
 	return p, nil
 }

@@ -40,16 +40,8 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 	f.SortFlags = false
 	f.StringVar(&r.Name, "name", "", "`NAME` of the uplink (default the interface's)")
 	f.StringVar(&r.Mode, "mode", "", "how the interface is used, as `MODE`: shared or dedicated (default shared)")
-	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", func(v string) error {
-		p, err := addressInSubnet(v)
-		r.IPs = append(r.IPs, p)
-		return err
-	})
-	f.Func("gateway", "`IP` of the next hop of its default route; one of each family", func(v string) error {
-		a, err := address(v)
-		r.Gateways = append(r.Gateways, a)
-		return err
-	})
+	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", each(&r.IPs, addressInSubnet))
+	f.Func("gateway", "`IP` of the next hop of its default route; one of each family", each(&r.Gateways, address))
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router (default main)")
 	f.Uint32Var(&r.Metric, "metric", 0, "of several uplinks the one with the lowest `N` counts (default 100)")
 	f.Func("nat-ports", "ports that masqueraded connections get, as `LOW-HIGH` (default 61000-65535; dedicated: 1024-65535)", func(s string) (err error) {

@@ -67,7 +67,7 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 		return Veth{}, nil, vethError(c, err)
 	}
 	done.add(func() error { return deleteByName(private, c.Name) })
-	done.add(func() error { return v.close() })
+	done.add(v.close)
 	for _, step := range []func() error{
 		func() error { return v.prepareDrop(private) },
 		func() error { return v.open(private) },

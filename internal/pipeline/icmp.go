@@ -91,9 +91,9 @@ const ndRedirect = 137
 
 // mayTell says whether the frame is one about which errors may be sent.
 func (w *walk) mayTell() bool {
-	f, k := w.f, &w.f.Key
-	src := k.SrcAddr()
-	redirect := k.EtherType == packet.EtherTypeIPv6 && k.Proto == packet.ProtoICMPv6 && f.L4 != 0 && k.SrcPort>>8 == ndRedirect
+	f := w.f
+	src := f.Key.SrcAddr()
+	redirect := f.Flags&packet.FlagND != 0 && f.Key.SrcPort>>8 == ndRedirect
 	if w.group() || f.Flags&packet.FlagICMPError != 0 || redirect || !src.IsValid() || martianSource(src) {
 		return false
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"strings"
 
 	"vswitch/internal/api"
 	"vswitch/internal/flowspec"
@@ -61,7 +60,7 @@ func (s *Switch) ingressOf(spec *flowspec.Spec) (packet.PortID, error) {
 
 // hostAddress returns the host's address by which it speaks to one of the same family, if that is by the leg.
 func (s *Switch) hostAddress(l *leg, to netip.Addr) netip.Addr {
-	if !strings.HasPrefix(l.name, hostLeg) || !to.IsValid() {
+	if !to.IsValid() || !s.isHost(l.id) {
 		return netip.Addr{}
 	}
 	s.mu.RLock()

@@ -17,11 +17,6 @@ func TestUplinkGoneUnderTraffic(t *testing.T) {
 	t.Parallel()
 	n := newInternet(t)
 	n.d.Must("add-uplink", "up0")
-	back := func() {
-		for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
-			n.host.IP("route replace default via " + way)
-		}
-	}
 	for _, addr := range serverAddrs {
 		flood := n.c.UDP(":0")
 		stop, ended := make(chan struct{}), make(chan struct{})
@@ -58,16 +53,14 @@ func TestUplinkGoneUnderTraffic(t *testing.T) {
 			{"the interface", func() {
 				n.host.IP("link del up0")
 				n.d.Eventually("that it is gone", func() bool { return strings.Contains(n.d.Must("show", "uplink", "up0"), "interface up0 is gone") })
-			}, func() {
-				n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
-			}},
+			}, func() { n.plugIn(t) }},
 		} {
 			if _, err := io.CopyN(io.Discard, far, 16<<20); err != nil {
 				t.Fatalf("%s, before %s went: %v", addr, step.what, err)
 			}
 			step.away()
 			step.home()
-			back()
+			n.routeOut()
 		}
 		if _, err := io.CopyN(io.Discard, far, 32<<20); err != nil {
 			t.Errorf("%s: what was under way while addresses and interface were away: %v\n%s", addr, err, n.d.Must("show", "uplink", "up0"))
@@ -98,10 +91,8 @@ func TestUplinkWaits(t *testing.T) {
 	if got := n.d.Must("list-uplinks"); !strings.Contains(got, "down") {
 		t.Errorf("uplinks while there is no interface:\n%s", got)
 	}
-	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
-	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
-		n.host.IP("route add default via " + way)
-	}
+	n.plugIn(t)
+	n.routeOut()
 	for _, addr := range serverAddrs {
 		n.d.Eventually(addr+" answers", func() bool { return pinged(n.c, addr, "-W", "1") == nil })
 	}
@@ -122,7 +113,7 @@ func TestUplinkGoneAtTheEnd(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		n.d.Stop()
 		<-gone
-		n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+		n.plugIn(t)
 		n.d.Start()
 		n.d.Eventually("an uplink that is up", func() bool {
 			return netnstest.Get[api.Uplink](n.d, "show", "uplink", "up0").Status.State == api.UplinkUp

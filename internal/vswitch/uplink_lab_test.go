@@ -42,12 +42,10 @@ func newInternet(t *testing.T, flags ...string) *internet {
 	lab := netnstest.New(t)
 	n := &internet{lab: lab, d: lab.NewDaemon(flags...), isp: lab.Container("isp"), server: lab.Container("server")}
 	n.host = n.d.Host
-	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+	n.plugIn(t)
 	n.cable(t, n.isp, "eth1", "198.51.100.1/24", "2001:db8:9::1/64", n.server, "eth0", serverAddrs[0]+"/24", serverAddrs[1]+"/64")
 	n.isp.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
-		n.host.IP("route add default via " + way)
-	}
+	n.routeOut()
 	for _, way := range []string{"198.51.100.1", "2001:db8:9::1"} {
 		n.server.IP("route add default via " + way)
 	}
@@ -61,6 +59,19 @@ func newInternet(t *testing.T, flags ...string) *internet {
 	n.c = lab.Container("c")
 	n.d.Join("net", "c", n.c)
 	return n
+}
+
+// plugIn makes up0 of the host, with its addresses, and its cable to the ISP.
+func (n *internet) plugIn(t *testing.T) {
+	t.Helper()
+	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
+}
+
+// routeOut gives the host its default routes.
+func (n *internet) routeOut() {
+	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
+		n.host.IP("route replace default via " + way)
+	}
 }
 
 // cable connects two interfaces, whose addresses are at once in use.

@@ -187,10 +187,8 @@ func TestUplinkFollows(t *testing.T) {
 	if list := netnstest.Get[[]api.RouteEntry](n.d, "list-routes"); strings.Contains(n.d.Must("list-routes"), "uplink") {
 		t.Errorf("routes are %+v", list)
 	}
-	n.cable(t, n.host, "up0", "192.0.2.2/24", "2001:db8:1::2/64", n.isp, "eth0", "192.0.2.1/24", "2001:db8:1::1/64")
-	for _, way := range []string{"192.0.2.1", "2001:db8:1::1"} {
-		n.host.IP("route add default via " + way)
-	}
+	n.plugIn(t)
+	n.routeOut()
 	state("State: up")
 	works("after the interface came back")
 	n.host.IP("-6 route del default")

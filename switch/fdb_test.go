@@ -246,27 +246,32 @@ func TestFDBConcurrent(t *testing.T) {
 // While an address moves between two ports, a lease that still holds names the right one.
 func TestFDBLeaseNamesItsPort(t *testing.T) {
 	fdb := newFDB(l2switch.Limits{}, 2)
-	done := make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
+	learn := func(i int64) { // slowly enough not to be damped
+		fdb.Learn(0, mac(1), packet.PortID(1+i&1), i*int64(l2switch.MoveWindow))
+	}
+	learn(0)
 	go func() {
 		defer close(done)
-		for i := range int64(50000) {
-			fdb.Learn(0, mac(1), packet.PortID(1+i&1), i)
+		for i := int64(1); ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				learn(i)
+			}
 		}
 	}()
-	byVersion := map[uint64]packet.PortID{}
-	for {
+	defer func() { close(stop); <-done }()
+
+	byVersion, seen := map[uint64]packet.PortID{}, map[packet.PortID]int{}
+	for len(seen) < 2 || seen[1]+seen[2] < 500_000 {
 		port, _, version, ok := fdb.Lookup(0, mac(1), 0)
-		if ok { // not yet learned, it has no version
-			if was, seen := byVersion[version]; seen && was != port {
-				t.Fatalf("version %d stood for port %d and %d", version, was, port)
-			}
-			byVersion[version] = port
+		if was, known := byVersion[version]; !ok || known && was != port {
+			t.Fatalf("version %d stood for port %d and %d", version, was, port)
 		}
-		select {
-		case <-done:
-			return
-		default:
-		}
+		byVersion[version] = port
+		seen[port]++
 	}
 }
 

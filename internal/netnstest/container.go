@@ -87,6 +87,7 @@ type Link struct {
 	MAC   string   `json:"address"`
 	MTU   int      `json:"mtu"`
 	Flags []string `json:"flags"`
+	State string   `json:"operstate"`
 	Addrs []struct {
 		Local  string `json:"local"`
 		Length int    `json:"prefixlen"`
@@ -130,6 +131,24 @@ func (c *Container) Link(name string) *Link {
 		}
 	}
 	return nil
+}
+
+// Settled tells whether the kernel has drawn all consequences of an interface's carrier and addresses, which take it a moment: the
+// operational state, a link-local address, and the routes to itself of all that are IPv6.
+func (c *Container) Settled(name string) bool {
+	c.lab.t.Helper()
+	l := c.Link(name)
+	if l.State != "UP" {
+		return false
+	}
+	routes, linkLocal := c.IP("-6 route show table local dev "+name), false
+	for _, a := range l.Addrs {
+		if strings.Contains(a.Local, ":") && !strings.Contains(routes, "local "+a.Local+" ") {
+			return false
+		}
+		linkLocal = linkLocal || strings.HasPrefix(a.Local, "fe80:")
+	}
+	return linkLocal
 }
 
 // MAC returns the address of eth0.

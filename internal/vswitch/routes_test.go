@@ -203,10 +203,9 @@ func TestWaitingIsCounted(t *testing.T) {
 		return n
 	}
 	for i, leave := range []string{"disconnect", "del-port"} {
+		d.Eventually("a knows its gateway", func() bool { return pinged(a, "10.11.0.1", "-W", "1") == nil })
 		_, _ = a.Try("ping", "-n", "-c", "2", "-i", "0.01", "-W", "0.1", "10.12.0.99") // nobody
-		if n := waiting(); n != 2 {
-			t.Fatalf("%d frames wait, want 2", n)
-		}
+		d.Eventually("two frames wait", func() bool { return waiting() == 2 })
 		d.Must(leave, "a")
 		if n := waiting(); n != 0 {
 			t.Errorf("after %s %d frames wait", leave, n)

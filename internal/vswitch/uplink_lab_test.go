@@ -90,7 +90,7 @@ func (n *internet) cable(t *testing.T, a *netnstest.Container, aName, a4, a6 str
 			end.c.IP("addr add " + addr + " dev " + end.name + " nodad")
 		}
 	}
-	n.lab.Eventually(aName+" has a carrier", func() bool { return a.Link(aName).Carrier() })
+	n.lab.Eventually(aName+" and "+bName+" are settled", func() bool { return a.Settled(aName) && b.Settled(bName) })
 }
 
 // bystanders is what of the host an uplink has no business with: rules, routes, addresses, all sysctls of its network but those of the switch's devices.

@@ -52,7 +52,7 @@ func TestBadFrames(t *testing.T) {
 }
 
 func eventually(cond func() bool) bool {
-	for deadline := time.Now().Add(netnstest.Patience / 20); !cond(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(netnstest.Patience); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return false
 		}

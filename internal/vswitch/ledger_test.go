@@ -202,14 +202,17 @@ func TestDeletedPortIsAccounted(t *testing.T) {
 			if r := <-deleted; r.Code != 0 {
 				t.Fatal(r.Err)
 			}
-			d.Eventually("each frame arrived or is counted", func() bool {
-				st := netnstest.Get[api.Stats](d, "stats")
-				var lost uint64
+			var arrived, lost uint64
+			var st api.Stats
+			if !eventually(func() bool {
+				st, arrived, lost = netnstest.Get[api.Stats](d, "stats"), count.Frames(), 0
 				for _, n := range st.Deleted.Drops {
 					lost += n
 				}
-				return count.Frames()+lost == sent && st.Deleted.RxPackets+st.Deleted.KernelRxDropped == sent
-			})
+				return arrived+lost == sent && st.Deleted.RxPackets+st.Deleted.KernelRxDropped == sent
+			}) {
+				t.Errorf("%d sent, but %d arrived and %d are counted as lost: %+v\n%s\n%s", sent, arrived, lost, st.Deleted, d.Must("drops"), d.Must("stats"))
+			}
 		})
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
 
@@ -100,7 +99,9 @@ func TestEvents(t *testing.T) {
 	a.IP("link set eth0 name eth7")
 	b.Delete()
 	v.IP("link del eth0")
-	d.Eventually("b and v are gone", func() bool { return len(netnstest.Get[[]api.Port](d, "list-ports")) == 1 })
+	for _, e := range [][2]string{{"port.renamed", "a"}, {"port.down", "a"}, {"port.gone", "b"}, {"port.gone", "v"}} { // kernels tell each in its time
+		waitEvent(t, lab, d, e[0], e[1])
+	}
 	d.Must("del-port", "a")
 	d.Must("del-network", "net1")
 	want := []string{"network.added net1", "port.added a", "port.added b", "port.added v", "port.down a", "port.renamed a",
@@ -149,7 +150,7 @@ func TestBusySocket(t *testing.T) {
 	t.Parallel()
 	lab := netnstest.New(t)
 	d := lab.Daemon()
-	for range 40 {
+	for range 100 {
 		conn, err := net.Dial("unix", d.Socket)
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +159,7 @@ func TestBusySocket(t *testing.T) {
 	}
 	start := time.Now()
 	d.Must("show")
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 4*time.Second { // they are given five
 		t.Errorf("with silent clients show took %v", took)
 	}
 }

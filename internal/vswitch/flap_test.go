@@ -37,7 +37,7 @@ func TestFlappingMAC(t *testing.T) {
 	d.Join("net1", "f", f, "--ip", f4)
 	ping(lab, e, f4)
 	toX := func() string {
-		return netnstest.Who(ears.SendFrom("c", ears.Frame(address, "02:cc:00:00:00:01"), "02:cc:00:00:00:01"))
+		return ears.Who("c", ears.Frame(address, "02:cc:00:00:00:01"), 1)
 	}
 	stats := func() (moved, held uint64) {
 		n := netnstest.Get[api.Stats](d, "stats").Networks[0]
@@ -47,26 +47,32 @@ func TestFlappingMAC(t *testing.T) {
 	ears.Send("a", ears.Frame(broadcast, address))
 	others := startBystander(t, e, f, f4)
 	frame := ears.Frame("02:cc:00:00:00:01", address)
-	moved0, held0 := stats()
-	start := time.Now()
-	for sent := 0; time.Since(start) < time.Second; time.Sleep(time.Millisecond) {
-		for ; sent < int(time.Since(start)/flap); sent++ {
-			ears.Socket("a").Send(frame)
-			ears.Socket("b").Send(frame)
+	moved0, _ := stats()
+	start, moves := time.Now(), 0.0
+	for rounds := 0; rounds < 4 && moves < 10000; rounds++ { // a busy machine may not have the time at first
+		_, before := stats()
+		round := time.Now()
+		for sent := 0; time.Since(round) < time.Second; time.Sleep(time.Millisecond) {
+			for ; sent < int(time.Since(round)/flap); sent++ {
+				ears.Socket("a").Send(frame)
+				ears.Socket("b").Send(frame)
+			}
 		}
+		_, held := stats()
+		moves = float64(held-before) / time.Since(round).Seconds()
 	}
-	took := time.Since(start)
+	if moves < 10000 {
+		t.Errorf("%.0f moves a second prove nothing", moves)
+	}
 	others.end()
 	if heard := toX(); heard != "a" {
 		t.Errorf("frames to it are heard by %q, want a", heard)
 	}
-	moved, held := stats()
-	if moved -= moved0; moved > l2switch.MaxMoves {
+	moved, _ := stats()
+	ended := time.Now()
+	holds := 1 + int(ended.Sub(start)/l2switch.HoldDown) // one, unless it took long
+	if moved -= moved0; moved > uint64(holds*(l2switch.MaxMoves+1)) {
 		t.Errorf("it moved %d times, and flows to it were decided anew as often", moved)
-	}
-	moves := float64(held-held0) / took.Seconds()
-	if moves < 10000 {
-		t.Errorf("%.0f moves a second prove nothing", moves)
 	}
 	told := 0
 	for e, err := range d.Client.Events(context.Background(), 0, false) {
@@ -84,10 +90,10 @@ func TestFlappingMAC(t *testing.T) {
 		}
 	}
 	t.Logf("%.0f moves a second", moves)
-	if told != 1 {
+	if told < 1 || told > holds {
 		t.Errorf("told %d times", told)
 	}
-	time.Sleep(time.Until(start.Add(took + 5500*time.Millisecond))) // the hold-down ends
+	time.Sleep(time.Until(ended.Add(l2switch.HoldDown + time.Second/2)))
 	ears.Send("b", ears.Frame(broadcast, address))
 	if heard := toX(); heard != "b" {
 		t.Errorf("after it moved frames to it are heard by %q, want b", heard)

@@ -81,6 +81,7 @@ func TestHostPortMeddledWith(t *testing.T) {
 	}
 	d.Host.IP("link set vsw0 up")
 	state(api.StateUp, "")
+	lab.Eventually("what IPv6 lost while it was down comes back", whole)
 	meets(t, d, a, b)
 	d.Host.IP("link set vsw0 name other0")
 	lab.Eventually("the new name is shown", func() bool { return shown(d).Interface == "other0" })

@@ -16,13 +16,14 @@ import (
 )
 
 const (
-	launchTimeout = 5 * time.Second
+	launchTimeout = 5 * time.Second       // for how long starts that fail are repeated
+	answerTimeout = 30 * time.Second      // for how long one that does not fail is waited for: the machine may be very busy
 	launchEvery   = 50 * time.Millisecond // least time between two starts
 	launchPoll    = time.Millisecond
 )
 
 // launch starts a keeper and connects to it. A keeper that is just ending may still hold the lock, so a start that
-// fails is repeated until launchTimeout.
+// fails is repeated until launchTimeout; one that runs is waited for until answerTimeout.
 func (c *client) launch() (*net.UnixConn, error) {
 	if err := os.MkdirAll(filepath.Dir(c.socket), 0o755); err != nil {
 		return nil, fmt.Errorf("start keeper: %w", err)
@@ -30,7 +31,8 @@ func (c *client) launch() (*net.UnixConn, error) {
 	var exited chan error // of the running child
 	var last error        // how the one before ended
 	var started time.Time
-	for begin := time.Now(); time.Since(begin) < launchTimeout; {
+	begin := time.Now()
+	for time.Since(begin) < launchTimeout || exited != nil && time.Since(begin) < answerTimeout {
 		if exited == nil && time.Since(started) >= launchEvery {
 			var err error
 			if exited, err = spawn(c.exe, c.socket); err != nil {
@@ -56,7 +58,7 @@ func (c *client) launch() (*net.UnixConn, error) {
 	if last == nil {
 		last = errors.New("still starting")
 	}
-	return nil, fmt.Errorf("start keeper: no answer on %s within %v: %w", c.socket, launchTimeout, last)
+	return nil, fmt.Errorf("start keeper: no answer on %s within %v: %w", c.socket, time.Since(begin).Round(time.Second), last)
 }
 
 // spawn starts a keeper that outlives this process: it has its own session and none of our fds, environment or

@@ -82,16 +82,17 @@ func (e *Ears) Send(from string, frame []byte, fenceTags ...string) []Heard {
 // SendFrom is Send with another source of the fence, for frames whose own is not fit for it.
 func (e *Ears) SendFrom(from string, frame []byte, src string, fenceTags ...string) []Heard {
 	e.lab.t.Helper()
-	return e.send(from, frame, src, 0, fenceTags)
+	return e.SendFor(0, from, frame, src, fenceTags...)
 }
 
 // Who is Send for a frame that so many should hear, who are given all the time that they need. It returns who did.
 func (e *Ears) Who(from string, frame []byte, hearers int) string {
 	e.lab.t.Helper()
-	return Who(e.send(from, frame, net.HardwareAddr(frame[6:12]).String(), hearers, nil))
+	return Who(e.SendFor(hearers, from, frame, net.HardwareAddr(frame[6:12]).String()))
 }
 
-func (e *Ears) send(from string, frame []byte, src string, hearers int, fenceTags []string) []Heard {
+// SendFor is SendFrom for a frame that so many should hear, who are given all the time that they need.
+func (e *Ears) SendFor(hearers int, from string, frame []byte, src string, fenceTags ...string) []Heard {
 	e.lab.t.Helper()
 	token := tokenOf(frame)
 	e.socket[from].Send(frame)

@@ -2,6 +2,7 @@ package netnstest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +20,14 @@ type Result struct {
 // Vsctl runs vsctl on the daemon's socket.
 func (d *Daemon) Vsctl(args ...string) Result {
 	d.lab.t.Helper()
+	return d.VsctlUntil(context.Background(), args...)
+}
+
+// VsctlUntil is Vsctl that is killed when the context ends; its exit code is -1 then.
+func (d *Daemon) VsctlUntil(ctx context.Context, args ...string) Result {
+	d.lab.t.Helper()
 	var out, errs bytes.Buffer
-	cmd := exec.Command(filepath.Join(d.bin, "vsctl"), append([]string{"--socket", d.Socket}, args...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "vsctl"), append([]string{"--socket", d.Socket}, args...)...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError

@@ -20,22 +20,23 @@ func TestSameAsKernelBridge(t *testing.T) {
 	t.Parallel()
 	lab := netnstest.New(t)
 	kernel := lab.KernelBridge(1500)
-	want := script(t, lab, kernel, kernel.VLANs)
+	want := script(t, lab, kernel, kernel.VLANs, nil)
 	for _, tt := range []struct{ kind, flags string }{{"tap", ""}, {"veth", "--workers=2"}, {"tap", "--flow-cache=off --coalesce=off"}} {
 		d := lab.Daemon(strings.Fields(tt.flags)...)
 		d.Must("add-network", "net1", "--subnet", subnet4, "--subnet", subnet6)
-		got := script(t, lab, netnstest.Network{Daemon: d, Name: "net1", Flags: []string{"--type", tt.kind}}, kernel.VLANs)
-		if diff := cmp.Diff(want, got); diff != "" {
+		got := script(t, lab, netnstest.Network{Daemon: d, Name: "net1", Flags: []string{"--type", tt.kind}}, kernel.VLANs, want)
+		if diff := cmp.Diff(want.lines, got.lines); diff != "" {
 			t.Errorf("%s %s: the kernel's bridge (-) and vswitch (+) differ:\n%s", tt.kind, tt.flags, diff)
 		}
 	}
-	if len(want) < 30 {
-		t.Errorf("the script has %d lines only", len(want))
+	if len(want.lines) < 30 {
+		t.Errorf("the script has %d lines only", len(want.lines))
 	}
 }
 
-// script connects containers to the fabric, sends, and writes down what happened, a line for each thing.
-func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) []string {
+// script connects containers to the fabric, sends, and writes down what happened, a line for each thing. Who heard a frame in the play
+// before gets the time that he needs.
+func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool, before *play) *play {
 	t.Helper()
 	plugs := []netnstest.Plug{
 		{Label: "a", IPs: []string{"10.9.0.2/24", "fd00:9::2/64"}},
@@ -49,7 +50,7 @@ func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) []
 	if !vlans {
 		plugs = plugs[:4]
 	}
-	p := play{ears: lab.Ears(), all: make(map[string]*netnstest.Container)}
+	p := &play{ears: lab.Ears(), all: make(map[string]*netnstest.Container), before: before}
 	for i, plug := range plugs {
 		c := lab.Container(plug.Label)
 		plug.MAC = mac(i)
@@ -62,14 +63,16 @@ func script(t *testing.T, lab *netnstest.Lab, f netnstest.Fabric, vlans bool) []
 		p.vlans()
 	}
 	p.kernels()
-	return p.lines
+	return p
 }
 
 // play is one run of the script.
 type play struct {
-	ears  *netnstest.Ears
-	all   map[string]*netnstest.Container
-	lines []string
+	ears   *netnstest.Ears
+	all    map[string]*netnstest.Container
+	before *play // nil: this is the first one
+	lines  []string
+	heard  []int // by how many, for each frame
 }
 
 func (p *play) note(format string, args ...any) {
@@ -82,12 +85,17 @@ func (p *play) hear(from, src, dst string, tags ...string) {
 	if from == "t" {
 		fence = []string{"8100000a"}
 	}
+	hearers := 0
+	if p.before != nil {
+		hearers = p.before.heard[len(p.heard)]
+	}
 	var who []string
-	for _, h := range p.ears.SendFrom(from, p.ears.Frame(dst, src, tags...), "02:00:00:00:0f:ff", fence...) {
+	for _, h := range p.ears.SendFor(hearers, from, p.ears.Frame(dst, src, tags...), "02:00:00:00:0f:ff", fence...) {
 		end := strings.Index(string(h.Frame), "\x88\xb5")
 		who = append(who, fmt.Sprintf("%s:%x", h.By, h.Frame[12:end]))
 	}
 	slices.Sort(who)
+	p.heard = append(p.heard, len(who))
 	p.note("%s from %s to %s with tags %v: %v", src, from, dst, tags, who)
 }
 
@@ -128,19 +136,20 @@ func (p *play) vlans() {
 func (p *play) kernels() {
 	a, b, i := p.all["a"], p.all["b"], p.all["i"]
 	try := func(what string, err error) { p.note("%s: %v", what, err == nil) }
-	ping := func(from *netnstest.Container, args string) {
-		_, err := from.Try("ping", strings.Fields("-q -c2 -i0.01 -W0.3 "+args)...)
+	const answered, silent = "-W10", "-W0.3" // what the kernel's bridge makes of it
+	ping := func(from *netnstest.Container, patience, args string) {
+		_, err := from.Try("ping", strings.Fields("-q -c2 -i0.01 "+patience+" "+args)...)
 		try("ping "+args, err)
 	}
 	for _, to := range []string{b4, b6} {
-		ping(a, to)
-		ping(a, "-s 20000 "+to)
-		ping(a, "-Mdo -s 1452 "+to)
-		ping(a, "-Mdo -s 1473 "+to)
+		ping(a, answered, to)
+		ping(a, answered, "-s 20000 "+to)
+		ping(a, answered, "-Mdo -s 1452 "+to)
+		ping(a, silent, "-Mdo -s 1473 "+to)
 	}
-	ping(i, "10.9.0.2")
-	ping(i, "10.9.0.5")
-	ping(a, "-b 10.9.0.255")
+	ping(i, answered, "10.9.0.2")
+	ping(i, silent, "10.9.0.5")
+	ping(a, silent, "-b 10.9.0.255")
 	try("TCP", netnstest.Stream(a, b, b4, 1<<20))
 	try("TCP over IPv6", netnstest.Stream(b, a, a6, 1<<20))
 	try("UDP", netnstest.Datagrams(a, b, b4, 1, 18, 1472, 1473, 4000, 20000))

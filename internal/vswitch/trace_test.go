@@ -68,7 +68,7 @@ func TestTraceIsTrue(t *testing.T) {
 		t.Run(flow, func(t *testing.T) {
 			lab.In(t)
 			said := netnstest.Get[api.Trace](d, "trace", flow)
-			heard := ears.SendFrom(tt.from, ears.Frame(tt.dst, tt.src, tags...), "02:00:00:00:0f:ff", fence...)
+			heard := ears.SendFor(len(said.Outputs), tt.from, ears.Frame(tt.dst, tt.src, tags...), "02:00:00:00:0f:ff", fence...)
 			slices.Sort(said.Outputs)
 			if want := strings.Join(said.Outputs, " "); netnstest.Who(heard) != want {
 				t.Errorf("it was heard by %q, but trace said %q:\n%s", netnstest.Who(heard), want, strings.Join(said.Steps, "\n"))
@@ -91,7 +91,7 @@ func TestTraceFillsIn(t *testing.T) {
 	lab := netnstest.New(t)
 	d := lab.Daemon()
 	a, _ := d.Pair("net1", "--subnet", subnet4, "--subnet", subnet6)
-	a.Run("ping", "-q", "-c1", "-W2", b4)
+	a.Run("ping", "-q", "-c1", "-W10", b4)
 	for _, flow := range []string{
 		"in_port=a,tcp,ip_dst=10.9.0.3,tcp_dst=80", "in_port=a,icmp,ip_dst=10.9.0.3", "in_port=a,udp6,ipv6_dst=fd00:9::3,udp_dst=53",
 	} {

@@ -90,9 +90,10 @@ func TestVLANRules(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lab.In(t)
-			frame := ears.Frame(broadcast, "02:00:00:00:01:00", tt.tags...)
+			const src = "02:00:00:00:01:00"
+			frame := ears.Frame(broadcast, src, tt.tags...)
 			var got []string
-			for _, h := range ears.Send(tt.from, frame, tt.fence...) {
+			for _, h := range ears.SendFor(len(strings.Fields(tt.want)), tt.from, frame, src, tt.fence...) {
 				end := strings.Index(string(h.Frame), "\x88\xb5")
 				got = append(got, fmt.Sprintf("%s:%x", h.By, h.Frame[12:end]))
 			}

@@ -48,17 +48,61 @@ type manyLab struct {
 	d     *netnstest.Daemon
 	crowd *netnstest.Crowd
 	typ   string
+
+	making, removing time.Duration // what the kernel alone takes for as many
 }
 
-// within measures f, and fails the test when it takes longer.
-func (l *manyLab) within(limit time.Duration, what string, f func()) {
+// within measures f, and fails the test when it takes longer. What is over the limit has two more tries, each prepared: a machine that
+// is busy with other things stalls one now and then.
+func (l *manyLab) within(limit time.Duration, what string, f, prepare func()) {
+	l.t.Helper()
+	for tries := 3; ; tries-- {
+		took := l.measure(limit, what, f)
+		if took <= limit {
+			return
+		}
+		if tries == 1 {
+			l.t.Errorf("%s took %v, at most %v", what, took, limit)
+			return
+		}
+		prepare()
+	}
+}
+
+func (l *manyLab) measure(limit time.Duration, what string, f func()) time.Duration {
 	l.t.Helper()
 	start := time.Now()
 	f()
 	took := time.Since(start)
 	l.t.Logf("%-28s %8.1f ms, at most %.0f", what, took.Seconds()*1e3, limit.Seconds()*1e3)
-	if took > limit {
-		l.t.Errorf("%s took %v, at most %v", what, took, limit)
+	return took
+}
+
+// adding and removal are how long it may take to make all ports, and to remove them.
+func (l *manyLab) adding() time.Duration {
+	return 8*l.making + time.Duration(l.crowd.Len())*20*time.Millisecond
+}
+
+func (l *manyLab) removal() time.Duration {
+	return 10*l.removing + time.Duration(l.crowd.Len())*15*time.Millisecond
+}
+
+// kernel measures what the kernel alone takes.
+func (l *manyLab) kernel() {
+	l.t.Helper()
+	making, removing := bare(l.t, l.typ, l.crowd)
+	l.making, l.removing = max(l.making, making), max(l.removing, removing)
+}
+
+// besideKernel measures f, and fails the test when it takes longer than the limit, for which the kernel alone is measured again when need be.
+func (l *manyLab) besideKernel(limit func() time.Duration, what string, f func()) {
+	l.t.Helper()
+	took := l.measure(limit(), what, f)
+	if took > limit() {
+		l.kernel()
+	}
+	if took > limit() {
+		l.t.Errorf("%s took %v, at most %v", what, took, limit())
 	}
 }
 
@@ -140,40 +184,40 @@ func TestManyPorts(t *testing.T) {
 			l.crowd = l.Crowd(n)
 			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
 			l.d.Allow("the keeper went away")
-			making, removing := bare(t, typ, l.crowd)
-			t.Logf("%d ports; the kernel alone: made in %v, removed in %v", n, making.Round(time.Millisecond), removing.Round(time.Millisecond))
+			l.kernel()
+			t.Logf("%d ports; the kernel alone: made in %v, removed in %v", n, l.making.Round(time.Millisecond), l.removing.Round(time.Millisecond))
 			if typ == api.PortVeth {
 				making, removing := bare(t, bridged, l.crowd)
 				t.Logf("on a kernel bridge: made in %v, removed in %v", making.Round(time.Millisecond), removing.Round(time.Millisecond))
 			}
 			each := func(d time.Duration) time.Duration { return time.Duration(n) * d }
-			adding := 8*making + each(20*time.Millisecond)
-			l.d.Delay = adding
+			l.d.Delay = l.adding()
 			memory := resident(t, l.d)
-			l.within(adding, "add-port, 16 clients", l.add)
+			l.besideKernel(l.adding, "add-port, 16 clients", l.add)
 			l.wantUp()
-			l.within(2*time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") })
-			l.within(2*time.Second, "vsctl show", func() { l.d.Must("show") })
-			l.within(2*time.Second+each(time.Millisecond), "vsctl stats", func() { l.d.Must("stats") })
+			nothing, start := func() {}, func() { l.d.Start() }
+			l.within(2*time.Second, "vsctl list-ports", func() { l.d.Must("list-ports") }, nothing)
+			l.within(2*time.Second, "vsctl show", func() { l.d.Must("show") }, nothing)
+			l.within(2*time.Second+each(time.Millisecond), "vsctl stats", func() { l.d.Must("stats") }, nothing)
 			l.idle(memory)
 			l.d.Client.Close()
-			l.within(2*time.Second+each(time.Millisecond), "stop", l.d.Stop)
-			l.within(2*time.Second+each(5*time.Millisecond), "start", func() { l.d.Start() })
+			l.within(2*time.Second+each(time.Millisecond), "stop", l.d.Stop, start)
+			l.within(2*time.Second+each(5*time.Millisecond), "start", start, l.d.Stop)
 			l.wantUp()
 			l.d.Kill()
-			l.within(2*time.Second+each(5*time.Millisecond), "start after SIGKILL", func() { l.d.Start() })
+			l.within(2*time.Second+each(5*time.Millisecond), "start after SIGKILL", start, l.d.Kill)
 			l.wantUp()
 			killKeeper(t, l.d)
 			l.d.Kill()
-			l.within(adding, "start without the keeper", func() { l.d.Start() })
+			l.besideKernel(l.adding, "start without the keeper", start)
 			l.wantUp()
-			l.within(10*removing+each(15*time.Millisecond), "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
+			l.besideKernel(l.removal, "del-network --force", func() { l.d.Must("del-network", "net1", "--force") })
 			l.Eventually("no interface is left", func() bool { return l.crowd.Interfaces() == 0 })
 			l.d.Must("add-network", "net1", "--subnet", "10.9.0.0/16")
-			l.within(adding, "add-port again", l.add)
+			l.besideKernel(l.adding, "add-port again", l.add)
 			l.d.Client.Close()
 			l.d.Stop()
-			l.within(10*removing+each(15*time.Millisecond), "--teardown", func() {
+			l.besideKernel(l.removal, "--teardown", func() {
 				if out, err := l.d.Teardown(); err != nil {
 					t.Errorf("%v\n%s", err, out)
 				}

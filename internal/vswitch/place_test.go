@@ -165,7 +165,7 @@ func TestStage(t *testing.T) {
 			d.Host.IP("link set " + p.IfName + " netns " + c.Name + " name eth5")
 			c.IP("addr add 10.9.0.3/24 dev eth5")
 			c.IP("link set eth5 up")
-			a.Run("ping", "-q", "-c1", "-W2", "10.9.0.3")
+			a.Run("ping", "-q", "-c1", "-W10", "10.9.0.3")
 			d.Eventually("the port is up in its new place", func() bool {
 				p, err := d.Client.Port(t.Context(), "staged")
 				return err == nil && p.Status.State == api.StateUp && p.IfName == "eth5"
@@ -176,7 +176,7 @@ func TestStage(t *testing.T) {
 			}
 			d.Kill()
 			d.Start()
-			a.Run("ping", "-q", "-c1", "-W2", "10.9.0.3")
+			a.Run("ping", "-q", "-c1", "-W10", "10.9.0.3")
 			d.Must("del-port", "staged")
 			if c.Link("eth5") != nil {
 				t.Error("the interface is left after del-port")

@@ -50,7 +50,7 @@ func plainAddr(a net.Addr) string { return netip.MustParseAddrPort(a.String()).A
 func tcpSeen(c *netnstest.Container, addr string) (string, error) {
 	var conn *net.TCPConn
 	err := c.Do(func() error {
-		x, err := net.DialTimeout("tcp", addr, 2*time.Second)
+		x, err := net.DialTimeout("tcp", addr, netnstest.Patience)
 		if err == nil {
 			conn = x.(*net.TCPConn)
 		}
@@ -63,8 +63,10 @@ func tcpSeen(c *netnstest.Container, addr string) (string, error) {
 	return hear(conn)
 }
 
-func hear(conn net.Conn) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+func hear(conn net.Conn) (string, error) { return hearWithin(conn, netnstest.Patience) }
+
+func hearWithin(conn net.Conn, patience time.Duration) (string, error) {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
 	var b [64]byte

@@ -73,7 +73,7 @@ func TestPublishUplink(t *testing.T) {
 		t.Error("a connection from outside does not outlive the daemon")
 	}
 	d.Must("unpublish", "c", "8080:80")
-	if alive(conn) {
+	if !ended(conn) {
 		t.Error("a connection outlives what it came by")
 	}
 	l := n.host.ListenTCP("0.0.0.0:8080") // the port is the host's again

@@ -214,5 +214,5 @@ func TestSecondDaemon(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "another") {
 		t.Errorf("teardown under a running daemon says: %s%v", out, err)
 	}
-	a.Run("ping", "-q", "-c1", "-W2", b4)
+	a.Run("ping", "-q", "-c1", "-W10", b4)
 }

@@ -26,7 +26,7 @@ func twoNetworks(t *testing.T) (lab *netnstest.Lab, d *netnstest.Daemon, a, b *n
 }
 
 func pinged(c *netnstest.Container, addr string, more ...string) error {
-	_, err := c.Try("ping", append([]string{"-n", "-c", "1", "-W", "3", addr}, more...)...)
+	_, err := c.Try("ping", append([]string{"-n", "-c", "1", "-W", "10", addr}, more...)...)
 	return err
 }
 
@@ -69,7 +69,7 @@ func TestRouterIsAHop(t *testing.T) {
 	t.Parallel()
 	_, _, a, _ := twoNetworks(t)
 	for addr, hop := range map[string]string{"10.12.0.2": "10.11.0.1", "fd12::2": "fd11::1"} {
-		out, err := a.Try("ping", "-n", "-c", "1", "-W", "3", "-t", "1", addr)
+		out, err := a.Try("ping", "-n", "-c", "1", "-W", "10", "-t", "1", addr)
 		if err == nil || !strings.Contains(out+err.Error(), hop) {
 			t.Errorf("ping with a TTL of 1 to %s does not name %s: %s %v", addr, hop, out, err)
 		}
@@ -84,7 +84,7 @@ func TestPathMTU(t *testing.T) {
 	t.Parallel()
 	_, d, a, _ := twoNetworks(t)
 	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
-		out, err := a.Try("ping", "-n", "-c", "1", "-W", "3", "-M", "do", "-s", "1420", addr)
+		out, err := a.Try("ping", "-n", "-c", "1", "-W", "10", "-M", "do", "-s", "1420", addr)
 		if err == nil || !strings.Contains(strings.ToLower(out+err.Error()), "mtu") {
 			t.Errorf("a ping of 1420 bytes over an MTU of 1400 to %s: %s %v", addr, out, err)
 		}
@@ -186,7 +186,7 @@ func TestNeighborIsReplaced(t *testing.T) {
 	lab, d, a, b := twoNetworks(t)
 	expect := func(what string) {
 		t.Helper()
-		lab.Eventually(what, func() bool { return pinged(a, "10.12.0.2") == nil && pinged(a, "fd12::2") == nil })
+		lab.Eventually(what, func() bool { return pinged(a, "10.12.0.2", "-W", "2") == nil && pinged(a, "fd12::2", "-W", "2") == nil })
 	}
 	expect("b answers")
 	d.Must("set-port", "b", "--mac", "02:00:00:00:77:01")
@@ -218,5 +218,5 @@ func TestInternalIsNotRouted(t *testing.T) {
 	}
 	d.Must("set-network", "inner", "--internal=false")
 	c.Run("ip", "route", "replace", "default", "via", "10.13.0.1")
-	lab.Eventually("a network that is internal no more is reached", func() bool { return pinged(a, "10.13.0.2") == nil })
+	lab.Eventually("a network that is internal no more is reached", func() bool { return pinged(a, "10.13.0.2", "-W", "2") == nil })
 }

@@ -50,7 +50,7 @@ func TestStaticRoute(t *testing.T) {
 	reached(true)
 	d.Must("del-port", "b") // one of two next hops is dead, sooner or later the neighbor table knows
 	d.Must("neigh", "flush")
-	lab.Eventually("the flow takes the next hop that is left", func() bool { return pinged(a, "10.99.0.1") == nil })
+	lab.Eventually("the flow takes the next hop that is left", func() bool { return pinged(a, "10.99.0.1", "-W", "2") == nil })
 	reached(true)
 }
 
@@ -67,8 +67,9 @@ func TestBadNextHops(t *testing.T) {
 		"10.98.0.1": "From 10.11.0.1 icmp_seq=1 Destination Host Unreachable", "fd98::1": "From fd11::1 icmp_seq=1 Destination unreachable",
 		"10.99.0.1": "100% packet loss", "fd99::1": "100% packet loss",
 	} {
+		patience := map[bool]string{true: "6", false: "20"}[want == "100% packet loss"]
 		pings.Go(func() {
-			out, err := a.Try("ping", "-n", "-c", "1", "-W", "6", addr)
+			out, err := a.Try("ping", "-n", "-c", "1", "-W", patience, addr)
 			if err == nil || !strings.Contains(out+err.Error(), want) {
 				t.Errorf("ping to %s: %s %v, want %q", addr, out, err, want)
 			}
@@ -204,8 +205,11 @@ func TestWaitingIsCounted(t *testing.T) {
 	}
 	for i, leave := range []string{"disconnect", "del-port"} {
 		d.Eventually("a knows its gateway", func() bool { return pinged(a, "10.11.0.1", "-W", "1") == nil })
-		_, _ = a.Try("ping", "-n", "-c", "2", "-i", "0.01", "-W", "0.1", "10.12.0.99") // nobody
-		d.Eventually("two frames wait", func() bool { return waiting() == 2 })
+		d.Eventually("two frames wait", func() bool { // for some seconds only
+			d.Must("neigh", "flush")
+			_, _ = a.Try("ping", "-n", "-c", "2", "-i", "0.01", "-W", "0.1", "10.12.0.99") // nobody
+			return waiting() == 2
+		})
 		d.Must(leave, "a")
 		if n := waiting(); n != 0 {
 			t.Errorf("after %s %d frames wait", leave, n)

@@ -154,7 +154,7 @@ func TestNewRuleEndsStream(t *testing.T) {
 		d.Must("del-rule", id)
 		first = session(t, a, addr)
 		id = strings.Fields(d.Must("add-rule", "b", "out", "deny", "--src", "@a"))[0]
-		if alive(first) {
+		if !ended(first) {
 			t.Errorf("%s: a denied connection goes on", addr)
 		}
 		d.Must("del-rule", id)

@@ -49,7 +49,7 @@ func TestSCTPMasquerade(t *testing.T) {
 	n := newInternet(t)
 	n.d.Must("add-uplink", "auto")
 	for i, addr := range serverAddrs {
-		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "2") == nil })
 		client, server := n.c.SCTP(families[i]), n.server.SCTP(families[i])
 		at := netip.AddrPortFrom(netip.MustParseAddr(addr), 3868)
 		for k, end := range []func(*netnstest.Association) error{(*netnstest.Association).Shutdown, (*netnstest.Association).Abort} {
@@ -148,7 +148,7 @@ func TestSCTPErrors(t *testing.T) {
 	n := newInternet(t)
 	n.d.Must("add-uplink", "auto")
 	for i, addr := range serverAddrs {
-		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "2") == nil })
 		client := n.c.SCTP(families[i])
 		for name, run := range map[string]struct {
 			kind byte

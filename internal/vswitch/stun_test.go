@@ -127,7 +127,7 @@ func TestNATBehaviorByUplink(t *testing.T) {
 	n.server.IP("addr add 198.51.100.10/24 dev eth0")
 	n.server.IP("-6 addr add 2001:db8:9::10/64 dev eth0 nodad")
 	for i, addrs := range [][2]string{{serverAddrs[0], "198.51.100.10"}, {serverAddrs[1], "2001:db8:9::10"}} {
-		n.d.Eventually("the outside at "+addrs[0], func() bool { return pinged(n.c, addrs[0]) == nil })
+		n.d.Eventually("the outside at "+addrs[0], func() bool { return pinged(n.c, addrs[0], "-W", "2") == nil })
 		expectNAT(t, n.c, c, n.server, addrs, []string{"192.0.2.2", "2001:db8:1::2"}[i])
 	}
 	n.expectUntouched(t)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vswitch/internal/netnstest"
 )
 
@@ -142,7 +144,7 @@ func (n *internet) expectUntracked(t *testing.T) {
 // expectUntouched fails the test where the host is not as it was before the daemon came.
 func (n *internet) expectUntouched(t *testing.T) {
 	t.Helper()
-	if now := n.bystanders(); now != n.firewall {
-		t.Errorf("the host was\n%s\nand is\n%s", n.firewall, now)
+	if diff := cmp.Diff(n.firewall, n.bystanders()); diff != "" {
+		t.Errorf("the host was (-), and is (+)\n%s", diff)
 	}
 }

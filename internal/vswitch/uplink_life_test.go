@@ -170,7 +170,7 @@ func TestUplinkFollows(t *testing.T) {
 	all := n.established(t)
 	n.isp.IP("link set eth0 down")
 	state("has no carrier")
-	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.11.0.1") {
+	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "10", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.11.0.1") {
 		t.Errorf("without a carrier the container is not told: %s %v", out, err)
 	}
 	n.isp.IP("link set eth0 up")
@@ -193,7 +193,7 @@ func TestUplinkFollows(t *testing.T) {
 	works("after the interface came back")
 	n.host.IP("-6 route del default")
 	n.d.Eventually("no default route of IPv6", func() bool { return !strings.Contains(n.d.Must("list-routes"), "::/0") })
-	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[1]); err == nil || !strings.Contains(out+err.Error(), "fd11::1") {
+	if out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "10", serverAddrs[1]); err == nil || !strings.Contains(out+err.Error(), "fd11::1") {
 		t.Errorf("without a default route of the host's the container is not told: %s %v", out, err)
 	}
 	if err := pinged(n.c, "2001:db8:1::1"); err != nil {
@@ -267,7 +267,7 @@ func TestTwoUplinks(t *testing.T) {
 	n.d.Must("add-network", "net2", "--subnet", "10.12.0.0/24", "--masquerade", "off")
 	other := n.lab.Container("other")
 	n.d.Join("net2", "other", other)
-	if out, err := other.Try("ping", "-n", "-c", "1", "-W", "2", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.12.0.1") {
+	if out, err := other.Try("ping", "-n", "-c", "1", "-W", "10", serverAddrs[0]); err == nil || !strings.Contains(out+err.Error(), "10.12.0.1") {
 		t.Errorf("a network that is not masqueraded: %s %v", out, err)
 	}
 	n.isp.IP("link set eth0 down")

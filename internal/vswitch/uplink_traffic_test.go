@@ -97,7 +97,7 @@ func TestUplinkMTU(t *testing.T) {
 	for _, addr := range serverAddrs {
 		told := func(by, want string, size string) {
 			t.Helper()
-			out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "3", "-M", "do", "-s", size, addr)
+			out, err := n.c.Try("ping", "-n", "-c", "1", "-W", "10", "-M", "do", "-s", size, addr)
 			if err == nil || !strings.Contains(strings.ToLower(out+err.Error()), "mtu") {
 				t.Errorf("%s: a ping of %s bytes to %s: %s %v", by, size, addr, out, err)
 			}

@@ -21,7 +21,7 @@ func TestManyVerbsAtOnce(t *testing.T) {
 	lab := netnstest.New(t)
 	d := lab.Daemon("--workers", "2")
 	a, b := d.Pair("net1", "--subnet", "10.9.0.0/16")
-	ctx, cancel := context.WithTimeout(t.Context(), netnstest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*netnstest.Patience) // the kernel ends namespaces one after the other
 	defer cancel()
 	looking, stop := context.WithCancel(ctx)
 	var lookers, changers errgroup.Group

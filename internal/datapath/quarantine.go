@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ const (
 	defaultHold    = 30 * time.Second // how long a port is fast before it moves back; twice as long with each move
 	holdDoublings  = 6
 	emptyWait      = 100 * time.Millisecond // for the queues to run empty at a move back; then it is tried later
+	orderWait      = time.Second            // for what a port's old worker handed over to be written; then the order is given up
 )
 
 // Pin keeps a port with the usual workers, however long writes to it take: one by which everybody's traffic leaves is nobody's burden on others.
@@ -158,7 +160,8 @@ func (d *Datapath) moveBack(id packet.PortID, move int) bool {
 	return true
 }
 
-// move lets another worker read the port, once floods of it that wait at the old one are finished: see service. Callers hold mu.
+// move lets another worker read the port, once what the old one handed over is written, and floods of it that wait there are finished:
+// see service. Callers hold mu.
 func (d *Datapath) move(s *slot, to *Worker) {
 	from := s.worker.Swap(to)
 	from.ports--
@@ -168,8 +171,30 @@ func (d *Datapath) move(s *slot, to *Worker) {
 	}
 	from.unwatch(s)
 	from.call(func() {}) // until it has passed a turn it may be reading the port
+	d.awaitHandedOver(from)
 	if err := to.watch(s); err != nil {
 		d.tell(Notice{Kind: PortFailed, Port: s.id, Err: err}) // tried again, like other faults
+	}
+}
+
+// awaitHandedOver waits until all is written that a worker has handed over so far, or frames of a port that it read would be overtaken
+// by those that another worker reads next. Callers hold mu.
+func (d *Datapath) awaitHandedOver(w *Worker) {
+	ends := make(map[*ring]uint32)
+	for i := range d.slots[:d.used] {
+		s := d.slots[i].Load()
+		if s == nil {
+			continue
+		}
+		if h := s.handover.Load(); h != nil && h.owner != w {
+			ends[h.rings[w.id]] = h.rings[w.id].tail.Load()
+		}
+	}
+	for deadline := time.Now().Add(orderWait); len(ends) > 0 && time.Now().Before(deadline); {
+		maps.DeleteFunc(ends, func(r *ring, end uint32) bool { return int32(r.head.Load()-end) >= 0 })
+		if len(ends) > 0 {
+			time.Sleep(emptyWait / 100)
+		}
 	}
 }
 

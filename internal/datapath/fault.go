@@ -94,6 +94,8 @@ func (d *Datapath) retry() time.Duration {
 		case d.lookup(id) == nil:
 			delete(d.failures, id)
 			continue
+		case f.on && d.onTrial(id):
+			f.at = now.Add(retryMin)
 		case f.on:
 			delete(d.failures, id)
 			d.well(id)
@@ -108,6 +110,16 @@ func (d *Datapath) retry() time.Duration {
 		next = min(next, f.at.Sub(now))
 	}
 	return max(next, time.Millisecond)
+}
+
+// onTrial tells whether a port's worker, which may be late, is not done with its trial, or whether what came of it waits to be heeded.
+func (d *Datapath) onTrial(id packet.PortID) (is bool) {
+	s := d.lookup(id)
+	if s == nil {
+		return false
+	}
+	s.worker.Load().call(func() { is = s.stumbles > 0 }) // at the end of a turn in which the port was read, if there is anything to read
+	return is || len(d.notices) > 0
 }
 
 // well takes note that a port stood its trial.

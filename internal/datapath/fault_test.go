@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"errors"
+	"math/bits"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,12 +17,14 @@ import (
 type faulty struct {
 	*mem.Port
 	err   atomic.Pointer[error]
+	delay atomic.Int64 // nanoseconds that a failing read takes
 	reads atomic.Int64
 }
 
 func (p *faulty) Read(f *packet.Frame) error {
 	p.reads.Add(1)
 	if err := p.err.Load(); err != nil {
+		time.Sleep(time.Duration(p.delay.Load()))
 		return *err
 	}
 	return p.Port.Read(f)
@@ -40,6 +43,7 @@ func TestUnreadablePort(t *testing.T) {
 	in := newPort(t, "in")
 	add(t, d, in)
 	running(t, d)
+	start := time.Now()
 	bad.Inject(nil, packettest.UDP().Bytes())
 	if n := <-notices; n.Kind != PortFailed || n.Port != badID || !errors.Is(n.Err, errEvil) || n.Worker != 0 {
 		t.Errorf("notice %+v", n)
@@ -47,12 +51,15 @@ func TestUnreadablePort(t *testing.T) {
 	if s := d.PortState(badID); !errors.Is(s.Err, errEvil) {
 		t.Errorf("state %+v", s)
 	}
-	time.Sleep(3 * retryMin) // time to spin in, if it did
-	if n := bad.reads.Load(); n > 4*maxStumbles {
-		t.Errorf("read %d times", n)
+	bad.delay.Store(int64(2 * retryMin / maxStumbles)) // its worker is so busy that a trial doesn't come to an end in its time
+	time.Sleep(5 * retryMin)                           // time to spin in, if it did
+	n, spans := bad.reads.Load(), uint(time.Since(start)/retryMin)
+	if most := int64(maxStumbles * (1 + bits.Len(spans+1))); n > most { // trials after 1, 3, 7, 15 times retryMin
+		t.Errorf("read %d times in %d times %v, want at most %d", n, spans, retryMin, most)
 	}
+	bad.delay.Store(0)
 	in.Inject(nil, packettest.UDP().Bytes())
-	if bad.Next(10*time.Second) == nil {
+	if bad.Next(30*time.Second) == nil {
 		t.Error("it is not written to")
 	}
 	if len(notices) != 0 {

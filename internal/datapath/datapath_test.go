@@ -219,7 +219,12 @@ func TestFlowCountersSurviveRedecision(t *testing.T) {
 // A port whose device died is reported once and wakes nobody any more.
 func TestGone(t *testing.T) {
 	gone := make(chan packet.PortID, 10)
-	d := newTest(t, Config{Workers: 1, OnGone: func(id packet.PortID) { gone <- id }}, dropAll)
+	d := newTest(t, Config{Workers: 1, OnGone: func(id packet.PortID) {
+		select {
+		case gone <- id:
+		default: // reported for ever
+		}
+	}}, dropAll)
 	p := newPort(t, "p")
 	id := add(t, d, p)
 	running(t, d)

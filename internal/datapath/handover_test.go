@@ -62,7 +62,7 @@ func number(f *packet.Frame) (sender, n int) {
 // waitFor waits until cond holds.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); {
+	for deadline := time.Now().Add(30 * time.Second); !cond(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -98,7 +98,7 @@ func TestSerial(t *testing.T) {
 	}
 	next := make([]int, len(in))
 	for ; int(got.Load()) < len(in)*frames; got.Add(1) {
-		f := out.Next(10 * time.Second)
+		f := out.Next(30 * time.Second)
 		if f == nil {
 			t.Fatalf("%d frames came of %d; %v", got.Load(), len(in)*frames, d.PortCounters()[to])
 		}
@@ -142,7 +142,7 @@ func TestSerialQueueFull(t *testing.T) {
 		in.Inject(f.Vnet(), f.Bytes())
 	}
 	in.Inject(nil, packettest.ARPRequest().Bytes())
-	if healthy.Next(10*time.Second) == nil {
+	if healthy.Next(30*time.Second) == nil {
 		t.Fatal("the healthy port got nothing")
 	}
 	s := d.lookup(to)

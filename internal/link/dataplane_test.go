@@ -36,7 +36,7 @@ func testTraffic(t *testing.T, kindA, kindB string) {
 	a, b := linktest.Namespace(t), linktest.Namespace(t)
 	stop := linktest.Pump(t, newPort(t, kindA, private, a, left), newPort(t, kindB, private, b, right))
 	for i := range left {
-		linktest.IP(t, "netns", "exec", a.String(), "ping", "-c", "2", "-i", "0.01", "-W", "2", right[i].Addr().String())
+		linktest.IP(t, "netns", "exec", a.String(), "ping", "-c", "2", "-i", "0.01", "-W", "30", right[i].Addr().String())
 		transfer(t, a, b, right[i].Addr())
 		transfer(t, b, a, left[i].Addr())
 	}

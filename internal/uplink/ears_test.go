@@ -41,10 +41,10 @@ func listenEthernet(t *testing.T, ns *link.Namespace, ifname string) ears {
 	return e
 }
 
-// find returns the first frame that want likes, of those that come within 5 s; else nil.
+// find returns the first frame that want likes, of those that come in time; else nil.
 func (e ears) find(want func([]byte) bool) []byte {
 	e.t.Helper()
-	_ = e.file.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = e.file.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 70000)
 	for {
 		n, err := e.file.Read(b)

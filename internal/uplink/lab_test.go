@@ -48,6 +48,9 @@ var (
 	outsideAddrs = []string{"198.51.100.9", "2001:db8:9::9"} // behind the gateways
 )
 
+// patience is for machines that are busy with other things.
+const patience = 30 * time.Second
+
 const hostMAC, gatewayMAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 
 func newLab(t *testing.T) *lab {
@@ -76,6 +79,11 @@ func newLab(t *testing.T) *lab {
 	linktest.Eventually(t, "up0 has a carrier", func() bool {
 		return strings.Contains(linktest.IP(t, "-n", h, "link", "show", "up0"), "state UP")
 	})
+	for ns, addr := range map[string]string{h: hostAddrs[1], o: gateways[1]} {
+		linktest.Eventually(t, addr+" is local", func() bool { // the kernel sees to it by and by
+			return strings.Contains(linktest.IP(t, "-n", ns, "-6", "route", "show", "table", "local"), "local "+addr+" ")
+		})
+	}
 	for _, gateway := range gateways {
 		linktest.IP(t, "-n", h, "route", "add", "default", "via", gateway)
 	}
@@ -152,10 +160,10 @@ func (l *lab) echo(ns *link.Namespace, addr string, port int) {
 }
 
 // dial connects from ns, from a port of its own choice where from is 0.
-func dial(ns *link.Namespace, from int, addr string, port int, patience time.Duration) (net.Conn, error) {
+func dial(ns *link.Namespace, from int, addr string, port int, within time.Duration) (net.Conn, error) {
 	var c net.Conn
 	err := ns.Do(func() (err error) {
-		d := net.Dialer{Timeout: patience}
+		d := net.Dialer{Timeout: within}
 		if from != 0 {
 			d.LocalAddr = &net.TCPAddr{Port: from}
 		}
@@ -169,7 +177,7 @@ func dial(ns *link.Namespace, from int, addr string, port int, patience time.Dur
 func exchange(c net.Conn, size int) error {
 	sent := make([]byte, size)
 	_, _ = rand.Read(sent)
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	go func() { _, _ = c.Write(sent) }()
 	got := make([]byte, size)
 	if _, err := io.ReadFull(c, got); err != nil {
@@ -184,7 +192,7 @@ func exchange(c net.Conn, size int) error {
 // talks fails the test unless a connection carries some megabytes both ways.
 func (l *lab) talks(what string, ns *link.Namespace, from int, addr string, port int) {
 	l.t.Helper()
-	c, err := dial(ns, from, addr, port, 5*time.Second)
+	c, err := dial(ns, from, addr, port, patience)
 	if err == nil {
 		err = exchange(c, 2<<20)
 		_ = c.Close()
@@ -197,7 +205,7 @@ func (l *lab) talks(what string, ns *link.Namespace, from int, addr string, port
 // refused fails the test unless a RST answers at once.
 func (l *lab) refused(what, addr string, port int) {
 	l.t.Helper()
-	if c, err := dial(l.outside, 0, addr, port, 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+	if c, err := dial(l.outside, 0, addr, port, patience); !errors.Is(err, unix.ECONNREFUSED) {
 		l.t.Errorf("%s: %v, want a refusal", what, err)
 		if err == nil {
 			_ = c.Close()

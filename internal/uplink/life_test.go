@@ -33,7 +33,7 @@ func TestRestart(t *testing.T) {
 				l.echo(l.container, hostAddrs[i], 61080)
 				l.echo(l.container, hostAddrs[i], 8080)
 				for _, port := range []int{61080, 8080} {
-					c, err := dial(l.outside, 0, hostAddrs[i], port, 5*time.Second)
+					c, err := dial(l.outside, 0, hostAddrs[i], port, patience)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -67,7 +67,7 @@ func TestRestart(t *testing.T) {
 			linktest.Pump(t, ours, u.Port())
 			for _, c := range conns {
 				b := make([]byte, 14)
-				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetReadDeadline(time.Now().Add(patience))
 				if n, err := c.Read(b); err != nil || string(b[:n]) != "are you there?" {
 					t.Errorf("after the restart: %q, %v", b[:n], err)
 				}
@@ -293,7 +293,7 @@ func TestForeignClassifier(t *testing.T) {
 func (l *lab) unchanged(before string) {
 	l.t.Helper()
 	var after string
-	for range 20 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if after = l.fingerprint(); after == before {
 			return
 		}

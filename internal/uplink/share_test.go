@@ -70,8 +70,8 @@ func (l *lab) shareFamily(i int) {
 	l.talks("to the host", l.outside, 0, hostAddrs[i], 8000+i)
 	l.refused("closed port of the host's", hostAddrs[i], 81)
 	l.datagrams(i)
-	linktest.IP(l.t, "netns", "exec", l.host.String(), "ping", "-c", "2", "-i", "0.01", "-W", "2", outsideAddrs[i])
-	linktest.IP(l.t, "netns", "exec", l.outside.String(), "ping", "-c", "2", "-i", "0.01", "-W", "2", hostAddrs[i])
+	linktest.IP(l.t, "netns", "exec", l.host.String(), "ping", "-c", "2", "-i", "0.01", "-W", "30", outsideAddrs[i])
+	linktest.IP(l.t, "netns", "exec", l.outside.String(), "ping", "-c", "2", "-i", "0.01", "-W", "30", hostAddrs[i])
 }
 
 // datagrams sends some that come in fragments and are answered so: first fragments are redirected, later ones cloned. Then one to a
@@ -100,7 +100,7 @@ func (l *lab) datagrams(i int) {
 	defer client.Close()
 	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(outsideAddrs[i]), 5353))
 	sent, got := bytes.Repeat([]byte("vswitch!"), 1000), make([]byte, 65536)
-	_ = client.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	if _, err := client.WriteTo(sent, to); err != nil {
 		l.t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (l *lab) datagrams(i int) {
 		l.t.Fatal(err)
 	}
 	defer closed.Close()
-	_ = closed.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = closed.SetDeadline(time.Now().Add(patience))
 	_, _ = closed.Write([]byte("x"))
 	if _, err := closed.Read(got); !errors.Is(err, unix.ECONNREFUSED) {
 		l.t.Errorf("datagram to a closed port: %v, want the ICMP error", err)
@@ -178,15 +178,15 @@ func TestPing(t *testing.T) {
 		}
 		ping := func(ns *link.Namespace, wait string) error { return pingAs("7000", ns, wait) }
 		for _, ns := range []*link.Namespace{l.container, l.host} {
-			if err := pingAs("61234", ns, "5"); err != nil {
+			if err := pingAs("61234", ns, "30"); err != nil {
 				t.Errorf("ping %s from %s with an identifier of the range: %v", addr, ns, err)
 			}
 		}
 		u.Steering().Set(bpf.Echo, 7000)
-		if err := ping(l.container, "5"); err != nil {
+		if err := ping(l.container, "30"); err != nil {
 			t.Errorf("ping %s by the switch: %v", addr, err)
 		}
-		if err := ping(l.host, "5"); err != nil {
+		if err := ping(l.host, "30"); err != nil {
 			t.Errorf("ping %s by the host with the same identifier: %v", addr, err)
 		}
 		u.Steering().Clear(bpf.Echo, 7000)

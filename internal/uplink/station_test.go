@@ -67,7 +67,7 @@ func TestStation(t *testing.T) {
 		l.echo(l.outside, outsideAddrs[i], 7000)
 		l.talks("to the station", l.outside, 0, stationAddrs[i], 8080)
 		l.talks("from the station", l.container, 0, outsideAddrs[i], 7000)
-		linktest.IP(t, "netns", "exec", l.outside.String(), "ping", "-c", "2", "-i", "0.01", "-W", "2", stationAddrs[i])
+		linktest.IP(t, "netns", "exec", l.outside.String(), "ping", "-c", "2", "-i", "0.01", "-W", "30", stationAddrs[i])
 	}
 	counts := stop()
 	for i, c := range counts {
@@ -117,7 +117,7 @@ func TestStationFollows(t *testing.T) {
 		linktest.Eventually(t, what, func() bool { return holds(s.State()) })
 	}
 	l.echo(l.container, stationAddrs[0], 8080)
-	c, err := dial(l.outside, 0, stationAddrs[0], 8080, 5*time.Second)
+	c, err := dial(l.outside, 0, stationAddrs[0], 8080, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,14 @@
 package fdstore_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,16 +87,19 @@ func TestKeeperThatKeepsDying(t *testing.T) {
 	fd := memfd(t, "x")
 	defer func() { _ = unix.Close(fd) }()
 	must(t, s.Put("x", fd))
-	born := time.Now()
 	for _, least := range []time.Duration{time.Second, 2 * time.Second} {
+		born, killed := startOf(t, keeperPID(dir)), sinceBoot(t)
 		killKeeper(t, dir)
 		if err := <-told; err != nil {
 			t.Errorf("told %v", err)
 		}
-		if age := time.Since(born); age < least-100*time.Millisecond || age > least+5*time.Second {
-			t.Errorf("replaced %v after its start, want %v", age, least)
+		next := startOf(t, keeperPID(dir))
+		if next-born < least-20*time.Millisecond { // in ticks of 10 ms
+			t.Errorf("replaced %v after its start, want %v", next-born, least)
 		}
-		born = time.Now()
+		if late := next - max(killed, born+least); late > 10*time.Second {
+			t.Errorf("replaced %v after it could have been", late)
+		}
 		if diff := cmp.Diff(map[string]string{"x": "x"}, takeAll(t, s)); diff != "" {
 			t.Error(diff)
 		}
@@ -105,6 +112,24 @@ func TestKeeperThatKeepsDying(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"x": "x", "y": "x"}, takeAll(t, s)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// startOf returns when a process was started, since the machine was.
+func startOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(t, err)
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')'):]))
+	ticks, err := strconv.ParseInt(fields[20], 10, 64)
+	must(t, err)
+	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+}
+
+func sinceBoot(t *testing.T) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	must(t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts))
+	return time.Duration(ts.Nano())
 }
 
 // A keeper that nobody else can reach is replaced, and ends.
@@ -205,6 +230,8 @@ func TestConcurrentCallsWhileKeepersDie(t *testing.T) {
 	dir := runDir(t)
 	s := open(t, dir)
 	done := make(chan error)
+	var calls atomic.Int64
+	before := int64(0) // as many calls were done at the last kill
 	const workers = 4
 	for w := range workers {
 		fd := memfd(t, fmt.Sprint(w))
@@ -217,6 +244,7 @@ func TestConcurrentCallsWhileKeepersDie(t *testing.T) {
 				if err == nil && i%10 != 0 {
 					err = s.Delete(name)
 				}
+				calls.Add(1)
 			}
 			done <- err
 		}()
@@ -229,7 +257,8 @@ func TestConcurrentCallsWhileKeepersDie(t *testing.T) {
 			}
 			ended++
 		case <-time.After(100 * time.Millisecond):
-			if pid := keeperPID(dir); pid != 0 {
+			if pid := keeperPID(dir); pid != 0 && calls.Load() > before { // a call is tried three times
+				before = calls.Load()
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
 		}

@@ -35,7 +35,7 @@ func newManager(t *testing.T, socket string) manager {
 func (m manager) want(state string) string {
 	m.t.Helper()
 	buf, oob := make([]byte, 1000), make([]byte, 1000)
-	must(m.t, m.conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+	must(m.t, m.conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 	n, oobn, _, _, err := m.conn.ReadMsgUnix(buf, oob)
 	must(m.t, err)
 	if diff := cmp.Diff(state, string(buf[:n])); diff != "" {

@@ -75,24 +75,28 @@ func (k *Key) addr(a *[16]byte) netip.Addr {
 
 // seeds make hash values differ from run to run, so that nobody can aim at one bucket. Each word that is hashed has a secret
 // of its own: a factor that a sender can make zero would hide the other one.
-var seeds = func() (s [KeySize/8 + 1]uint64) {
+var seeds = newSeeds()
+
+func newSeeds() (s [KeySize/8 + 2]uint64) {
 	var b [8]byte
 	for i := range s {
 		rand.Read(b[:])
 		s[i] = binary.LittleEndian.Uint64(b[:])
 	}
-	return
-}()
+	return s
+}
 
-// Hash mixes the nine words of the key by 64x64->128 multiplications (as wyhash does).
+// Hash mixes the nine words of the key by 64x64->128 multiplications (as wyhash does), each word by two: after one alone, ports in
+// sequence stay a lattice, which with some secrets has few places.
 func (k *Key) Hash() uint64 {
 	w, s := (*[KeySize / 8]uint64)(unsafe.Pointer(k)), &seeds
 	h0, l0 := bits.Mul64(w[0]^s[0], w[1]^s[1])
 	h1, l1 := bits.Mul64(w[2]^s[2], w[3]^s[3])
 	h2, l2 := bits.Mul64(w[4]^s[4], w[5]^s[5])
 	h3, l3 := bits.Mul64(w[6]^s[6], w[7]^s[7])
-	h4, l4 := bits.Mul64(h0^l0^h1^l1^w[8]^s[8], h2^l2^h3^l3^s[9])
-	return h4 ^ l4
+	h4, l4 := bits.Mul64(w[8]^s[8], s[9])
+	h5, l5 := bits.Mul64(h0^l0^h1^l1^h4^l4, h2^l2^h3^l3^s[10])
+	return h5 ^ l5
 }
 
 // HashBytes mixes a short byte string, for tables keyed by addresses.

@@ -56,38 +56,48 @@ func TestEveryByteOfKeyCounts(t *testing.T) {
 	}
 }
 
-// TestHashSpreads fills a table with flows that differ in few bits, as flows do, and counts what meets in a bucket.
+// TestHashSpreads fills tables, each with other secrets, with flows that differ in few bits, as flows do, and counts what meets in a bucket.
 func TestHashSpreads(t *testing.T) {
-	const n = 1 << 14
 	for name, vary := range map[string]func(k *packet.Key, i int){
-		"ports":      func(k *packet.Key, i int) { k.SrcPort, k.DstPort = uint16(i), uint16(i>>7) },
-		"addresses":  func(k *packet.Key, i int) { binary.BigEndian.PutUint32(k.Src[:], uint32(i)) },
-		"both":       func(k *packet.Key, i int) { k.Src[3], k.Dst[3] = byte(i), byte(i>>8) },
-		"MACs":       func(k *packet.Key, i int) { binary.BigEndian.PutUint16(k.SrcMAC[4:], uint16(i)) },
-		"swapped":    func(k *packet.Key, i int) { k.Src[i%16], k.Dst[i/16%16], k.InPort = 1, 2, packet.PortID(i/256) },
-		"one factor": func(k *packet.Key, i int) { k.Src[15] = 9; binary.BigEndian.PutUint64(k.Src[:], uint64(i)) },
+		"ports":             func(k *packet.Key, i int) { k.SrcPort, k.DstPort = uint16(i), uint16(i>>7) },
+		"source ports":      func(k *packet.Key, i int) { k.SrcPort = uint16(i) },
+		"destination ports": func(k *packet.Key, i int) { k.DstPort = uint16(i) },
+		"addresses":         func(k *packet.Key, i int) { binary.BigEndian.PutUint32(k.Src[:], uint32(i)) },
+		"both":              func(k *packet.Key, i int) { k.Src[3], k.Dst[3] = byte(i), byte(i>>8) },
+		"MACs":              func(k *packet.Key, i int) { binary.BigEndian.PutUint16(k.SrcMAC[4:], uint16(i)) },
+		"swapped":           func(k *packet.Key, i int) { k.Src[i%16], k.Dst[i/16%16], k.InPort = 1, 2, packet.PortID(i/256) },
+		"one factor":        func(k *packet.Key, i int) { k.Src[15] = 9; binary.BigEndian.PutUint64(k.Src[:], uint64(i)) },
 	} {
-		var load [n]uint8
-		worst, ones := 0, 0
-		for i := range n {
-			var k packet.Key
-			vary(&k, i)
-			h := k.Hash()
-			load[h%n]++
-			worst = max(worst, int(load[h%n]))
-			ones += bits.OnesCount64(h)
+		for range 50 {
+			packet.Reseed()
+			expectSpread(t, name, vary)
 		}
-		used := 0
-		for _, l := range load {
-			used += min(int(l), 1)
-		}
-		// Thrown at random, 63.2 % of the buckets are used, and none holds more than about 9.
-		if used < n*61/100 || worst > 12 {
-			t.Errorf("%s: %d of %d buckets used, one by %d flows", name, used, n, worst)
-		}
-		if mean := float64(ones) / n; mean < 31.5 || mean > 32.5 {
-			t.Errorf("%s: %.2f bits of 64 are set", name, mean)
-		}
+	}
+}
+
+func expectSpread(t *testing.T, name string, vary func(k *packet.Key, i int)) {
+	t.Helper()
+	const n = 1 << 14
+	var load [n]uint8
+	worst, ones := 0, 0
+	for i := range n {
+		var k packet.Key
+		vary(&k, i)
+		h := k.Hash()
+		load[h%n]++
+		worst = max(worst, int(load[h%n]))
+		ones += bits.OnesCount64(h)
+	}
+	used := 0
+	for _, l := range load {
+		used += min(int(l), 1)
+	}
+	// Thrown at random, 63.2 % of the buckets are used, and none holds more than about 9.
+	if used < n*61/100 || worst > 12 {
+		t.Errorf("%s: %d of %d buckets used, one by %d flows", name, used, n, worst)
+	}
+	if mean := float64(ones) / n; mean < 31.5 || mean > 32.5 {
+		t.Errorf("%s: %.2f bits of 64 are set", name, mean)
 	}
 }
 

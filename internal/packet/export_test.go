@@ -1,0 +1,4 @@
+package packet
+
+// Reseed gives hashes new secrets, as another start of the process does.
+func Reseed() { seeds = newSeeds() }

@@ -89,7 +89,7 @@ func TestFragmentsFlood(t *testing.T) {
 		table.Place(fragment(packet.PortID(100+i), 1, 800, 800, false), now)
 	}
 	f := fragment(7, 0, 800, 1400, true)
-	start := time.Now()
+	start := cpuTime(t)
 	for i := range 1000000 {
 		f.Key.Src[3] = byte(i >> 16)
 		f.IPv4().SetID(uint16(i))
@@ -99,7 +99,7 @@ func TestFragmentsFlood(t *testing.T) {
 		}
 		count(p.Made)
 	}
-	if took := time.Since(start); took > 30*time.Second {
+	if took := cpuTime(t) - start; took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if n, bytes := table.Len(); n > router.MaxDatagrams || bytes > router.MaxHeldBytes {

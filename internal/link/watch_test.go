@@ -135,12 +135,14 @@ func TestWatcherRemove(t *testing.T) {
 	linktest.IP(t, "-n", ns.String(), "link", "set", "lo", "up")
 	events.until(t, "an event while one Add is left", up(ns))
 	removes[1]()
+	linktest.IP(t, "-n", last.String(), "link", "set", "lo", "up")
+	events.until(t, "an event of the other", up(last)) // what was heard before has been reported, too
 	events.mu.Lock()
 	events.list = nil
 	events.mu.Unlock()
 	linktest.IP(t, "-n", ns.String(), "link", "set", "lo", "down")
-	linktest.IP(t, "-n", last.String(), "link", "set", "lo", "up")
-	events.until(t, "an event of the other", up(last))
+	linktest.IP(t, "-n", last.String(), "link", "set", "lo", "down")
+	events.until(t, "another event of the other", func(e link.Event) bool { return e.Namespace == last.ID() && !e.Link.Up })
 	events.mu.Lock()
 	defer events.mu.Unlock()
 	for _, e := range events.list {

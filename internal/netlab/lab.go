@@ -191,7 +191,7 @@ func (l *Lab) Settle() {
 	if sum == l.settled {
 		return
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		left := l.left(sent)
 		if left == 0 {
 			break

@@ -127,17 +127,20 @@ func TestInterruptCleansUp(t *testing.T) {
 	cases, _ := o.chooseCases()
 	kinds, _, _ := o.choosePeers()
 	ctx, cancel := context.WithCancel(t.Context())
-	start := time.Now()
+	cut := make(chan time.Time, 1)
 	// The progress line is written just before the sample starts.
 	run, err := campaignOver(ctx, o, cases, kinds, nil, writer(func(p []byte) {
 		if strings.HasPrefix(string(p), "round") {
-			time.AfterFunc(100*time.Millisecond, cancel)
+			time.AfterFunc(100*time.Millisecond, func() {
+				cut <- time.Now()
+				cancel()
+			})
 		}
 	}))
 	if err == nil || run == nil || !run.Cut || len(run.Samples) != 0 {
 		t.Errorf("error %v, run %+v; want a run that was cut and has no sample", err, run)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(<-cut); took > 15*time.Second { // of the sample's 30
 		t.Errorf("took %v to stop", took)
 	}
 	if left := ours(t); len(left) > 0 {

@@ -35,12 +35,12 @@ func TestRelay(t *testing.T) {
 	case err := <-failed:
 		t.Fatal(err)
 	}
-	conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(front, port).String(), time.Second)
+	conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(front, port).String(), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := conn.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestLookup(t *testing.T) {
 	var udp [2]net.PacketConn
 	dial := func(network, addr string) (conn net.Conn, err error) {
 		err = ns.Do(func() error {
-			conn, err = net.DialTimeout(network, addr, time.Second)
+			conn, err = net.DialTimeout(network, addr, 30*time.Second)
 			return err
 		})
 		return conn, err
@@ -87,7 +87,7 @@ func TestLookup(t *testing.T) {
 				t.Error(err)
 			}
 			b := make([]byte, 64)
-			if err := udp[i].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			if err := udp[i].SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
 			if n, _, err := udp[i].ReadFrom(b); err != nil || string(b[:n]) != addr {

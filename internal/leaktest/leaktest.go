@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long goroutines that were told to end may take.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Main runs a package's tests and fails when a goroutine outlives them. To be called by TestMain.
 func Main(m *testing.M) {

@@ -22,7 +22,7 @@ func TestOutlive(t *testing.T) {
 	go stay(end)
 	defer close(end)
 	var got []string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if got = left(before); len(got) == 1 && strings.Contains(got[0], "leaktest_test.stay(") {
 			return
 		}

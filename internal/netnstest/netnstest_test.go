@@ -15,7 +15,7 @@ func TestPing(t *testing.T) {
 	lab := netnstest.New(t)
 	d := lab.Daemon()
 	a, _ := d.Pair("net1", "--subnet", "10.9.0.0/24")
-	a.Run("ping", "-c1", "-W2", "10.9.0.3")
+	a.Run("ping", "-c1", "-W20", "10.9.0.3")
 }
 
 // TestLives stops, kills and restarts a daemon; the containers' interfaces stay.
@@ -29,6 +29,6 @@ func TestLives(t *testing.T) {
 			t.Fatalf("eth0 without a daemon: %+v", l)
 		}
 		d.Start()
-		a.Run("ping", "-c1", "-W2", "10.9.0.3")
+		a.Run("ping", "-c1", "-W20", "10.9.0.3")
 	}
 }

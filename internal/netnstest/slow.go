@@ -27,3 +27,9 @@ func (c *Container) SlowDown(ifname string) {
 	}
 	c.Run("tc", "-batch", file)
 }
+
+// SpeedUp undoes SlowDown.
+func (c *Container) SpeedUp(ifname string) {
+	c.lab.t.Helper()
+	c.Run("tc", "qdisc", "del", "dev", ifname, "clsact")
+}

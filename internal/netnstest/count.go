@@ -24,12 +24,32 @@ func (c *Container) CountFrames(ifname, from string) *FrameCount {
 		c.lab.t.Fatal(err)
 	}
 	k := &FrameCount{socket: c.PacketSocket(ifname)}
+	if err := k.cut(); err != nil {
+		c.lab.t.Fatal(err)
+	}
 	go k.run(mac)
 	return k
 }
 
+// headerLen is how much of a frame is looked at.
+const headerLen = 14
+
+// cut has the kernel keep no more of each frame, so that many can wait for a receiver that is late.
+func (k *FrameCount) cut() error {
+	conn, err := k.socket.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: headerLen}}
+	var serr error
+	err = conn.Control(func(fd uintptr) {
+		serr = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter[0]})
+	})
+	return errors.Join(err, serr)
+}
+
 func (k *FrameCount) run(mac net.HardwareAddr) {
-	buf := make([]byte, 14) // the rest is cut off
+	buf := make([]byte, headerLen)
 	for {
 		n, err := k.socket.file.Read(buf)
 		switch {

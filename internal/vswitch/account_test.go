@@ -43,7 +43,7 @@ func TestEveryLossIsCounted(t *testing.T) {
 			}
 			d.Join("net1", "a", a, "--type", tt.a)
 			d.Join("net1", "b", b, "--type", tt.b)
-			a.Run("ping", "-q", "-c1", "-W2", b4)
+			a.Run("ping", "-q", "-c1", "-W10", b4)
 			// Neighbors stay known, so that nothing but the flood is under way.
 			a.IP("neigh replace " + b4 + " lladdr " + b.MAC() + " dev eth0 nud permanent")
 			b.IP("neigh replace " + a4 + " lladdr " + a.MAC() + " dev eth0 nud permanent")
@@ -94,7 +94,7 @@ func TestReceiverDown(t *testing.T) {
 			a, b := lab.Container("a"), lab.Container("b")
 			d.Join("net1", "a", a)
 			d.Join("net1", "b", b, "--type", kind)
-			a.Run("ping", "-q", "-c1", "-W2", b4)
+			a.Run("ping", "-q", "-c1", "-W10", b4)
 			a.IP("neigh replace " + b4 + " lladdr " + b.MAC() + " dev eth0 nud permanent")
 			b.IP("link set eth0 down")
 			d.Eventually("the switch knows that b is down", func() bool {
@@ -104,9 +104,7 @@ func TestReceiverDown(t *testing.T) {
 			before := lost(d)
 			flood(t, a, b4, 100, 100)
 			d.Eventually("100 frames to an interface that is down are counted", func() bool { return lost(d)-before >= 100 })
-			if p := netnstest.Get[api.Port](d, "show", "port", "b"); p.Status.State != api.StateDown {
-				t.Errorf("port b is %s", p.Status.State)
-			}
+			d.Eventually("port b is down", func() bool { return portOf(t, d, "b").Status.State == api.StateDown })
 			b.IP("link set eth0 up")
 			d.Eventually("b hears again", func() bool {
 				_, err := a.Try("ping", "-q", "-c1", "-W0.1", b4)

@@ -27,7 +27,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	d.Eventually("an address, a way and an MTU", func() bool {
 		return strings.Contains(own(), "inet6 fd11::") && strings.Contains(route(), "via fe80::") && mtu() == "1400"
 	})
-	d.Eventually("ping through the router", func() bool { return pinged(a, "fd12::2") == nil })
+	d.Eventually("ping through the router", func() bool { return pinged(a, "fd12::2", "-W", "1") == nil })
 	if strings.Contains(b.IP("-6 route show default"), "proto ra") {
 		t.Error("netb was advertised")
 	}
@@ -35,7 +35,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	d.Kill()
 	d.Start()
 	a.IP("link set eth0 up") // now it asks
-	d.Eventually("a way after the daemon was killed", func() bool { return strings.Contains(route(), "via fe80::") && pinged(a, "fd12::2") == nil })
+	d.Eventually("a way after the daemon was killed", func() bool { return strings.Contains(route(), "via fe80::") && pinged(a, "fd12::2", "-W", "1") == nil })
 
 	if shown := d.Must("show", "network", "neta"); !strings.Contains(shown, "Options: ra\n") || !strings.Contains(shown, "fd11::53") {
 		t.Errorf("show does not tell: %s", shown)

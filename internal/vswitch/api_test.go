@@ -69,7 +69,7 @@ func TestMetrics(t *testing.T) {
 	if err := netnstest.Datagrams(a, a, "10.9.0.2", 1); err != nil { // not by the switch
 		t.Error(err)
 	}
-	a.Run("ping", "-q", "-c3", "-i0.01", "-W2", b4)
+	a.Run("ping", "-q", "-c3", "-i0.01", "-W10", b4)
 	out, err := exec.Command("curl", "-sS", "--unix-socket", d.Socket, "http://x/metrics").Output()
 	if err != nil {
 		t.Fatal(err)

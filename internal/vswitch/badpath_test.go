@@ -30,7 +30,7 @@ func TestBadPath(t *testing.T) {
 		if err := netnstest.StreamVia(second, n.c, ":80", net.JoinHostPort(hostAddrs[i], "8080"), 2<<20); err != nil {
 			t.Errorf("TCP to the port published at %s: %v", hostAddrs[i], err)
 		}
-		n.settle(t, cable)
+		n.settle(t, cable, second)
 
 		inner, outer := n.c.UDP(":0"), second.UDP(net.JoinHostPort(addr, "0"))
 		back := datagramsThrough(t, n, cable, inner, outer, netip.MustParseAddrPort(outer.LocalAddr().String()), false)
@@ -58,9 +58,13 @@ func TestBadPath(t *testing.T) {
 	n.expectUntouched(t)
 }
 
-// settle waits until nothing comes by the cable any more: connections that ended may have something to send yet.
-func (n *internet) settle(t *testing.T, cable *netnstest.BadCable) {
+// settle waits until nothing comes by the cable any more: connections that ended may have something to send yet, until both kernels know that
+// they have.
+func (n *internet) settle(t *testing.T, cable *netnstest.BadCable, second *netnstest.Container) {
 	t.Helper()
+	n.lab.Eventually("the end of all connections", func() bool {
+		return n.c.Run("ss", "-Htn")+second.Run("ss", "-Htn") == "" // it lists none that listens or waits
+	})
 	before := [2]netnstest.Fared{}
 	n.lab.Eventually("silence", func() bool {
 		time.Sleep(300 * time.Millisecond)

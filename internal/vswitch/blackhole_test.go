@@ -27,7 +27,7 @@ func TestUplinkBlackHole(t *testing.T) {
 		}
 	}
 	for _, addr := range serverAddrs {
-		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "1") == nil })
 		if err := netnstest.Stream(n.c, n.server, addr, 8<<20); err != nil {
 			t.Errorf("TCP with %s: %v", addr, err)
 		}

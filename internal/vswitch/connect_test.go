@@ -138,7 +138,8 @@ func TestConnectKeepsApart(t *testing.T) {
 					t.Fatalf("round %d: b does not hear %s", i, on)
 				}
 				d.Must("disconnect", "b")
-				heard = b.PacketSocket("eth0") // without what has come before
+				heard = b.PacketSocket("eth0") // without what has come before, nor what the kernel still had to deliver
+				lab.Eventually("silence at b", func() bool { return heard.Find(10*time.Millisecond, from(on)) == nil })
 				d.Must("connect", "b", off)
 				if f := heard.Find(10*time.Millisecond, from(on)); f != nil {
 					t.Fatalf("round %d: b hears %s, and is on %s: % x", i, on, off, f)

@@ -22,7 +22,7 @@ func TestDatagramsCounted(t *testing.T) {
 	n := newInternet(t)
 	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:80/udp")
 	for i, addr := range serverAddrs {
-		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "1") == nil })
 		inner, outer, published := n.c.UDP(":0"), n.server.UDP(net.JoinHostPort(addr, "0")), n.c.UDP(":80")
 		server, at := netip.MustParseAddrPort(outer.LocalAddr().String()), netip.AddrPortFrom(netip.MustParseAddr(hostAddrs[i]), 8080)
 		var seen netip.AddrPort

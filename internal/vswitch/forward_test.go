@@ -213,7 +213,7 @@ func TestIsolated(t *testing.T) {
 	if n := dropped(d, "a", "isolated") - before; n != 1 {
 		t.Errorf("%d packets between isolated ports are counted, want 1", n)
 	}
-	a.Run("ping", "-q", "-c1", "-W2", "10.9.0.4")
+	a.Run("ping", "-q", "-c1", "-W10", "10.9.0.4")
 	if _, err := a.Try("ping", "-q", "-c1", "-W0.3", "10.9.0.3"); err == nil {
 		t.Error("an isolated port reached another")
 	}

@@ -82,7 +82,7 @@ func TestFragmentsByUplink(t *testing.T) {
 	n := newInternet(t)
 	n.d.Must("add-uplink", "auto")
 	for _, addr := range serverAddrs {
-		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr) == nil })
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(n.c, addr, "-W", "1") == nil })
 		for _, size := range []int{1473, 20000, 60000} {
 			if err := echoed(n.c, n.server, addr, size, netnstest.Patience/4); err != nil {
 				t.Errorf("echo of %d bytes by %s: %v", size, addr, err)

@@ -113,7 +113,7 @@ func TestHostAddresses(t *testing.T) {
 			t.Errorf("%s answers before the host has it", x[0])
 		}
 		d.Host.IP(fmt.Sprintf("addr add %s/%s dev %s", x[0], x[1], x[2]))
-		lab.Eventually(x[0]+" answers", func() bool { return pinged(a, x[0]) == nil })
+		lab.Eventually(x[0]+" answers", func() bool { return pinged(a, x[0], "-W", "1") == nil })
 		d.Host.IP(fmt.Sprintf("addr del %s/%s dev %s", x[0], x[1], x[2]))
 		lab.Eventually(x[0]+" is gone", func() bool {
 			return !slices.Contains(shown(d).HostAddresses, netip.MustParseAddr(x[0]))
@@ -185,7 +185,9 @@ func TestHostIsNoRouter(t *testing.T) {
 		out.IP(line)
 	}
 	t.Cleanup(func() { out.IP("link del out1") })
-	lab.Eventually("the host answers its LAN", func() bool { return pinged(out, "192.0.2.2") == nil && pinged(out, "2001:db8::2") == nil })
+	lab.Eventually("the host answers its LAN", func() bool {
+		return pinged(out, "192.0.2.2", "-W", "1") == nil && pinged(out, "2001:db8::2", "-W", "1") == nil
+	})
 	for _, addr := range []string{"10.11.0.2", "fd11::2"} {
 		if pinged(out, addr, "-W", "1") == nil {
 			t.Errorf("the LAN reaches %s", addr)

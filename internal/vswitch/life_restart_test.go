@@ -141,7 +141,7 @@ func TestKeeperAndDaemonKilled(t *testing.T) {
 				d.Start()
 				ping(lab, a, b4)
 				ping(lab, b, a6)
-				a.Run("ping", "-q", "-c20", "-i0.002", "-W1", b4)
+				a.Run("ping", "-q", "-c20", "-i0.002", "-W10", b4)
 				after := lastingOf(t, d, a, b)
 				after.Carrier = before.Carrier // nobody held the device
 				for i := range after.Links {   // a pair that was made anew has other numbers

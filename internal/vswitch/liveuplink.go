@@ -129,13 +129,13 @@ func (s *Switch) followUplink(live *liveUplink) {
 	live.end = func() { cancel(); <-done }
 }
 
-// reported takes note of an interface's new state.
+// reported takes note of an interface's new state. Who is shown it finds that the routers heed it.
 func (s *Switch) reported(live *liveUplink, st uplink.State) {
 	s.liveUplinks.mu.Lock()
 	was := live.state
 	live.state = st
+	s.settleUplinksLocked()
 	s.liveUplinks.mu.Unlock()
-	s.settleUplinks()
 	if usable(&was) != usable(&st) || was.Problem != st.Problem || was.Elsewhere6 != st.Elsewhere6 {
 		d := s.describeUplink(&live.Uplink)
 		s.log.Info("uplink is "+d.Status.State, "uplink", live.Name, "interface", st.Name, "problem", d.Status.Problem)

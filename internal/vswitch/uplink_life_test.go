@@ -161,6 +161,7 @@ func TestUplinkFollows(t *testing.T) {
 	n.host.IP("addr add 192.0.2.77/24 dev wan0")
 	n.host.IP("route replace default via 192.0.2.1")
 	state("192.0.2.77/24")
+	n.d.Eventually("the way out", func() bool { return pinged(n.c, serverAddrs[0], "-W", "1") == nil }) // the route is news of its own
 	if got := seenAs(t, n.c, n.server, serverAddrs[0]); got != "192.0.2.77" {
 		t.Errorf("the container is seen as %s after the address changed", got)
 	}

@@ -31,6 +31,11 @@ func usable(st *uplink.State) bool { return st.Index != 0 && st.Attached != "" &
 func (s *Switch) settleUplinks() {
 	s.liveUplinks.mu.Lock()
 	defer s.liveUplinks.mu.Unlock()
+	s.settleUplinksLocked()
+}
+
+// settleUplinksLocked is settleUplinks for callers that hold liveUplinks.mu.
+func (s *Switch) settleUplinksLocked() {
 	up := make(map[string]bool) // routers that have one that is
 	for _, live := range s.liveUplinks.by {
 		up[live.Router] = up[live.Router] || live.work != nil && usable(&live.state)

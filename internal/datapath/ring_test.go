@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -34,12 +35,14 @@ func TestRing(t *testing.T) {
 			f.Segs = i
 			for !r.push(f) {
 				r.empty()
+				runtime.Gosched() // one core may be all there is
 			}
 		}
 	})
 	for i := range frames {
 		f := r.front()
 		for f == nil {
+			runtime.Gosched()
 			f = r.front()
 		}
 		b := f.Bytes()

@@ -71,12 +71,14 @@ func hostPort(t *testing.T, ns *link.Namespace) link.TAP {
 	return dev
 }
 
-// settings returns all that a namespace's kernel can be told of networking, without what is about the interface.
+// settings returns all that a namespace's kernel can be told of networking, without what is about the interface, and what is the
+// machine's.
 func settings(t *testing.T, ns *link.Namespace, without string) []string {
 	t.Helper()
 	all := strings.Split(in(t, ns, "sysctl", "-e", "net"), "\n")
 	return slices.DeleteFunc(all, func(line string) bool {
-		return strings.Contains(line, "."+without+".") || strings.Contains(line, "gc_min_interval") || strings.Contains(line, "random")
+		return strings.Contains(line, "."+without+".") || strings.Contains(line, "gc_min_interval") || strings.Contains(line, "random") ||
+			strings.Contains(line, "congestion_control")
 	})
 }
 

@@ -88,12 +88,15 @@ func TestFloodsComeInSlices(t *testing.T) {
 }
 
 // A port's floods and what it sends after them reach a receiver in the order sent, tagged or not, and while the port moves between
-// workers.
+// workers, though the receiver is slow and all waits in queues.
 func TestFloodsKeepOrder(t *testing.T) {
 	const ports, senders, frames = 300, 3, 200
 	for _, cfg := range []Config{{Workers: 1}, {Workers: 2}, {Workers: 3, NoCoalesce: true}} {
 		n := newNetwork(t, cfg, ports, senders, func(i int) flow.TagOp { return flow.TagOp(i % 2) })
 		running(t, n.d)
+		receiver := n.ids[ports-1]
+		n.d.tell(Notice{Kind: PortSlow, Port: receiver})
+		waitFor(t, "the receiver's move", func() bool { return n.d.PortState(receiver).Slow })
 		for i := range frames {
 			for j, p := range n.in {
 				f := numbered(j, i)

@@ -160,8 +160,7 @@ func (d *Datapath) moveBack(id packet.PortID, move int) bool {
 	return true
 }
 
-// move lets another worker read the port, once what the old one handed over is written, and floods of it that wait there are finished:
-// see service. Callers hold mu.
+// move lets another worker read the port, once what the old one read of it is written. Callers hold mu.
 func (d *Datapath) move(s *slot, to *Worker) {
 	from := s.worker.Swap(to)
 	from.ports--
@@ -171,30 +170,32 @@ func (d *Datapath) move(s *slot, to *Worker) {
 	}
 	from.unwatch(s)
 	from.call(func() {}) // until it has passed a turn it may be reading the port
-	d.awaitHandedOver(from)
+	d.awaitWritten(s, from)
 	if err := to.watch(s); err != nil {
 		d.tell(Notice{Kind: PortFailed, Port: s.id, Err: err}) // tried again, like other faults
 	}
 }
 
-// awaitHandedOver waits until all is written that a worker has handed over so far, or frames of a port that it read would be overtaken
-// by those that another worker reads next. Callers hold mu.
-func (d *Datapath) awaitHandedOver(w *Worker) {
+// awaitWritten waits until all is written of a port that a worker has read so far, or it would be overtaken by what another worker
+// reads next: floods that wait at the worker, then all that it has handed over. Callers hold mu.
+func (d *Datapath) awaitWritten(s *slot, w *Worker) {
+	deadline := time.Now().Add(orderWait)
+	wait := func() bool {
+		time.Sleep(emptyWait / 100)
+		return time.Now().Before(deadline)
+	}
+	for s.floods.Load() > 0 && wait() {
+	}
 	ends := make(map[*ring]uint32)
 	for i := range d.slots[:d.used] {
-		s := d.slots[i].Load()
-		if s == nil {
-			continue
-		}
-		if h := s.handover.Load(); h != nil && h.owner != w {
-			ends[h.rings[w.id]] = h.rings[w.id].tail.Load()
+		if o := d.slots[i].Load(); o != nil {
+			if h := o.handover.Load(); h != nil && h.owner != w {
+				ends[h.rings[w.id]] = h.rings[w.id].tail.Load()
+			}
 		}
 	}
-	for deadline := time.Now().Add(orderWait); len(ends) > 0 && time.Now().Before(deadline); {
-		maps.DeleteFunc(ends, func(r *ring, end uint32) bool { return int32(r.head.Load()-end) >= 0 })
-		if len(ends) > 0 {
-			time.Sleep(emptyWait / 100)
-		}
+	written := func(r *ring, end uint32) bool { return int32(r.head.Load()-end) >= 0 }
+	for maps.DeleteFunc(ends, written); len(ends) > 0 && wait(); maps.DeleteFunc(ends, written) {
 	}
 }
 

@@ -121,6 +121,7 @@ func (d *Datapath) moveAway(id packet.PortID, g *errgroup.Group) bool {
 	}
 	s.moves++
 	to.call(func() {
+		s.paces[to.id] = pace{} // of an earlier stay
 		s.lastSlow, s.move = d.Now(), s.moves
 		s.hold = int64(d.cfg.SlowHold) << min(s.moves-1, holdDoublings)
 	})

@@ -105,8 +105,17 @@ func TestSlowPortMovesAndComesBack(t *testing.T) {
 	if all := d.WorkerCounters(); len(all) != 1 {
 		t.Errorf("workers %+v", all)
 	}
-	p.cost.Store(int64(slow200)) // and it all works again
+	p.cost.Store(int64(slow200)) // and it all works again, although its last stay ended amid fast writes
+	for i := range maxQuarantine {
+		d.lookup(slowID).paces[1+i] = pace{n: judgeWrites - 1}
+	}
 	expect(PortSlow)
+	time.Sleep(3 * time.Millisecond) // longer than it has to be fast
+	sent := d.PortCounters()[slowID].TxPackets
+	for range 2 * judgeWrites {
+		in.Inject(nil, bulk.Bytes())
+	}
+	waitFor(t, "more writes", func() bool { return d.PortCounters()[slowID].TxPackets >= sent+2*judgeWrites })
 	if s := d.PortState(slowID); !s.Slow || s.Moves != 2 {
 		t.Errorf("state %+v", s)
 	}

@@ -65,12 +65,12 @@ func TestUplinkDatagrams(t *testing.T) {
 // ask sends datagrams and has each sent back before the next.
 func ask(tx, rx *net.UDPConn, times int) error {
 	b := make([]byte, 1<<16)
-	for _, c := range []*net.UDPConn{tx, rx} {
-		if err := c.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
-			return err
-		}
-	}
 	for i := range times {
+		for _, c := range []*net.UDPConn{tx, rx} {
+			if err := c.SetDeadline(time.Now().Add(netnstest.Patience)); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.WriteTo(b[:1+i], rx.LocalAddr()); err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func ask(tx, rx *net.UDPConn, times int) error {
 			return err
 		}
 		if k, _, err = tx.ReadFrom(b); err != nil || k != 1+i {
-			return err
+			return fmt.Errorf("%d bytes came back of %d: %w", k, 1+i, err)
 		}
 	}
 	return nil

@@ -118,7 +118,7 @@ func TestHostAddresses(t *testing.T) {
 		lab.Eventually(x[0]+" is gone", func() bool {
 			return !slices.Contains(shown(d).HostAddresses, netip.MustParseAddr(x[0]))
 		})
-		if out, err := a.Try("ping", "-n", "-c", "1", "-W", "2", x[0]); err == nil || !strings.Contains(out+err.Error(), "nreachable") {
+		if out, err := a.Try("ping", "-n", "-c", "1", "-W", "10", x[0]); err == nil || !strings.Contains(out+err.Error(), "nreachable") {
 			t.Errorf("%s after the host lost it: %s%v", x[0], out, err)
 		}
 	}

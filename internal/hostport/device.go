@@ -84,7 +84,7 @@ func (p *Port) obtain() error {
 			return errors.Join(err, p.cfg.Store.Delete(FDName), undo())
 		}
 	}
-	p.dev, p.index = t, dev.Index
+	p.dev, p.index, p.plugged = t, dev.Index, true
 	return nil
 }
 

@@ -34,7 +34,7 @@ type Config struct {
 	Unplug func()
 	// Step is called between the steps of making the device; tests fail there.
 	Step func(name string) error
-	// Report is told of each State that differs from the one before, likewise.
+	// Report is told of each State that differs from the one before, and of the first after Plug, likewise.
 	Report func(State)
 }
 
@@ -86,14 +86,15 @@ type Port struct {
 	log    *slog.Logger
 	follow *link.Follower
 
-	mu     sync.Mutex
-	held   int              // fd that an earlier process stored, until it is looked at; -1: none
-	dev    *tap.Tap         // guarded by mu; nil: there is none
-	index  int              // of dev in the host's namespace
-	want   []link.HostRoute // guarded by mu
-	others int              // routes of the host's own; guarded by mu
-	closed bool             // guarded by mu
-	state  State            // guarded by mu
+	mu      sync.Mutex
+	held    int              // fd that an earlier process stored, until it is looked at; -1: none
+	dev     *tap.Tap         // guarded by mu; nil: there is none
+	index   int              // of dev in the host's namespace
+	want    []link.HostRoute // guarded by mu
+	others  int              // routes of the host's own; guarded by mu
+	closed  bool             // guarded by mu
+	state   State            // guarded by mu
+	plugged bool             // dev was, and Report has not been told since; guarded by mu
 }
 
 // Open makes a Port that does nothing until its first SetRoutes. held is the fd that an earlier process stored, or -1; it is the

@@ -30,7 +30,8 @@ func (p *Port) lookLocked() (failed bool) {
 		}
 	}
 	slices.Sort(l.state.Problems)
-	if !reflect.DeepEqual(p.state, l.state) {
+	if p.plugged || !reflect.DeepEqual(p.state, l.state) { // a new device may look like the one before, to the index
+		p.plugged = false
 		p.state = l.state
 		p.cfg.Report(l.state)
 	}

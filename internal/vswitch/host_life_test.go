@@ -129,6 +129,18 @@ func TestHostPortMeddledWith(t *testing.T) {
 	}
 }
 
+// TestHostPortMadeAnew: whenever it is deleted, the next one carries frames, also when it looks like the one before.
+func TestHostPortMadeAnew(t *testing.T) {
+	t.Parallel()
+	lab, d, _, _ := withHost(t)
+	for range 5 {
+		d.Host.IP("link del vsw0")
+		for _, addr := range []string{"10.11.0.2", "fd11::2"} {
+			lab.Eventually(addr+" answers", func() bool { return pinged(d.Host, addr, "-W", "1") == nil })
+		}
+	}
+}
+
 // TestHostPortNameTaken: an interface of that name is somebody's. The daemon does without until it is gone.
 func TestHostPortNameTaken(t *testing.T) {
 	t.Parallel()

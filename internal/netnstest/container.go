@@ -88,11 +88,14 @@ type Link struct {
 	MTU   int      `json:"mtu"`
 	Flags []string `json:"flags"`
 	State string   `json:"operstate"`
-	Addrs []struct {
-		Local  string `json:"local"`
-		Length int    `json:"prefixlen"`
-		Scope  string `json:"scope"`
-	} `json:"addr_info"`
+	Addrs []Addr   `json:"addr_info"`
+}
+
+// Addr is an address of a Link.
+type Addr struct {
+	Local  string `json:"local"`
+	Length int    `json:"prefixlen"`
+	Scope  string `json:"scope"`
 }
 
 // Up tells whether the interface is set up.
@@ -134,21 +137,22 @@ func (c *Container) Link(name string) *Link {
 }
 
 // Settled tells whether the kernel has drawn all consequences of an interface's carrier and addresses, which take it a moment: the
-// operational state, a link-local address, and the routes to itself of all that are IPv6.
+// operational state, a link-local address, and what Listens asks for.
 func (c *Container) Settled(name string) bool {
 	c.lab.t.Helper()
 	l := c.Link(name)
-	if l.State != "UP" {
-		return false
-	}
-	routes, linkLocal := c.IP("-6 route show table local dev "+name), false
-	for _, a := range l.Addrs {
-		if strings.Contains(a.Local, ":") && !strings.Contains(routes, "local "+a.Local+" ") {
-			return false
-		}
-		linkLocal = linkLocal || strings.HasPrefix(a.Local, "fe80:")
-	}
-	return linkLocal
+	linkLocal := slices.ContainsFunc(l.Addrs, func(a Addr) bool { return strings.HasPrefix(a.Local, "fe80:") })
+	return l.State == "UP" && linkLocal && c.Listens(name)
+}
+
+// Listens tells whether the kernel takes what is sent to the IPv6 addresses of an interface: it enters the routes for that later than the
+// addresses, from a work queue.
+func (c *Container) Listens(name string) bool {
+	c.lab.t.Helper()
+	routes := c.IP("-6 route show table local dev " + name)
+	return !slices.ContainsFunc(c.Link(name).Addrs, func(a Addr) bool {
+		return strings.Contains(a.Local, ":") && !strings.Contains(routes, "local "+a.Local+" ")
+	})
 }
 
 // MAC returns the address of eth0.

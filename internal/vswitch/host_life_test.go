@@ -48,6 +48,7 @@ func TestHostWithoutKeeper(t *testing.T) {
 	killKeeper(t, d)
 	d.Host.IP("link set vsw0 name lost0")
 	d.Start()
+	d.Eventually("the host listens", func() bool { return d.Host.Listens("vsw0") })
 	for _, addr := range []string{"10.11.0.2", "fd11::2"} {
 		if err := pinged(d.Host, addr); err != nil {
 			t.Error(err)
@@ -118,7 +119,8 @@ func TestHostPortMeddledWith(t *testing.T) {
 	for _, addr := range []string{"192.0.0.6/31", "fd83:585c:c419::6/127"} {
 		d.Host.IP("addr del " + addr + " dev vsw0")
 	}
-	back("addresses and routes come back")
+	lab.Eventually("addresses come back", func() bool { return len(d.Host.Link("vsw0").Addrs) == 2 })
+	back("routes come back")
 	lab.Eventually("addresses are shown", func() bool { return len(shown(d).Addresses) == 2 })
 	meets(t, d, a, b)
 	time.Sleep(time.Second)

@@ -49,6 +49,7 @@ var hostAddresses = []string{"192.0.2.2", "2001:db8::2", "192.0.0.6", "fd83:585c
 // meets tells whether host and containers reach each other by all their addresses.
 func meets(t *testing.T, d *netnstest.Daemon, a, b *netnstest.Container) {
 	t.Helper()
+	d.Eventually("the host listens", func() bool { return d.Host.Listens(shown(d).Interface) })
 	for _, addr := range []string{"10.11.0.2", "fd11::2", "10.12.0.2", "fd12::2", "10.11.0.1", "192.0.0.7", "fd83:585c:c419::7"} {
 		if err := pinged(d.Host, addr); err != nil {
 			t.Errorf("ping from the host to %s: %v", addr, err)

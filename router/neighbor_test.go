@@ -5,8 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"vswitch/internal/cputime"
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
 	"vswitch/router"
@@ -150,7 +149,7 @@ func TestNeighborLimits(t *testing.T) {
 		n.Tend(now)
 	}
 	f.Key.InPort = 9
-	start := cpuTime(t)
+	start := cputime.Used(t)
 	for k := range 8 * router.MaxNeighbors { // all answer, some thousand a second: the table stays within its limit
 		if now += second / 20000; k%1000 == 0 {
 			n.Resolve(i, addr(1), f, now) // in use
@@ -163,7 +162,7 @@ func TestNeighborLimits(t *testing.T) {
 	if got := len(n.List()); got != router.MaxNeighbors {
 		t.Errorf("%d neighbors, want a full table", got)
 	}
-	if took := cpuTime(t) - start; took > 5*time.Second { // a walk of the table for each takes minutes
+	if took := cputime.Used(t) - start; took > 5*time.Second { // a walk of the table for each takes minutes
 		t.Errorf("%d neighbors that answer took %v", 8*router.MaxNeighbors, took)
 	}
 	if n.Resolve(i, addr(1), f, now).Hop == nil {
@@ -218,14 +217,4 @@ func TestLimiter(t *testing.T) {
 	if sent, held := l.Counts(); sent != router.ErrorBurst+router.ErrorRate || sent+held != 1001*10000 {
 		t.Errorf("counted %d sent and %d held back", sent, held)
 	}
-}
-
-// cpuTime returns what the test has used of the processors so far: unlike time, others can't use it.
-func cpuTime(t *testing.T) time.Duration {
-	t.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"vswitch/internal/api"
+	"vswitch/internal/cputime"
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
 	l2switch "vswitch/switch"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -180,7 +180,7 @@ func TestBridgeSetPortForgetsVLANs(t *testing.T) {
 func TestBridgeThousandPorts(t *testing.T) {
 	b := l2switch.NewBridge(l2switch.Limits{})
 	before := heap()
-	start := cpuTime(t)
+	start := cputime.Used(t)
 	for i := range 1000 {
 		c := l2switch.PortConf{ID: packet.MakePortID(uint16(i), 1), Name: fmt.Sprint("p", i)}
 		if i%2 == 0 {
@@ -190,7 +190,7 @@ func TestBridgeThousandPorts(t *testing.T) {
 		b.Snapshot().Flood(0, false)
 		b.Snapshot().Flood(7, false)
 	}
-	took := cpuTime(t) - start
+	took := cputime.Used(t) - start
 	t.Logf("1000 ports set in %v", took)
 	if took > 2*time.Second { // some 30 ms; the slack is for the race detector and busy machines
 		t.Errorf("setting 1000 ports took %v", took)
@@ -249,14 +249,4 @@ func BenchmarkSnapshotPort(b *testing.B) {
 			b.Fatal("missing")
 		}
 	}
-}
-
-// cpuTime returns what the test has used of the processors so far: unlike time, others can't use it.
-func cpuTime(t *testing.T) time.Duration {
-	t.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

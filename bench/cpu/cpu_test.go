@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
+
+	"vswitch/internal/cputime"
 )
 
 func TestParseMachine(t *testing.T) {
@@ -116,14 +117,7 @@ func TestOfTreeGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := func() time.Duration {
-		var u unix.Rusage
-		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	for start := used(); used()-start < 20*time.Millisecond; {
+	for start := cputime.Used(t); cputime.Used(t)-start < 20*time.Millisecond; {
 	}
 	after, err := OfTree(os.Getpid())
 	if err != nil {

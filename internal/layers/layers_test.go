@@ -39,7 +39,7 @@ var beside = map[string][]string{
 }
 
 // outside are packages that anything of the house must not import, and that may import anything.
-var outside = []string{"bench", "internal/netlab", "internal/netnstest", "internal/leaktest", "internal/packettest", "internal/layers", "internal/link/linktest"}
+var outside = []string{"bench", "internal/netlab", "internal/netnstest", "internal/leaktest", "internal/cputime", "internal/packettest", "internal/layers", "internal/link/linktest"}
 
 type pkg struct {
 	ImportPath string

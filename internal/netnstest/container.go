@@ -145,14 +145,16 @@ func (c *Container) Settled(name string) bool {
 	return l.State == "UP" && linkLocal && c.Listens(name)
 }
 
-// Listens tells whether the kernel takes what is sent to the IPv6 addresses of an interface: it enters the routes for that later than the
-// addresses, from a work queue.
+// Listens tells whether the kernel takes what is sent to any IPv6 address of an interface.
 func (c *Container) Listens(name string) bool {
 	c.lab.t.Helper()
-	routes := c.IP("-6 route show table local dev " + name)
-	return !slices.ContainsFunc(c.Link(name).Addrs, func(a Addr) bool {
-		return strings.Contains(a.Local, ":") && !strings.Contains(routes, "local "+a.Local+" ")
-	})
+	return !slices.ContainsFunc(c.Link(name).Addrs, func(a Addr) bool { return strings.Contains(a.Local, ":") && !c.ListensAt(a.Local) })
+}
+
+// ListensAt is Listens for one address: the kernel enters its route to itself later than the address, from a work queue.
+func (c *Container) ListensAt(addr string) bool {
+	c.lab.t.Helper()
+	return strings.Contains(c.IP("-6 route show table local"), "local "+addr+" ")
 }
 
 // MAC returns the address of eth0.

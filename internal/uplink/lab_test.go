@@ -48,8 +48,7 @@ var (
 	outsideAddrs = []string{"198.51.100.9", "2001:db8:9::9"} // behind the gateways
 )
 
-// patience is for machines that are busy with other things.
-const patience = 30 * time.Second
+const patience = linktest.Patience
 
 const hostMAC, gatewayMAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 

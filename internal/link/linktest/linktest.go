@@ -80,20 +80,20 @@ func IP(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// patience is for machines that are busy with other things: what comes at all comes in milliseconds on an idle one.
-const patience = 30 * time.Second
+// Patience is for machines that are busy with other things: what comes at all comes in milliseconds on an idle one.
+const Patience = 30 * time.Second
 
 // Eventually waits until cond holds, and fails the test when it is out of patience.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(Patience)
 	for !cond() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited %v in vain: %s", patience, what)
+			t.Fatalf("waited %v in vain: %s", Patience, what)
 		}
 	}
 }

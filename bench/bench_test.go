@@ -114,6 +114,23 @@ func TestAccount(t *testing.T) {
 	}
 }
 
+func TestPerFrame(t *testing.T) {
+	u := used{wall: 2, machine: 1.5, sw: 0.5} // seconds, cores
+	for _, test := range []struct {
+		peer *lab.Peer
+		want values
+	}{
+		{&lab.Peer{Switch: &lab.Child{}}, values{"machine": 30_000, "switch": 10_000}},
+		{&lab.Peer{}, values{"machine": 30_000}}, // the kernel switches
+	} {
+		got := values{}
+		u.perFrame(got, test.peer, 100_000)
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestOrderAlternates(t *testing.T) {
 	a, b, c := &lab.Peer{A: "a"}, &lab.Peer{A: "b"}, &lab.Peer{A: "c"}
 	first := map[*lab.Peer]int{}

@@ -54,11 +54,14 @@ var catalogue = []benchCase{
 	rateCase("udp64-100k", "64-byte frames at 100 kpps", 100_000, true),
 	rateCase("udp64-10k", "64-byte frames at 10 kpps, one by one", 10_000, true),
 	idleCase,
-	sprayCase("flows-1", "one flow, by the sender of the cases below,", 1, 1),
-	sprayCase("flows-1k", "1000 flows", 1000, 1),
-	sprayCase("flows-100k", "100,000 flows", 100_000, 1),
-	sprayCase("macs-100", "100 flows, each from its own MAC address,", 100, 100),
-	sprayCase("macs-16k", "16,000 flows, each from its own MAC address,", 16_000, 16_000),
+	sprayCase("flows-1", "one flow, by the sender of the cases below, as fast as it can,", spray{flows: 1, macs: 1}),
+	sprayCase("flows-1k", "1000 flows, as fast as the sender can,", spray{flows: 1000, macs: 1}),
+	sprayCase("flows-100k", "100,000 flows, as fast as the sender can,", spray{flows: 100_000, macs: 1}),
+	sprayCase("flows-1-60k", "one flow, at 60 kpps,", spray{flows: 1, macs: 1, rate: 60_000}),
+	sprayCase("flows-1k-60k", "1000 flows, at 60 kpps,", spray{flows: 1000, macs: 1, rate: 60_000}),
+	sprayCase("flows-100k-60k", "100,000 flows, at 60 kpps,", spray{flows: 100_000, macs: 1, rate: 60_000}),
+	sprayCase("macs-100", "100 flows, each from its own MAC address, as fast as the sender can,", spray{flows: 100, macs: 100}),
+	sprayCase("macs-16k", "16,000 flows, each from its own MAC address, as fast as the sender can,", spray{flows: 16_000, macs: 16_000}),
 	attachCase,
 }
 
@@ -179,19 +182,25 @@ func floodCase(name, about string, fl flood, main bool) benchCase {
 	}
 }
 
-// sprayCase is a flood of so many flows, from so many MAC addresses, in turn.
-func sprayCase(name, about string, flows, macs int) benchCase {
+// spray describes datagrams of many flows in turn.
+type spray struct {
+	flows, macs int
+	rate        float64 // 0: as fast as the sender can
+}
+
+func sprayCase(name, about string, sp spray) benchCase {
 	return benchCase{
-		Case: result.Case{Name: name, About: "64-byte frames of " + about + " in turn, as fast as the sender can", Metrics: []result.Metric{
-			{Name: "received", Unit: "kpps", About: "different datagrams received", Better: result.Higher, Plot: true},
+		Case: result.Case{Name: name, About: "64-byte frames of " + about + " in turn", Metrics: []result.Metric{
+			{Name: "received", Unit: "kpps", About: "different datagrams received", Better: result.Higher, Plot: sp.rate == 0},
 			{Name: "sent", Unit: "kpps", About: "datagrams sent", Better: result.Neither},
 			{Name: "loss", Unit: "%", About: "datagrams lost", Better: result.Lower},
+			{Name: "machine", Unit: "ns/frame", About: "CPU of the whole machine, generators too, per datagram received", Better: result.Lower},
+			{Name: "switch", Unit: "ns/frame", About: "CPU of the switching process per datagram received", Better: result.Lower},
 		}},
 		udp:  true,
-		cost: func(seconds float64) float64 { return seconds + 0.4 + float64(flows)/30_000 },
+		cost: func(seconds float64) float64 { return seconds + 0.4 + float64(sp.flows)/30_000 },
 		run: func(s *session, ctx context.Context, p *lab.Peer) (values, error) {
-			_, v, err := s.datagrams(ctx, p, stream{payload: 18, flows: flows, macs: macs, seconds: s.seconds})
-			return v, err
+			return s.spray(ctx, p, stream{payload: 18, flows: sp.flows, macs: sp.macs, rate: sp.rate, seconds: s.seconds})
 		},
 	}
 }

@@ -141,6 +141,7 @@ func newSpray() *cobra.Command {
 	cmd.Flags().Uint32Var(&spray.Flow, "flow", 1, "number of the run")
 	cmd.Flags().IntVar(&spray.Payload, "payload", 18, "bytes of payload")
 	cmd.Flags().IntVar(&spray.Flows, "flows", 1, "different flows, in turn")
+	cmd.Flags().Float64Var(&spray.Rate, "rate", 0, "datagrams a second; 0: as fast as it goes")
 	cmd.Flags().IntVar(&spray.Servers, "servers", 1, "different destinations, in turn: the address and those that follow it")
 	cmd.Flags().IntVar(&spray.MACs, "macs", 1, "different source MAC addresses, in turn; 1: the device's own")
 	return cmd

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -36,25 +37,47 @@ var (
 )
 
 // dimensions of growth.
-var dimensions = []dimension{
-	{"one to 1000 flows", place{"", "flows-1"}, place{"", "flows-1k"}, "received", switching},
-	{"one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", switching},
-	{"one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masquerading},
-	{"one masqueraded connection to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", masquerading},
-	{"1000 masqueraded connections to 100,000", place{"", "flows-1k"}, place{"", "flows-100k"}, "received", masquerading},
-	{"--coalesce=off: one flow to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", uncoalesced},
-	{"--coalesce=off: one flow to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", uncoalesced},
-	{"--coalesce=off: one masqueraded connection to 1000", place{"", "flows-1"}, place{"", "flows-1k"}, "received", masqUncoalesced},
-	{"--coalesce=off: one masqueraded connection to 100,000", place{"", "flows-1"}, place{"", "flows-100k"}, "received", masqUncoalesced},
-	{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received", switching},
-	{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received", switching},
-	{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received", switching},
-	{"two to 102 ports: 64-byte frames", place{"", "udp64"}, place{"-100", "udp64"}, "received", switching},
-	{"two to 1002 ports: 64-byte frames", place{"", "udp64"}, place{"-1000", "udp64"}, "received", switching},
-	{"two to 102 ports: TCP", place{"", "tcp1"}, place{"-100", "tcp1"}, "rate", switching},
-	{"two to 1002 ports: TCP", place{"", "tcp1"}, place{"-1000", "tcp1"}, "rate", switching},
-	{"two to 102 ports: request/response", place{"", "rr"}, place{"-100", "rr"}, "p50", switching},
-	{"two to 1002 ports: request/response", place{"", "rr"}, place{"-1000", "rr"}, "p50", switching},
+var dimensions = slices.Concat(
+	flows("flow", switching),
+	flows("masqueraded connection", masquerading),
+	flows("flow, --coalesce=off", uncoalesced),
+	flows("masqueraded connection, --coalesce=off", masqUncoalesced),
+	[]dimension{
+		{"one to 100 MAC addresses", place{"", "flows-1"}, place{"", "macs-100"}, "received", switching},
+		{"one to 16,000 MAC addresses", place{"", "flows-1"}, place{"", "macs-16k"}, "received", switching},
+		{"100,000 flows to 16,000 MAC addresses and flows", place{"", "flows-100k"}, place{"", "macs-16k"}, "received", switching},
+		{"two to 102 ports: 64-byte frames", place{"", "udp64"}, place{"-100", "udp64"}, "received", switching},
+		{"two to 1002 ports: 64-byte frames", place{"", "udp64"}, place{"-1000", "udp64"}, "received", switching},
+		{"two to 102 ports: TCP", place{"", "tcp1"}, place{"-100", "tcp1"}, "rate", switching},
+		{"two to 1002 ports: TCP", place{"", "tcp1"}, place{"-1000", "tcp1"}, "rate", switching},
+		{"two to 102 ports: request/response", place{"", "rr"}, place{"-100", "rr"}, "p50", switching},
+		{"two to 1002 ports: request/response", place{"", "rr"}, place{"-1000", "rr"}, "p50", switching},
+	},
+)
+
+// flows returns how a frame's cost grows with flows, at full rate and at one that all carry. At full rate both cores are busy all the time: what a
+// frame takes of the whole machine is the inverse of their number, a frame that is lost takes its sender's time all the same, and whose threads come
+// to lie on which core decides more than what they do.
+func flows(what string, peers pair) []dimension {
+	var ds []dimension
+	for _, cost := range []struct{ about, metric, rate string }{
+		{"time at full rate", "received", ""},
+		{"CPU of the switch at full rate", "switch", ""},
+		{"CPU of the switch at 60 kpps", "switch", "-60k"},
+		{"CPU of the machine at 60 kpps", "machine", "-60k"},
+	} {
+		for _, step := range []struct{ about, small, large string }{
+			{"one to 1000", "flows-1", "flows-1k"},
+			{"one to 100,000", "flows-1", "flows-100k"},
+			{"1000 to 100,000", "flows-1k", "flows-100k"},
+		} {
+			ds = append(ds, dimension{
+				fmt.Sprintf("%s, %s: %s", what, cost.about, step.about),
+				place{"", step.small + cost.rate}, place{"", step.large + cost.rate}, cost.metric, peers,
+			})
+		}
+	}
+	return ds
 }
 
 func newGrowth() *cobra.Command {
@@ -62,12 +85,13 @@ func newGrowth() *cobra.Command {
 	o.seconds = 1
 	o.peers = []string{"bridge", "vswitch", "bridge-100", "vswitch-100", "bridge-1000", "vswitch-1000", "kernel-masquerade", "vswitch-masquerade",
 		"vswitch-nocoalesce", "vswitch-masquerade-nocoalesce"}
-	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-100k", "macs-100", "macs-16k"}
+	o.cases = []string{"tcp1", "rr", "udp64", "flows-1", "flows-1k", "flows-100k", "flows-1-60k", "flows-1k-60k", "flows-100k-60k",
+		"macs-100", "macs-16k"}
 	cmd := &cobra.Command{
 		Use:   "growth",
 		Short: "Show what more flows, MAC addresses and ports cost a frame",
 		Long: `Growth measures with 1 and with 100,000 flows, from one MAC address and from 16,000, with two ports and with 1002, over
-the kernel bridge and over vswitch, and prints by what factor the time of a frame grows. It lasts about twelve minutes.`,
+the kernel bridge and over vswitch, and prints by what factor the time of a frame grows, and the CPU time that it takes. It lasts about twenty minutes.`,
 		Example: "  bench growth --rounds 3",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return growth(cmd, o) },
@@ -93,11 +117,11 @@ func growth(cmd *cobra.Command, o *options) error {
 	return growthTable(cmd.OutOrStdout(), run)
 }
 
-// growthTable prints a line for each dimension that was measured: by what factor the time of a frame grows, median of the
-// rounds, lowest and highest.
+// growthTable prints a line for each dimension that was measured: by what factor the time of a frame, or the CPU
+// time that it takes, grows, median of the rounds, lowest and highest.
 func growthTable(w io.Writer, run *result.Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprint(t, "\nTime of a frame, from\t")
+	fmt.Fprint(t, "\nTime of a frame\t")
 	fmt.Fprintln(t, "the kernel\tvswitch\t")
 	for _, d := range dimensions {
 		cells, measured := "", false

@@ -123,6 +123,14 @@ func (u used) put(v values, p *lab.Peer) {
 	}
 }
 
+// perFrame stores what each of so many frames took of the CPU, in ns.
+func (u used) perFrame(v values, p *lab.Peer, frames uint64) {
+	v["machine"] = 1e9 * u.machine * u.wall / float64(frames)
+	if p.Switch != nil {
+		v["switch"] = 1e9 * u.sw * u.wall / float64(frames)
+	}
+}
+
 // metered runs do between two readings.
 func metered(p *lab.Peer, do func() error) (used, error) {
 	from, err := read(p)

@@ -29,6 +29,8 @@ type stream struct {
 type outcome struct {
 	sent, received float64 // datagrams a second
 	loss           float64 // share, 0 to 1
+	arrived        uint64  // different datagrams
+	cpu            used    // from the first datagram's leaving until the sender's end
 }
 
 // datagrams sends a stream and accounts for every datagram of it.
@@ -52,12 +54,12 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 
 	var sent load.UDPSent
 	var got load.UDPReceived
+	sender, err := s.generate(ctx, p.A, send...)
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	defer sender.Kill()
 	cpu, err := metered(p, func() error {
-		sender, err := s.generate(ctx, p.A, send...)
-		if err != nil {
-			return err
-		}
-		defer sender.Kill()
 		if st.during != nil {
 			if err := st.during(); err != nil {
 				return err
@@ -74,6 +76,7 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 	}
 	o, v, err := account(sent, got)
 	if err == nil {
+		o.cpu = cpu
 		cpu.put(v, p)
 	}
 	return o, v, err
@@ -82,14 +85,19 @@ func (s *session) datagrams(ctx context.Context, p *lab.Peer, st stream) (outcom
 // sender returns the generator and its own flags.
 func (st *stream) sender(p *lab.Peer) []string {
 	if st.flows > 0 {
-		args := []string{"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs), "--servers", strconv.Itoa(st.servers(p))}
+		args := []string{
+			"spray", "--flows", strconv.Itoa(st.flows), "--macs", strconv.Itoa(st.macs), "--servers", strconv.Itoa(st.servers(p)),
+			"--rate", rate(st.rate),
+		}
 		if p.Routed {
 			args = append(args, "--via", p.Gateway().String())
 		}
 		return args
 	}
-	return []string{"udp-send", "--segments", strconv.Itoa(max(1, st.segments)), "--rate", strconv.FormatFloat(st.rate, 'f', 1, 64)}
+	return []string{"udp-send", "--segments", strconv.Itoa(max(1, st.segments)), "--rate", rate(st.rate)}
 }
+
+func rate(perSecond float64) string { return strconv.FormatFloat(perSecond, 'f', 1, 64) }
 
 // servers is to how many addresses a stream is sprayed. What translates has too few ports for 100,000 flows to one.
 func (st *stream) servers(p *lab.Peer) int {
@@ -112,6 +120,7 @@ func account(sent load.UDPSent, got load.UDPReceived) (outcome, values, error) {
 		sent:     float64(sent.Datagrams) / sent.Seconds,
 		received: float64(got.Unique) / max(sent.Seconds, got.Seconds),
 		loss:     max(0, 1-float64(got.Unique+got.Ancient)/float64(sent.Datagrams)),
+		arrived:  got.Unique,
 	}
 	return o, values{
 		"sent":         o.sent / 1000,
@@ -123,6 +132,19 @@ func account(sent load.UDPSent, got load.UDPReceived) (outcome, values, error) {
 		"socket_drops": float64(got.SocketDrops),
 		"missed":       float64(sent.Missed),
 	}, nil
+}
+
+// spray measures a stream of many flows, and the CPU time that a datagram of it takes which arrives.
+func (s *session) spray(ctx context.Context, p *lab.Peer, st stream) (values, error) {
+	o, v, err := s.datagrams(ctx, p, st)
+	if err != nil {
+		return nil, err
+	}
+	if o.sent < 0.95*st.rate {
+		return nil, fmt.Errorf("the sender reached only %.0f of %.0f datagrams a second", o.sent, st.rate)
+	}
+	o.cpu.perFrame(v, p, o.arrived)
+	return v, nil
 }
 
 // segments measures senders that leave the segmentation to the kernel.

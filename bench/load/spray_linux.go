@@ -21,11 +21,12 @@ type Spray struct {
 	To       netip.AddrPort
 	Via      netip.Addr // a neighbor on Device that has answered already; none: To's address is one
 	Device   string
-	Flow     uint32 // number of the run
-	Payload  int    // bytes of payload of a datagram, headerSize at least
-	Flows    int    // different destinations, source ports and, beyond 50,000 of these, source addresses; 1 at least
-	Servers  int    // different destinations: To and the addresses that follow it; 1 at least
-	MACs     int    // different source MAC addresses; 1: the device's own
+	Flow     uint32  // number of the run
+	Payload  int     // bytes of payload of a datagram, headerSize at least
+	Flows    int     // different destinations, source ports and, beyond 50,000 of these, source addresses; 1 at least
+	Servers  int     // different destinations: To and the addresses that follow it; 1 at least
+	MACs     int     // different source MAC addresses; 1: the device's own
+	Rate     float64 // datagrams a second; 0: as fast as it goes
 	Duration time.Duration
 }
 
@@ -74,16 +75,16 @@ func (u Spray) Run(ready func()) (UDPSent, error) {
 	}
 	ready()
 	start := time.Now()
-	for time.Since(start) < u.Duration {
-		for _, frame := range s.out.payloads {
-			s.next(frame)
-		}
-		if err := s.out.transmit(len(s.out.batch)); err != nil {
-			return s.out.report, err
+	var err error
+	if u.Rate > 0 {
+		err = s.paced(u.Rate, func(now time.Duration) bool { return now < u.Duration })
+	} else {
+		for err == nil && time.Since(start) < u.Duration {
+			err = s.send(len(s.out.batch))
 		}
 	}
 	s.out.report.Seconds = time.Since(start).Seconds()
-	return s.out.report, nil
+	return s.out.report, err
 }
 
 // warmUp sends of every flow a few datagrams that nobody counts, slowly enough that each is known to what is between the ends before the
@@ -93,23 +94,38 @@ func (s *sprayer) warmUp() error {
 		return nil
 	}
 	const rounds, rate = 3, 100_000
+	s.out.seq = warming
+	err := s.paced(rate, func(time.Duration) bool { return s.out.seq < warming+rounds*uint64(s.Flows) })
+	s.out.seq, s.out.report = 0, UDPSent{}
+	return err
+}
+
+// paced sends what is due at a rate, and sleeps in between, as long as more says so at a time since its start.
+func (s *sprayer) paced(rate float64, more func(now time.Duration) bool) error {
 	pacer, start := NewPacer(rate), time.Now()
-	for s.out.seq = warming; s.out.seq < warming+rounds*uint64(s.Flows); {
+	for {
 		now := time.Since(start)
-		n := pacer.Due(now, len(s.out.payloads))
+		if !more(now) {
+			s.out.report.Missed = pacer.Missed()
+			return nil
+		}
+		n := pacer.Due(now, len(s.out.batch))
 		if n == 0 {
 			rawSleep(pacer.Wait(now))
 			continue
 		}
-		for _, frame := range s.out.payloads[:n] {
-			s.next(frame)
-		}
-		if err := s.out.transmit(n); err != nil {
+		if err := s.send(n); err != nil {
 			return err
 		}
 	}
-	s.out.seq, s.out.report = 0, UDPSent{}
-	return nil
+}
+
+// send numbers and sends n frames.
+func (s *sprayer) send(n int) error {
+	for _, frame := range s.out.payloads[:n] {
+		s.next(frame)
+	}
+	return s.out.transmit(n)
 }
 
 func (s *sprayer) open() error {

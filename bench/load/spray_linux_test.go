@@ -4,6 +4,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vswitch/internal/packet"
 	"vswitch/internal/packettest"
@@ -42,5 +45,33 @@ func TestSprayFrames(t *testing.T) {
 		if n != rounds {
 			t.Fatalf("%d frames of flow %+v", n, k)
 		}
+	}
+}
+
+// A spray at a rate sends no more than that, whatever it sleeps.
+func TestSprayPaced(t *testing.T) {
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	to := sink.LocalAddr().(*net.UDPAddr).AddrPort()
+	s := &sprayer{Spray: Spray{To: to, Payload: 18, Flows: 10, Servers: 1, MACs: 1}, out: sender{UDPSend: UDPSend{Segments: 1}}}
+	s.prepare(net.HardwareAddr{2, 0, 0, 0, 0, 2}, [4]byte{127, 0, 0, 1})
+	if s.out.fd, err = open(unix.SOCK_DGRAM, to, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(s.out.fd)
+	if errno := rawConnect(s.out.fd, newAddress(to)); errno != 0 {
+		t.Fatal(errno)
+	}
+	const rate = 20_000
+	var last time.Duration
+	if err := s.paced(rate, func(now time.Duration) bool { last = now; return now < 50*time.Millisecond }); err != nil {
+		t.Fatal(err)
+	}
+	sent := s.out.report.Datagrams
+	if due := uint64(last.Seconds() * rate); sent == 0 || sent > due || sent+s.out.report.Missed < due/2 || s.out.seq != sent {
+		t.Errorf("%d datagrams sent, number %d, %d missed; %d were due after %v", sent, s.out.seq, s.out.report.Missed, due, last)
 	}
 }

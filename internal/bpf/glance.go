@@ -8,7 +8,7 @@ import (
 )
 
 // glance looks at the usual frame, TCP or UDP without options or fragments, where it lies: copying headers costs as much as all else. It
-// leaves the destination at stackKey and the port in R9, and goes to "tcp" or "udp". All others go to a label: also those of which a
+// leaves the destination at stackKey, where the L4 header begins in R8 and the port in R9, and goes to "tcp" or "udp". All others go to a label: also those of which a
 // device left the headers in another page. usual goes there unless the header, of which the frame begins at R2, is the usual one.
 func glance(ipLen int32, usual asm.Instructions, protocol int16, key asm.Instructions, other string) asm.Instructions {
 	l4 := l3Off + ipLen
@@ -23,6 +23,7 @@ func glance(ipLen int32, usual asm.Instructions, protocol int16, key asm.Instruc
 		usual, key,
 		asm.Instructions{
 			asm.LoadMem(asm.R7, asm.R2, l3Off+protocol, asm.Byte),
+			asm.Mov.Imm(asm.R8, l4),
 			asm.LoadMem(asm.R9, asm.R2, int16(l4+2), asm.Half),
 			asm.JEq.Imm(asm.R7, protoTCP, "tcp"),
 			asm.JEq.Imm(asm.R7, protoUDP, "udp"),

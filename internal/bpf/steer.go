@@ -43,6 +43,7 @@ const (
 	stackKey = -16             // destination address, 16 bytes
 	stackIP  = stackKey - 40   // IP header
 	stackL4  = stackIP - l4Len // what follows it
+	stackTCP = stackL4 - 16    // TCP's, as far as the flags
 	l4Len    = 8
 )
 
@@ -54,7 +55,7 @@ const (
 // LoadSteer loads the program that redirects the switch's frames to the TAP of index tap, to be attached to what the shared
 // interface receives:
 //
-//	TCP, UDP, SCTP to one of the addresses and a port of the bitmap   to the TAP, and not to the kernel's stack
+//	TCP, UDP, SCTP to one of the addresses and a port of the bitmap   to the TAP, and not to the kernel's stack; of SYNs no more than the gate lets in
 //	later fragments and ICMP errors to one of the addresses, echo     to both: whose they are only a look at more than this frame
 //	replies to one of them with an identifier of the bitmap           can tell. The stack ignores what it didn't ask for
 //	anything else, also with a VLAN tag or for another MAC            to the kernel's stack
@@ -73,13 +74,13 @@ func (s *Steering) LoadSteer(tap int) (Program, error) {
 			asm.JNE.Imm(asm.R2, networkOrder(0x86dd), "next"),
 		},
 		steerIPv6(), steerIPv4(), steerL4(),
-		at("port", s.testBit()), s.testAddr(),
-		asm.Instructions{
+		at("port", s.testBit()), s.testAddr(), s.gate(),
+		at("redirect", asm.Instructions{
 			asm.Mov.Imm(asm.R1, int32(tap)),
 			asm.Mov.Imm(asm.R2, 0),
 			asm.FnRedirect.Call(),
 			asm.Return(),
-		},
+		}),
 		at("echo", asm.Instructions{
 			asm.LoadMem(asm.R9, asm.RFP, stackL4+4, asm.Half),
 			asm.Mov.Imm(asm.R7, int32(Echo)),

@@ -52,14 +52,15 @@ func (s *PortSet) Has(p uint16) bool { return s[p/32]&(1<<(p%32)) != 0 }
 // The methods on the bitmap are safe for concurrent use, but not beside or after Close.
 type Steering struct {
 	bits, addrs *ebpf.Map
-	memory      []byte   // of bits
-	words       []uint32 // the same
+	seen        *ebpf.Map // of the program alone; see gate.go
+	memory      []byte    // of bits
+	words       []uint32  // the same
 }
 
 // NewSteering makes one that steers nothing.
 func NewSteering() (*Steering, error) {
 	bits, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "vswitch_bits", Type: ebpf.Array, KeySize: 4, ValueSize: bitmapLen, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+		Name: "vswitch_bits", Type: ebpf.Array, KeySize: 4, ValueSize: stateLen, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the steering bitmap: %w", err)
@@ -77,7 +78,7 @@ func NewSteering() (*Steering, error) {
 func AdoptSteering(bitsFD, addrsFD int) (*Steering, error) {
 	bits, err := ebpf.NewMapFromFD(bitsFD)
 	addrs, err2 := ebpf.NewMapFromFD(addrsFD)
-	if err = errors.Join(err, err2); err == nil && (bits.ValueSize() != bitmapLen || addrs.KeySize() != 16 || addrs.ValueSize() != 1) {
+	if err = errors.Join(err, err2); err == nil && (bits.ValueSize() != stateLen || addrs.KeySize() != 16 || addrs.ValueSize() != 1) {
 		err = errors.New("they are of another shape")
 	}
 	if err != nil {
@@ -96,11 +97,15 @@ func AdoptSteering(bitsFD, addrsFD int) (*Steering, error) {
 func newSteering(bits, addrs *ebpf.Map) (*Steering, error) {
 	s := &Steering{bits: bits, addrs: addrs}
 	var err error
-	s.memory, err = unix.Mmap(bits.FD(), 0, bitmapLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if s.seen, err = newSeen(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.memory, err = unix.Mmap(bits.FD(), 0, stateLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the steering bitmap: %w", err), s.Close())
 	}
-	s.words = unsafe.Slice((*uint32)(unsafe.Pointer(&s.memory[0])), bitmapLen/4)
+	s.words = unsafe.Slice((*uint32)(unsafe.Pointer(&s.memory[0])), stateLen/4)
+	s.Served(true)
 	return s, nil
 }
 
@@ -114,6 +119,9 @@ func (s *Steering) Close() error {
 		s.words = nil
 		err = unix.Munmap(s.memory)
 		s.memory = nil
+	}
+	if s.seen != nil {
+		err = errors.Join(err, s.seen.Close())
 	}
 	return errors.Join(err, s.bits.Close(), s.addrs.Close())
 }

@@ -77,6 +77,7 @@ type slot struct {
 	port     port.Port
 	offload  port.Offload
 	flusher  port.Flusher
+	throttle port.Throttle
 	mtu      atomic.Int32
 	flags    atomic.Uint32            // zero for most: see handover.go
 	pinned   atomic.Bool              // see Pin
@@ -213,6 +214,7 @@ func (d *Datapath) Add(p port.Port, mtu int) (packet.PortID, error) {
 		s.offload = o.Offload()
 	}
 	s.flusher, _ = p.(port.Flusher)
+	s.throttle, _ = p.(port.Throttle)
 	w := fewest(d.workers[:d.cfg.Workers])
 	s.worker.Store(w)
 	if _, s.serial = p.(port.Serial); s.serial {

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"slices"
 	"testing"
 
 	"vswitch/internal/packet"
@@ -64,5 +65,37 @@ func TestFairShares(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.Close()
+	}
+}
+
+// turnstile is a port that lets less in while it is not read fast enough.
+type turnstile struct {
+	*mem.Port
+	drained []bool
+}
+
+func (p *turnstile) Served(drained bool) { p.drained = append(p.drained, drained) }
+
+// A port is told whether it was drained.
+func TestThrottle(t *testing.T) {
+	var to packet.PortID
+	d := newTest(t, Config{Workers: 1}, outputTo(&to))
+	defer d.Close()
+	to = add(t, d, newPort(t, "out"))
+	p := &turnstile{Port: newPort(t, "in")}
+	id := add(t, d, p)
+	for range budgetFrames + 1 {
+		p.Inject(nil, packettest.UDP().Bytes())
+	}
+	for range 2 {
+		if err := d.Turn(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []bool{false, true}; !slices.Equal(p.drained, want) {
+		t.Errorf("drained: %v, want %v", p.drained, want)
+	}
+	if _, err := d.Remove(id); err != nil {
+		t.Fatal(err)
 	}
 }

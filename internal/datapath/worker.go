@@ -235,6 +235,9 @@ func (w *Worker) service(id packet.PortID, events uint32) {
 		bytes += f.Len()
 		w.receive(s, c, f)
 	}
+	if s.throttle != nil {
+		s.throttle.Served(err != nil) // nearly always that there are no more
+	}
 	w.co.flushAll()
 	w.weigh(s, n, w.dead-dead)
 	if bytes >= bulkBytes {

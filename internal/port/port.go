@@ -66,6 +66,12 @@ type Serial interface {
 	Serial()
 }
 
+// Throttle is implemented by ports that let less in while they are not read fast enough. Served is called by the worker that reads, after it
+// has read all that was there (drained) or as much as it does at once.
+type Throttle interface {
+	Served(drained bool)
+}
+
 // Counters is implemented by ports that know of losses beside what Write returns.
 type Counters interface {
 	// KernelDrops returns rx, how many frames were dropped before we could read them, and counted, how many of the writes that

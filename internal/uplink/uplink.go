@@ -142,15 +142,18 @@ func (u *Uplink) makeSteering() (err error) {
 }
 
 // makeTAP makes the TAP unless it was adopted.
-func (u *Uplink) makeTAP() (err error) {
+func (u *Uplink) makeTAP() error {
 	if u.port != nil {
+		u.port.SetGate(u.steer)
 		return nil
 	}
+	var err error
 	u.tap, _, err = link.CreateUplinkTAP(u.cfg.Host, link.TAPConfig{
 		Name: link.DeviceName(u.cfg.ID), MTU: tapMTU, TxQueueLen: u.cfg.TxQueueLen,
 	})
 	if err == nil {
 		u.port = tap.New(u.cfg.ID, u.tap.FD, u.tap.Offload)
+		u.port.SetGate(u.steer)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ var (
 	_ port.Port      = (*Tap)(nil)
 	_ port.Offloader = (*Tap)(nil)
 	_ port.Counters  = (*Tap)(nil)
+	_ port.Throttle  = (*Tap)(nil)
 )
 
 // Tap reads and writes the frames of a TAP device whose vnet header has packet.VnetLen bytes (TUNSETVNETHDRSZ).
@@ -24,11 +25,28 @@ type Tap struct {
 	fd      int
 	offload port.Offload
 	lost    atomic.Uint64 // writes that the device counted as dropped
+	gate    Gate          // nil: none
+}
+
+// Gate keeps frames from a device whose queue is not read fast enough. Its methods are safe for concurrent use.
+type Gate interface {
+	Served(drained bool) // see port.Throttle
+	Refused() uint64     // how many frames did not get in
 }
 
 // New makes a port of an attached, non-blocking TAP fd, which it owns from then on. offload is what the device was set to.
 func New(name string, fd int, offload port.Offload) *Tap {
 	return &Tap{name: name, fd: fd, offload: offload}
+}
+
+// SetGate says what is before the device. It is called before the port is in use.
+func (t *Tap) SetGate(g Gate) { t.gate = g }
+
+// Served implements port.Throttle.
+func (t *Tap) Served(drained bool) {
+	if t.gate != nil {
+		t.gate.Served(drained)
+	}
 }
 
 // Name returns the port's name.
@@ -89,7 +107,12 @@ func (t *Tap) Write(f *packet.Frame) error {
 }
 
 // KernelDrops implements port.Counters. What the queue had no room for is in the device's counters only.
-func (t *Tap) KernelDrops() (rx, counted uint64, err error) { return 0, t.lost.Load(), nil }
+func (t *Tap) KernelDrops() (rx, counted uint64, err error) {
+	if t.gate != nil {
+		rx = t.gate.Refused()
+	}
+	return rx, t.lost.Load(), nil
+}
 
 // Close closes the fd. The device is persistent and stays.
 func (t *Tap) Close() error {

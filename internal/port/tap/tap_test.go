@@ -143,3 +143,31 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+// gate counts what it is told.
+type gate struct{ served, drained int }
+
+func (g *gate) Served(drained bool) {
+	g.served++
+	if drained {
+		g.drained++
+	}
+}
+
+func (g *gate) Refused() uint64 { return 7 }
+
+// A gate before the device is told of reading, and what it refused is lost on the way to us. Without one, nothing is.
+func TestGate(t *testing.T) {
+	p := tap.New("t", -1, 0)
+	p.Served(true)
+	if rx, _, err := p.KernelDrops(); rx != 0 || err != nil {
+		t.Errorf("without a gate: %d dropped, %v", rx, err)
+	}
+	var g gate
+	p.SetGate(&g)
+	p.Served(true)
+	p.Served(false)
+	if rx, _, err := p.KernelDrops(); rx != 7 || err != nil || g != (gate{2, 1}) {
+		t.Errorf("%d dropped, %v, want 7; told %+v", rx, err, g)
+	}
+}

@@ -24,20 +24,22 @@ func TestGate(t *testing.T) {
 	}
 	s.Set(bpf.TCP, 8080)
 	s.Set(bpf.UDP, 8080)
-	flags := func(src, dst string, flags uint8, more ...pt.Option) *packet.Frame {
-		return pt.TCP(sent(src, dst, 8080, append(more, pt.Flags(flags))...)...)
+	flags := func(src, dst string, flags uint8) *packet.Frame {
+		return pt.TCP(sent(src, dst, 8080, pt.Flags(flags))...)
 	}
-	syns := map[string]*packet.Frame{
-		"IPv4":              flags(peer4, host4, packet.TCPSyn),
-		"IPv4 with options": flags(peer4, host4, packet.TCPSyn, pt.IPOptions(7, 7, 4, 0, 0, 0, 0, 0)),
-		"IPv4 with ECN":     flags(peer4, host4, packet.TCPSyn|0xc0),
-		"IPv6":              flags(peer6, host6, packet.TCPSyn),
-	}
-	for name, syn := range syns {
+	seq := uint32(0)
+	for name, syn := range map[string][]pt.Option{
+		"IPv4":              sent(peer4, host4, 8080, pt.Flags(packet.TCPSyn)),
+		"IPv4 with options": sent(peer4, host4, 8080, pt.Flags(packet.TCPSyn), pt.IPOptions(7, 7, 4, 0, 0, 0, 0, 0)),
+		"IPv4 with ECN":     sent(peer4, host4, 8080, pt.Flags(packet.TCPSyn|0xc0)),
+		"IPv6":              sent(peer6, host6, 8080, pt.Flags(packet.TCPSyn)),
+	} {
 		for _, c := range []struct {
 			all    bool
 			credit int
 		}{{true, drained}, {false, served}} {
+			seq++ // one that was not refused before
+			syn := pt.TCP(append(syn, pt.Seq(seq))...)
 			s.Served(c.all)
 			before, n := s.Refused(), 0
 			verdict := run(t, p, syn)
@@ -66,7 +68,7 @@ func TestGate(t *testing.T) {
 		t.Errorf("a SYN to a port of the host's: verdict %d", got)
 	}
 	time.Sleep(wait + 10*time.Millisecond)
-	if got := run(t, p, syns["IPv4"]); got != redirect {
+	if got := run(t, p, flags(peer4, host4, packet.TCPSyn)); got != redirect {
 		t.Errorf("a SYN, when nobody has read for a while: verdict %d", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 // What the program does to frames is tested in internal/link.
 func TestAttachDrop(t *testing.T) {
+	linktest.NeedsTCX(t)
 	private := linktest.Private(t)
 	const lo = 1
 	err := private.Do(func() error {

@@ -45,6 +45,7 @@ var notLimits = map[string]string{
 	"datapath.wakefulTime":   "likewise",
 	"datapath.minTCPSize":    "what is merged, not what is carried",
 	"hostport.restTime":      "how soon news of the kernel are heeded",
+	"link.defaultMTU":        "Ethernet's, where none is given",
 	"link.minMTU6":           "vswitch.minMTUIPv6 at the place where addresses are set",
 	"fdstore.maxMessage":     "follows from maxFDs and maxName",
 	"switch.suspectInterval": "how exactly a suspicion is taken down",

@@ -83,7 +83,8 @@ func FindHostPort(host *Namespace, mac net.HardwareAddr) (string, error) {
 	return "", api.Errorf(api.CodeNotFound, "no host port in network namespace %s", host)
 }
 
-// RenameHostPort gives the host port of that index another name.
+// RenameHostPort gives the host port of that index another name. Where it must go down for that, before Linux 6.2, it loses routes and
+// addresses of IPv6, as when its owner sets it down.
 func RenameHostPort(host *Namespace, index int, name string) error {
 	l, err := linkByIndex(host, index)
 	if err != nil {
@@ -93,7 +94,18 @@ func RenameHostPort(host *Namespace, index int, name string) error {
 	if p.h, err = host.netlink(); err != nil {
 		return err
 	}
-	return p.rename()
+	err = p.rename()
+	if l.Attrs().RawFlags&unix.IFF_UP == 0 || !api.HasCode(err, api.CodeRefused) {
+		return err
+	}
+	if err := p.h.LinkSetDown(l); err != nil {
+		return fmt.Errorf("set %s down to rename it: %w", l.Attrs().Name, err)
+	}
+	err = p.rename()
+	if e := p.h.LinkSetUp(l); e != nil {
+		err = errors.Join(err, fmt.Errorf("set %s up again: %w", l.Attrs().Name, e))
+	}
+	return err
 }
 
 // SetUpHostPort gives the host port of that index its settings and addresses, and brings it up. What is as wanted stays as it is.

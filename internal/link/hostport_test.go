@@ -216,7 +216,7 @@ func TestFindHostPort(t *testing.T) {
 	_, err := link.FindHostPort(ns, mac)
 	wantCode(t, err, api.CodeNotFound, "no host port in network namespace "+ns.String())
 	dev := hostPort(t, ns)
-	in(t, ns, "ip", "link", "set", "vsw0", "name", "other")
+	linktest.Rename(t, ns.String(), "vsw0", "other")
 	name, err := link.FindHostPort(ns, mac)
 	if err != nil || name != "other" {
 		t.Fatalf("found %q, %v", name, err)

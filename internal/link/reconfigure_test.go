@@ -19,6 +19,14 @@ func prefixes(list string) (ps []netip.Prefix) {
 	return ps
 }
 
+// otherName is what an interface that is up can be renamed to: nothing, before Linux 6.2.
+var otherName = func() string {
+	if linktest.Kernel(6, 2) {
+		return "lan0"
+	}
+	return "eth0"
+}()
+
 // configs are what an interface can be; from each there is a way to each other.
 var configs = map[string]link.PlaceConfig{
 	"bare": {IfName: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, MTU: 1500},
@@ -28,7 +36,7 @@ var configs = map[string]link.PlaceConfig{
 		Gateways: []netip.Addr{netip.MustParseAddr("10.99.0.254")}},
 	"second address alone": {IfName: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, MTU: 1500, Addrs: prefixes("10.99.0.2/24"),
 		Gateways: []netip.Addr{netip.MustParseAddr("10.99.0.254")}, Metric: 7},
-	"all else": {IfName: "lan0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 8}, MTU: 1400, Addrs: prefixes("10.99.0.2/24 10.98.0.1/16"),
+	"all else": {IfName: otherName, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 8}, MTU: 1400, Addrs: prefixes("10.99.0.2/24 10.98.0.1/16"),
 		Gateways: []netip.Addr{netip.MustParseAddr("10.98.0.254")}, Metric: 9,
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Via: netip.MustParseAddr("10.99.0.253")}}},
 }
@@ -104,11 +112,15 @@ func TestReconfigureFailsWhole(t *testing.T) {
 	placeTAP(t, private, ns, other, link.PlaceConfig{IfName: "taken", Addrs: prefixes("10.97.0.1/24"),
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Via: netip.MustParseAddr("10.97.0.2")}}})
 	before := seen(t, ns)
+	nameTaken := struct{ code, part string }{api.CodeConflict, "interface taken already exists"}
+	if !linktest.Kernel(6, 2) {
+		nameTaken.code, nameTaken.part = api.CodeRefused, "this kernel does not rename what is up; set it down, rename it, set it up"
+	}
 	for _, c := range []struct {
 		name, code, part string
 		change           func(*link.PlaceConfig)
 	}{
-		{"name taken", api.CodeConflict, "interface taken already exists", func(c *link.PlaceConfig) { c.IfName = "taken" }},
+		{"name taken", nameTaken.code, nameTaken.part, func(c *link.PlaceConfig) { c.IfName = "taken" }},
 		{"MTU", api.CodeRefused, "refuses an MTU", func(c *link.PlaceConfig) { c.MTU = 70000 }},
 		{"MAC", api.CodeRefused, "refuses MAC", func(c *link.PlaceConfig) { c.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} }},
 		{"route taken", api.CodeConflict, "already has a route to 198.51.100.0/24", func(c *link.PlaceConfig) {
@@ -141,9 +153,10 @@ func TestReconfigureLeavesAlone(t *testing.T) {
 	usual := configs["usual"]
 	s := placeTAP(t, private, ns, dev, usual)
 	for _, line := range []string{"addr del 10.99.0.1/24 dev eth0", "addr add 10.96.0.1/24 dev eth0", "link set eth0 address 02:00:00:00:00:55",
-		"link set eth0 name mine", "link set mine mtu 1450"} {
+		"link set eth0 mtu 1450"} {
 		linktest.IP(t, append([]string{"-n", ns.String()}, strings.Fields(line)...)...)
 	}
+	linktest.Rename(t, ns.String(), "eth0", "mine")
 	before := seen(t, ns)
 	if err := link.Reconfigure(ns, s.Index, usual, usual); err != nil {
 		t.Fatal(err)

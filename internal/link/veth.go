@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -15,6 +16,9 @@ import (
 // ourMTU is that of our end: whatever MTU the container gives the other end, it is the switch that drops what is too large,
 // and counts it.
 const ourMTU = 65535
+
+// defaultMTU is that of Ethernet. The netlink library would give the other end ours.
+const defaultMTU = 1500
 
 // oneQueue is how many queues each end has in either direction. It is what the kernel uses anyway; but when not asked, it makes one for
 // each core and takes the others away again, end by end after a grace period under the lock of all network configuration (veth_init_queues
@@ -58,7 +62,7 @@ func CreateVeth(private *Namespace, c VethConfig) (Veth, func() error, error) {
 	pair := netlink.NewVeth(netlink.LinkAttrs{
 		Name: v.Name, Index: v.Index, MTU: ourMTU, TxQLen: -1, NumTxQueues: oneQueue, NumRxQueues: oneQueue,
 	})
-	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(c.MTU)
+	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = c.PeerName, c.MAC, uint32(cmp.Or(c.MTU, defaultMTU))
 	pair.PeerNamespace = netlink.NsFd(c.Target.fd)
 	if c.TxQueueLen != 0 {
 		pair.TxQLen, pair.PeerTxQLen = c.TxQueueLen, c.TxQueueLen

@@ -82,6 +82,7 @@ func testDrop(t *testing.T, kind string) {
 	linktest.IP(t, "-n", ns.String(), "neigh", "add", "10.99.0.2", "lladdr", ours.MAC.String(), "dev", "eth0")
 	detach := func() { inPrivate(t, private, "tc", "qdisc", "del", "dev", pair.Name, "clsact") }
 	if kind == link.DropTCX {
+		linktest.NeedsTCX(t)
 		if err := pair.ReplaceClsact(private); err != nil {
 			t.Fatal(err)
 		}

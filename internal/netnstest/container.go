@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"vswitch/internal/link"
+	"vswitch/internal/link/linktest"
 )
 
 // Container is a network namespace with a name, as 'ip netns add' makes it.
@@ -78,6 +79,12 @@ func (c *Container) Run(name string, args ...string) string {
 func (c *Container) IP(line string) string {
 	c.lab.t.Helper()
 	return c.Run("ip", strings.Fields(line)...)
+}
+
+// Rename renames an interface that is up, as linktest.Rename does.
+func (c *Container) Rename(from, to string) {
+	c.lab.t.Helper()
+	linktest.Rename(c.lab.t, c.Name, from, to)
 }
 
 // Link is what 'ip -j -d addr' tells of an interface.

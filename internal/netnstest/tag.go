@@ -6,7 +6,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Tag makes the container's kernel send everything by the interface with an 802.1Q tag of this TCI, and take only what arrives
@@ -14,7 +15,7 @@ import (
 // TC hooks do it, so that it works without the kernel's 8021q module too.
 func (c *Container) Tag(ifname string, tci uint16) {
 	c.lab.t.Helper()
-	const toNext, drop, vlanTCI = -1, 2, 24 // TCX_NEXT, TCX_DROP and the offset in struct __sk_buff (linux/bpf.h)
+	const toNext, drop, vlanTCI = -1, 2, 24 // TC_ACT_UNSPEC and TC_ACT_SHOT (linux/pkt_cls.h), the offset in struct __sk_buff (linux/bpf.h)
 	push := asm.Instructions{
 		asm.Mov.Imm(asm.R2, 0x0081), // ETH_P_8021Q in network order
 		asm.Mov.Imm(asm.R3, int32(tci)),
@@ -36,27 +37,31 @@ func (c *Container) Tag(ifname string, tci uint16) {
 		if err != nil {
 			return err
 		}
-		if err := c.attach(push, ebpf.AttachTCXEgress, dev.Index); err != nil {
+		clsact := netlink.QdiscAttrs{LinkIndex: dev.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
+		if err := netlink.QdiscAdd(&netlink.GenericQdisc{QdiscAttrs: clsact, QdiscType: "clsact"}); err != nil {
+			return fmt.Errorf("add clsact: %w", err)
+		}
+		if err := attach(push, netlink.HANDLE_MIN_EGRESS, dev.Index); err != nil {
 			return err
 		}
-		return c.attach(pop, ebpf.AttachTCXIngress, dev.Index)
+		return attach(pop, netlink.HANDLE_MIN_INGRESS, dev.Index)
 	})
 	if err != nil {
 		c.lab.t.Fatalf("tag %s in %s: %v", ifname, c.Name, err)
 	}
 }
 
-// attach loads a program and attaches it until the end of the test.
-func (c *Container) attach(code asm.Instructions, at ebpf.AttachType, ifindex int) error {
+// attach loads a program and attaches it to the device, as long as that is there.
+func attach(code asm.Instructions, parent uint32, ifindex int) error {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: code, License: "GPL"})
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
 	defer prog.Close()
-	l, err := link.AttachTCX(link.TCXOptions{Program: prog, Attach: at, Interface: ifindex})
-	if err != nil {
-		return fmt.Errorf("attach program: %w", err)
-	}
-	c.lab.t.Cleanup(func() { _ = l.Close() })
-	return nil
+	return netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs:  netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
+		Fd:           prog.FD(),
+		Name:         "tag",
+		DirectAction: true,
+	})
 }

@@ -53,9 +53,9 @@ func TestFollow(t *testing.T) {
 	until("no carrier", func(s uplink.State) bool { return !s.Carrier })
 	linktest.IP(t, "-n", l.outside.String(), "link", "set", "eth0", "up")
 	until("a carrier", func(s uplink.State) bool { return s.Carrier })
-	ip("link", "set", "up0", "name", "wan0")
+	linktest.Rename(t, l.host.String(), "up0", "wan0")
 	until("the new name", func(s uplink.State) bool { return s.Name == "wan0" && s.Attached != "" })
-	ip("link", "set", "wan0", "name", "up0")
+	linktest.Rename(t, l.host.String(), "wan0", "up0")
 	until("the old name", func(s uplink.State) bool { return s.Name == "up0" })
 
 	ip("link", "add", "br0", "type", "bridge")
@@ -141,6 +141,7 @@ func TestAuto(t *testing.T) {
 // TestDetached: an attachment that somebody takes away is made again.
 func TestDetached(t *testing.T) {
 	t.Parallel()
+	linktest.NeedsTCX(t)
 	l := newLab(t)
 	u := l.open()
 	held := l.store.take()

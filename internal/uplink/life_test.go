@@ -89,7 +89,7 @@ func TestRestartElsewhere(t *testing.T) {
 	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
-	linktest.IP(t, "-n", h, "link", "set", "up0", "name", "wan0")
+	linktest.Rename(t, l.host.String(), "up0", "wan0")
 	u = l.open()
 	if s := u.State(); s.Name != "wan0" || s.Attached == "" {
 		t.Errorf("renamed: state %+v", s)
@@ -155,7 +155,7 @@ func TestRestartTroubled(t *testing.T) {
 	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
-	linktest.IP(t, "-n", l.host.String(), "link", "set", "up0", "name", "wan0")
+	linktest.Rename(t, l.host.String(), "up0", "wan0")
 	var full atomic.Bool
 	full.Store(true)
 	l.cfg.Record = func(c uplink.Changes) error {

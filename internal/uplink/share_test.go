@@ -18,8 +18,13 @@ import (
 	pt "vswitch/internal/packettest"
 )
 
-// rungs are the ways to attach.
-var rungs = []string{link.IngressTCX, link.IngressClsact}
+// rungs are the ways to attach that the kernel has.
+var rungs = func() []string {
+	if linktest.Kernel(6, 6) {
+		return []string{link.IngressTCX, link.IngressClsact}
+	}
+	return []string{link.IngressClsact}
+}()
 
 func (l *lab) rung(name string) {
 	if name == link.IngressClsact {

@@ -129,10 +129,10 @@ func TestStationFollows(t *testing.T) {
 		}
 	}
 	works("at first")
-	ip("link", "set", "up0", "name", "wan0")
+	linktest.Rename(t, l.host.String(), "up0", "wan0")
 	until("renamed", func(st uplink.State) bool { return st.Name == "wan0" })
 	works("renamed")
-	ip("link", "set", "wan0", "name", "up0")
+	linktest.Rename(t, l.host.String(), "wan0", "up0")
 	ip("link", "set", "up0", "mtu", "1400")
 	until("its MTU is 1400", func(st uplink.State) bool { return st.MTU == 1400 })
 	ip("link", "set", "up0", "mtu", "1500")

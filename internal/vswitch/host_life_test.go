@@ -46,7 +46,7 @@ func TestHostWithoutKeeper(t *testing.T) {
 	_, d, a, _ := withHost(t)
 	d.Kill()
 	killKeeper(t, d)
-	d.Host.IP("link set vsw0 name lost0")
+	d.Host.Rename("vsw0", "lost0")
 	d.Start()
 	d.Eventually("the host listens", func() bool { return d.Host.Listens("vsw0") })
 	for _, addr := range []string{"10.11.0.2", "fd11::2"} {
@@ -90,10 +90,10 @@ func TestHostPortMeddledWith(t *testing.T) {
 	state(api.StateUp, "")
 	back("what IPv6 lost while it was down comes back")
 	meets(t, d, a, b)
-	d.Host.IP("link set vsw0 name other0")
+	d.Host.Rename("vsw0", "other0")
 	lab.Eventually("the new name is shown", func() bool { return shown(d).Interface == "other0" })
 	meets(t, d, a, b)
-	d.Host.IP("link set other0 name vsw0")
+	d.Host.Rename("other0", "vsw0")
 	d.Host.IP("link set vsw0 address 02:00:00:00:00:77")
 	lab.Eventually("the new MAC is heeded", func() bool { return pinged(a, "192.0.2.2", "-W", "1") == nil })
 	for range 3 {

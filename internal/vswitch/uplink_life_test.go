@@ -140,7 +140,10 @@ func TestUplinkFollows(t *testing.T) {
 			}
 		}
 	}
-	err := netnstest.StreamAfter(n.c, n.server, serverAddrs[1], 16<<20, func() { n.host.IP("link set up0 name wan0") })
+	err := netnstest.StreamAfter(n.c, n.server, serverAddrs[1], 16<<20, func() {
+		n.host.Rename("up0", "wan0")
+		n.routeOut() // which an old kernel took away with the name
+	})
 	if err != nil {
 		t.Errorf("TCP while the interface is renamed: %v", err)
 	}

@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 60
 SOAK_PORTS ?= 1000
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build test race fuzz bench bench-quick ports datagrams soak lint fmt demo install deps clean
+.PHONY: help build test test-vm race fuzz bench bench-quick ports datagrams soak lint fmt demo install deps clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: deps build ## run all tests, as root those in network namespaces too
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run make fmt'; exit 1; }
 	$(GO) test -count 1 -timeout 15m -p 2 ./...
+
+test-vm: deps ## test uplinks of all kinds, SCTP and old ways to attach with Debian's own kernel (VM_RELEASES) in a virtual machine
+	@scripts/test-vm $(VM_RELEASES)
 
 race: deps ## run all tests under the race detector
 	$(GO) test -race -timeout 30m -p 1 ./...

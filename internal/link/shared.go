@@ -64,6 +64,8 @@ func CheckShareable(ns *Namespace, index int) error {
 		return refuse("it is the host's loopback; name the interface that leads outside, or auto")
 	case a.EncapType != "ether":
 		return refuse("a device of type %s has no Ethernet header; share the Ethernet interface that its packets leave by", l.Type())
+	case l.Type() == "vrf":
+		return refuse("it is a VRF, whose routes the switch doesn't follow; share an interface outside of it")
 	case a.MasterIndex != 0:
 		master, err := linkByIndex(ns, a.MasterIndex)
 		if err != nil {

@@ -87,6 +87,12 @@ func (c *Container) Rename(from, to string) {
 	linktest.Rename(c.lab.t, c.Name, from, to)
 }
 
+// Make makes an interface from the words of 'ip link add', as linktest.Make does.
+func (c *Container) Make(words string) {
+	c.lab.t.Helper()
+	linktest.Make(c.lab.t, c.Name, words)
+}
+
 // Link is what 'ip -j -d addr' tells of an interface.
 type Link struct {
 	Index int      `json:"ifindex"`

@@ -2,7 +2,9 @@ package linktest
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 
@@ -47,5 +49,19 @@ func NeedsTCX(t testing.TB) {
 	t.Helper()
 	if !Kernel(6, 6) {
 		t.Skip("tcx came with Linux 6.6")
+	}
+}
+
+// Make makes an interface of a kind that some kernels lack, in a namespace of 'ip netns', from the words of 'ip link add'. Without that
+// kind it skips the test; where VSWITCH_REQUIRE_KINDS=1 says that the kernel has them all, it fails the test.
+func Make(t testing.TB, netns, words string) {
+	t.Helper()
+	out, err := exec.Command("ip", append([]string{"-n", netns, "link", "add"}, strings.Fields(words)...)...).CombinedOutput()
+	switch {
+	case err == nil:
+	case strings.Contains(string(out), "Unknown device type") && os.Getenv("VSWITCH_REQUIRE_KINDS") != "1":
+		t.Skipf("this kernel has no such interfaces: %s", words)
+	default:
+		t.Fatalf("ip link add %s: %v\n%s", words, err, out)
 	}
 }

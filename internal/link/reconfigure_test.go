@@ -41,7 +41,7 @@ var configs = map[string]link.PlaceConfig{
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Via: netip.MustParseAddr("10.99.0.253")}}},
 }
 
-// seen is what the kernel says of the only interface but lo.
+// seen is what the kernel says of the interfaces but lo, without the operational state, which follows in its own time.
 func seen(t *testing.T, ns *link.Namespace) string {
 	t.Helper()
 	var s []string
@@ -49,7 +49,11 @@ func seen(t *testing.T, ns *link.Namespace) string {
 		out := linktest.IP(t, append([]string{"-n", ns.String()}, strings.Fields(what)...)...)
 		for line := range strings.Lines(out) {
 			if !strings.HasPrefix(line, "lo ") && line != "\n" {
-				s = append(s, strings.Join(strings.Fields(line), " "))
+				words := strings.Fields(line)
+				if strings.HasPrefix(what, "-br") {
+					words = slices.Delete(words, 1, 2)
+				}
+				s = append(s, strings.Join(words, " "))
 			}
 		}
 	}

@@ -14,6 +14,7 @@ type Changes struct {
 	LRO        string `json:"lro,omitempty"`        // the interface whose large receive offload was switched off
 	Feature    string `json:"feature,omitempty"`    // what ethtool calls that
 	Classifier string `json:"classifier,omitempty"` // the interface that got a classifier, which doesn't end with its process
+	Index      int    `json:"index,omitempty"`      // that interface's number, which it keeps under another name, but not over a boot
 	Clsact     bool   `json:"clsact,omitempty"`     // whether it got a clsact qdisc to hold it
 }
 
@@ -93,7 +94,7 @@ func (u *changer) recordClassifier(s link.State) error {
 	}
 	c := u.changes
 	c.Clsact = !has || c.Classifier == s.Name && c.Clsact // or it is what an earlier process left
-	c.Classifier = s.Name
+	c.Classifier, c.Index = s.Name, s.Index
 	return u.record(c)
 }
 

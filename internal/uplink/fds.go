@@ -76,6 +76,11 @@ func (u *Uplink) adopt(held map[string]int) {
 			}
 		}
 	}
+	if u.port != nil && u.in.Index == 0 && u.changes.Index != 0 { // a classifier, on an interface that may have another name by now
+		if has, err := link.HasClsact(u.cfg.Host, u.changes.Index); err == nil && has {
+			u.in = link.Ingress{Index: u.changes.Index, FD: -1}
+		}
+	}
 	for what := range held { // a store may still use them until then
 		u.forget(what)
 	}

@@ -22,7 +22,6 @@ func TestRefusedKinds(t *testing.T) {
 		want   string
 	}{
 		"wireguard":     {"no0 type wireguard", false, "no Ethernet header; share the Ethernet interface that its packets leave by"},
-		"ipip":          {"no0 type ipip local 192.0.2.2 remote 192.0.2.1", false, "no Ethernet header"},
 		"VRF":           {"no0 type vrf table 10", false, "it is a VRF, whose routes the switch doesn't follow; share an interface outside of it"},
 		"member of VRF": {"vrf0 type vrf table 10", true, "it belongs to VRF vrf0, whose routes the switch doesn't follow; share an interface outside of it"},
 		"bond's member": {"bond0 type bond mode active-backup", true, "it is a member of the bond bond0, which has the addresses; share bond0 instead"},

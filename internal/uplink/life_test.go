@@ -83,24 +83,31 @@ func TestRestart(t *testing.T) {
 // TestRestartElsewhere: what changed while the daemon was away is found: a new name, and the interface's end.
 func TestRestartElsewhere(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	h := l.host.String()
-	u := l.open()
-	if err := u.Close(); err != nil {
-		t.Fatal(err)
-	}
-	linktest.Rename(t, l.host.String(), "up0", "wan0")
-	u = l.open()
-	if s := u.State(); s.Name != "wan0" || s.Attached == "" {
-		t.Errorf("renamed: state %+v", s)
-	}
-	if err := u.Close(); err != nil {
-		t.Fatal(err)
-	}
-	linktest.IP(t, "-n", h, "link", "del", "wan0")
-	u = l.open()
-	if s := u.State(); s.Index != 0 || s.Attached != "" || s.Problem == "" {
-		t.Errorf("removed: state %+v", s)
+	for _, rung := range rungs {
+		t.Run(rung, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.rung(rung)
+			h := l.host.String()
+			u := l.open()
+			if err := u.Close(); err != nil {
+				t.Fatal(err)
+			}
+			linktest.Rename(t, h, "up0", "wan0")
+			u = l.open()
+			if s := u.State(); s.Name != "wan0" || s.Attached != rung {
+				t.Errorf("renamed: state %+v", s)
+			}
+			l.silent("port of the range", hostAddrs[0], 61080)
+			if err := u.Close(); err != nil {
+				t.Fatal(err)
+			}
+			linktest.IP(t, "-n", h, "link", "del", "wan0")
+			u = l.open()
+			if s := u.State(); s.Index != 0 || s.Attached != "" || s.Problem == "" {
+				t.Errorf("removed: state %+v", s)
+			}
+		})
 	}
 }
 
@@ -146,39 +153,45 @@ func TestRestartMoved(t *testing.T) {
 // TestRestartTroubled: a restart that fails half-way leaves what the earlier process attached at work, and is tried again.
 func TestRestartTroubled(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	l.cfg.WithLRO("rx-gro")
-	if out, err := command(l.host, "ethtool", "-K", "up0", "gro", "on"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	u := l.open()
-	if err := u.Close(); err != nil {
-		t.Fatal(err)
-	}
-	linktest.Rename(t, l.host.String(), "up0", "wan0")
-	var full atomic.Bool
-	full.Store(true)
-	l.cfg.Record = func(c uplink.Changes) error {
-		if full.Load() {
-			return errors.New("disk full")
-		}
-		l.recorded = c
-		return nil
-	}
-	u = l.open()
-	if s := u.State(); !strings.Contains(s.Problem, "disk full") || s.Attached == "" {
-		t.Errorf("state %+v", s)
-	}
-	l.silent("port of the range", hostAddrs[0], 61080)
-	stop := l.follow(u)
-	full.Store(false)
-	linktest.Eventually(t, "it is tried again", func() bool { return u.State().Problem == "" })
-	stop()
-	if err := u.Remove(); err != nil {
-		t.Fatal(err)
-	}
-	if on, err := link.Feature(l.host, "wan0", "rx-gro"); !on || err != nil {
-		t.Errorf("the feature that stands for LRO is not on again: %v", err)
+	for _, rung := range rungs {
+		t.Run(rung, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.rung(rung)
+			l.cfg.WithLRO("rx-gro")
+			if out, err := command(l.host, "ethtool", "-K", "up0", "gro", "on"); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			u := l.open()
+			if err := u.Close(); err != nil {
+				t.Fatal(err)
+			}
+			linktest.Rename(t, l.host.String(), "up0", "wan0")
+			var full atomic.Bool
+			full.Store(true)
+			l.cfg.Record = func(c uplink.Changes) error {
+				if full.Load() {
+					return errors.New("disk full")
+				}
+				l.recorded = c
+				return nil
+			}
+			u = l.open()
+			if s := u.State(); !strings.Contains(s.Problem, "disk full") || s.Attached == "" {
+				t.Errorf("state %+v", s)
+			}
+			l.silent("port of the range", hostAddrs[0], 61080)
+			stop := l.follow(u)
+			full.Store(false)
+			linktest.Eventually(t, "it is tried again", func() bool { return u.State().Problem == "" })
+			stop()
+			if err := u.Remove(); err != nil {
+				t.Fatal(err)
+			}
+			if on, err := link.Feature(l.host, "wan0", "rx-gro"); !on || err != nil {
+				t.Errorf("the feature that stands for LRO is not on again: %v", err)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"testing"
@@ -107,8 +108,11 @@ func sctpEchoed(a, b, n int) error {
 		got := make([]byte, n)
 		for at := 0; at < n; {
 			k, err := unix.Read(way[1], got[at:])
-			if err != nil || k == 0 {
-				return fmt.Errorf("after %d bytes: %d, %v", at, k, err)
+			if err == nil && k == 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return fmt.Errorf("after %d bytes: %w", at, err)
 			}
 			at += k
 		}

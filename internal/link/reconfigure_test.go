@@ -41,7 +41,10 @@ var configs = map[string]link.PlaceConfig{
 		Routes: []api.Route{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Via: netip.MustParseAddr("10.99.0.253")}}},
 }
 
-// seen is what the kernel says of the interfaces but lo, without the operational state, which follows in its own time.
+// late is what the kernel says of links some time after they changed.
+var late = strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "", " UP ", " ", " DOWN ", " ", " UNKNOWN ", " ", " LOWERLAYERDOWN ", " ")
+
+// seen is what the kernel says of the interfaces but lo.
 func seen(t *testing.T, ns *link.Namespace) string {
 	t.Helper()
 	var s []string
@@ -49,11 +52,7 @@ func seen(t *testing.T, ns *link.Namespace) string {
 		out := linktest.IP(t, append([]string{"-n", ns.String()}, strings.Fields(what)...)...)
 		for line := range strings.Lines(out) {
 			if !strings.HasPrefix(line, "lo ") && line != "\n" {
-				words := strings.Fields(line)
-				if strings.HasPrefix(what, "-br") {
-					words = slices.Delete(words, 1, 2)
-				}
-				s = append(s, strings.Join(words, " "))
+				s = append(s, strings.Join(strings.Fields(late.Replace(line)), " "))
 			}
 		}
 	}

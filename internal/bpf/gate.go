@@ -46,9 +46,6 @@ const (
 	seenLate  = 1024 // 17 s
 )
 
-// tcxDrop is TCX_DROP and TC_ACT_SHOT.
-const tcxDrop = 2
-
 // newSeen makes the memory of refused SYNs.
 func newSeen() (*ebpf.Map, error) {
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "vswitch_seen", Type: ebpf.Array, KeySize: 4, ValueSize: 4 << seenBits, MaxEntries: 1})
@@ -161,7 +158,7 @@ func (s *Steering) gate() asm.Instructions {
 			asm.Mov.Imm(asm.R2, 1),
 			asm.Add.Imm(asm.R8, gateRefused-gateFresh),
 			asm.StoreXAdd(asm.R8, asm.R2, asm.DWord),
-			asm.Mov.Imm(asm.R0, tcxDrop),
+			asm.Mov.Imm(asm.R0, tcActShot),
 			asm.Return(),
 		}),
 	)

@@ -119,12 +119,9 @@ func TestRestartMoved(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			l.rung(rung)
-			l.cfg.WithLRO("rx-gro")
+			l.standInForLRO()
 			l.cfg.Interface = api.AutoUplink
 			h := l.host.String()
-			if out, err := command(l.host, "ethtool", "-K", "up0", "gro", "on"); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
 			before := l.fingerprint()
 			if err := l.open().Close(); err != nil {
 				t.Fatal(err)
@@ -158,10 +155,7 @@ func TestRestartTroubled(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			l.rung(rung)
-			l.cfg.WithLRO("rx-gro")
-			if out, err := command(l.host, "ethtool", "-K", "up0", "gro", "on"); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			l.standInForLRO()
 			u := l.open()
 			if err := u.Close(); err != nil {
 				t.Fatal(err)
@@ -204,12 +198,9 @@ func TestRemove(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
 				l.rung(rung)
-				l.cfg.WithLRO("rx-gro")
+				l.standInForLRO()
 				l.cfg.FirstPort, l.cfg.LastPort = 50000, 62000
 				h := l.host
-				if out, err := command(h, "ethtool", "-K", "up0", "gro", "on"); err != nil {
-					t.Fatalf("%v\n%s", err, out)
-				}
 				sysctl(t, h, "net.ipv4.ip_local_reserved_ports=50100,55000-55010,64000")
 				before := l.fingerprint()
 				u := l.open()

@@ -70,7 +70,7 @@ func (n *internet) shared(t *testing.T, ifname string) []talkers {
 		}
 	}
 	for _, addr := range serverAddrs {
-		if err := netnstest.Stream(n.c, n.server, addr, 2<<20); err != nil {
+		if err := netnstest.Stream(n.c, n.server, addr, 8<<20); err != nil {
 			t.Errorf("TCP to %s: %v", addr, err)
 		}
 		if err := netnstest.Datagrams(n.c, n.server, addr, 1, 1400, 3000); err != nil {
@@ -145,7 +145,7 @@ func TestUplinkNIC(t *testing.T) {
 	own := func(when string) {
 		t.Helper()
 		for _, addr := range serverAddrs {
-			if err := netnstest.Stream(n.host, n.server, addr, 2<<20); err != nil {
+			if err := netnstest.Stream(n.host, n.server, addr, 8<<20); err != nil {
 				t.Errorf("the host's own TCP to %s %s: %v", addr, when, err)
 			}
 		}

@@ -179,12 +179,9 @@ func (t *Neighbors) Abandon(port packet.PortID) (lost []*packet.Frame) {
 	}
 	orphans := len(lost)
 	for _, n := range t.entries {
-		n.parked = take(n.parked)
-		n.datagrams = min(n.datagrams, len(n.parked))
+		n.parked, n.firsts = take(n.parked), slices.DeleteFunc(n.firsts, of)
 	}
-	for _, f := range lost[orphans:] {
-		t.parked -= f.Len()
-	}
+	t.release(lost[orphans:])
 	return lost
 }
 

@@ -23,8 +23,9 @@ import (
 //	writes   the slow path of any worker, in Resolve and Hear; control verbs; Tend, once a second
 //	reads    the slow path of any worker. Cached flows lean on an entry's cell and touch it, without a lock
 //	limits   MaxNeighbors in all; MaxPending of them unresolved, MaxPendingPort of these for frames of one port; MaxParked
-//	         datagrams wait for each, MaxParkedBytes in all. An unresolved entry never takes a resolved one's place. In a full table
-//	         one that failed makes room, else the interface that has most gives up one that was unused long
+//	         datagrams wait for each, MaxParkedBytes in all, MaxParkedPort of these from one port. An unresolved entry never takes a
+//	         resolved one's place. In a full table one that failed makes room, else the interface that has most gives up one that was
+//	         unused long
 //	links    on a point-to-point interface all have its peer's MAC, and no entry
 //	trust    an entry is made by a frame of ours to it alone, never by what somebody says unasked: requests are answered without.
 //	         The router's own addresses are never in the table
@@ -36,9 +37,10 @@ type Neighbors struct {
 	pending map[packet.PortID]int // unresolved entries by the port that caused them
 	unknown int                   // incomplete entries
 
-	resolved map[uint32]int  // entries with a MAC by interface
-	parked   int             // bytes
-	orphans  []*packet.Frame // of entries that were taken away: Tend returns them
+	resolved map[uint32]int        // entries with a MAC by interface
+	parked   int                   // bytes
+	parkedOf map[packet.PortID]int // the same by the port that they came from
+	orphans  []*packet.Frame       // of entries that were taken away: Tend returns them
 }
 
 // Limits and times of a neighbor table.
@@ -46,8 +48,9 @@ const (
 	MaxNeighbors   = 8192
 	MaxPending     = 4096
 	MaxPendingPort = 512
-	MaxParked      = 3 // datagrams, super-frames
-	MaxParkedBytes = 4 << 20
+	MaxParked      = 64      // datagrams, super-frames: the answers to as many connections that a container opens at once
+	MaxParkedBytes = 4 << 20 // each frame counts for heldCost more
+	MaxParkedPort  = 1 << 20 // likewise
 
 	Retries       = 3                 // solicitations without an answer (RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT)
 	RetryTime     = time.Second       // between them (RETRANS_TIMER)
@@ -88,13 +91,12 @@ type neighbor struct {
 	tries  int
 	origin packet.PortID // that caused an incomplete one
 	parked []*packet.Frame
-
-	datagrams int // of which parked are: fragments of one count once
+	firsts []*packet.Frame // of these, the first one of each datagram
 }
 
 // newNeighbors makes an empty table.
 func newNeighbors() *Neighbors {
-	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}, resolved: map[uint32]int{}}
+	return &Neighbors{entries: map[neighborKey]*neighbor{}, pending: map[packet.PortID]int{}, resolved: map[uint32]int{}, parkedOf: map[packet.PortID]int{}}
 }
 
 // Answer is what Resolve found.
@@ -132,17 +134,31 @@ func (t *Neighbors) Resolve(i *Interface, addr netip.Addr, f *packet.Frame, now 
 		}
 		a.Ask = true
 	}
-	joins := slices.ContainsFunc(n.parked, f.SameDatagram)
-	if !joins && n.datagrams >= MaxParked || t.parked+f.Len() > MaxParkedBytes {
+	joins := slices.ContainsFunc(n.firsts, f.SameDatagram)
+	size := f.Len() + heldCost
+	if !joins && len(n.firsts) >= MaxParked || t.parked+size > MaxParkedBytes || t.parkedOf[f.Key.InPort]+size > MaxParkedPort {
 		a.Drop = packet.DropNeighborQueue
 		return a
 	}
+	f = f.Clone()
 	if !joins {
-		n.datagrams++
+		n.firsts = append(n.firsts, f)
 	}
-	n.parked = append(n.parked, f.Clone())
-	t.parked += f.Len()
+	n.parked = append(n.parked, f)
+	t.parked += size
+	t.parkedOf[f.Key.InPort] += size
 	return a
+}
+
+// release takes frames that wait no more off the count.
+func (t *Neighbors) release(frames []*packet.Frame) {
+	for _, f := range frames {
+		size := f.Len() + heldCost
+		t.parked -= size
+		if t.parkedOf[f.Key.InPort] -= size; t.parkedOf[f.Key.InPort] == 0 {
+			delete(t.parkedOf, f.Key.InPort)
+		}
+	}
 }
 
 // Want is Resolve for a next hop that no frame waits for: it tells whether a solicitation is due now. origin is the port whose frame
@@ -254,9 +270,7 @@ func (t *Neighbors) unpark(n *neighbor) []*packet.Frame {
 		}
 	}
 	frames := n.parked
-	n.parked, n.datagrams = nil, 0
-	for _, f := range frames {
-		t.parked -= f.Len()
-	}
+	n.parked, n.firsts = nil, nil
+	t.release(frames)
 	return frames
 }

@@ -31,7 +31,7 @@ func TestNeighborLife(t *testing.T) {
 	n, i, f := table()
 	a, mac := addr(2), [6]byte{2, 2}
 	now := second
-	for k := range 5 {
+	for k := range router.MaxParked + 2 {
 		got := n.Resolve(i, a, f, now)
 		if got.Hop != nil || got.Ask != (k == 0) || (got.Drop != packet.DropNone) != (k >= router.MaxParked) {
 			t.Fatalf("frame %d to an unknown neighbor: %+v", k, got)
@@ -96,12 +96,51 @@ func TestNeighborFragments(t *testing.T) {
 		waits(fragment(7, 1, 800*k, 800, true), true)
 	}
 	waits(fragment(7, 2, 0, 800, true), true)
-	waits(whole, true)
+	for range router.MaxParked - 2 {
+		waits(whole, true)
+	}
 	waits(whole, false)
 	waits(fragment(7, 3, 0, 800, true), false)
 	waits(fragment(7, 2, 800, 800, true), true)
-	if w := n.Hear(i, router.Saying{Addr: a, MAC: [6]byte{2, 2}, Answer: true, Override: true}, second); len(w) != 23 {
-		t.Errorf("%d frames waited, want 23", len(w))
+	if w := n.Hear(i, router.Saying{Addr: a, MAC: [6]byte{2, 2}, Answer: true, Override: true}, second); len(w) != 20+2+router.MaxParked-2 {
+		t.Errorf("%d frames waited, want %d", len(w), 20+2+router.MaxParked-2)
+	}
+}
+
+// A container that opens many connections at once, before the router knows its MAC, gets the answers to all of them. What waits for one
+// port's frames, however large they are, takes no place from another's.
+func TestNeighborBurst(t *testing.T) {
+	n, i, f := table()
+	for k := range 30 {
+		if a := n.Resolve(i, addr(2), f, second); a.Drop != packet.DropNone {
+			t.Fatalf("answer %d of 30: dropped as %v", k, a.Drop)
+		}
+	}
+	super := packettest.UDP(packettest.From("02:00:00:00:00:07", "10.1.0.2", 1), packettest.To("02:01:00:00:00:00", "10.0.0.2", 1), packettest.Size(60000))
+	super.Key.InPort = 8
+	super.Parse()
+	waits := 0
+	for k := range 4 * router.MaxParkedBytes / super.Len() {
+		if a := n.Resolve(i, addr(3+k/4), super, second); a.Drop == packet.DropNone {
+			waits++
+		}
+	}
+	if want := router.MaxParkedPort / (super.Len() + 512); waits != want {
+		t.Errorf("%d super-frames of a port wait, want %d", waits, want)
+	}
+	f.Key.InPort = 9
+	if a := n.Resolve(i, addr(2), f, second); a.Drop != packet.DropNone {
+		t.Errorf("another port's frame is dropped as %v", a.Drop)
+	}
+	answer := router.Saying{Addr: addr(2), MAC: [6]byte{2, 2}, Answer: true, Override: true}
+	if w := n.Hear(i, answer, second); len(w) != 31 {
+		t.Errorf("%d frames waited, want 31", len(w))
+	}
+	if lost := n.Abandon(8); len(lost) != waits {
+		t.Errorf("%d super-frames came back, want %d", len(lost), waits)
+	}
+	if a := n.Resolve(i, addr(500), super, second); a.Drop != packet.DropNone {
+		t.Errorf("when all have gone, a super-frame is dropped as %v", a.Drop)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
+	"vswitch/internal/cputime"
 	"vswitch/internal/packet"
 	"vswitch/nat"
 )
@@ -147,6 +149,35 @@ func TestExhausted(t *testing.T) {
 			t.Error("the closed connection is still there")
 		}
 		break
+	}
+}
+
+// TestExhaustedIsNoSpin: who asks for a port towards a destination that has all of them is refused soon, however large the range is.
+func TestExhaustedIsNoSpin(t *testing.T) {
+	table := newTable()
+	p := pool(t, table, "192.0.2.1", 1024, 65535)
+	ask := func(i int) packet.DropReason {
+		q := tuple(tcp, "10.0.0.1:1 > 1.1.1.1:80")
+		q.Src[1], q.Src[2], q.Src[3] = byte(i>>16), byte(i>>8), byte(i)
+		r := nat.Request{Tuple: q, Signal: nat.Open, Pool: p, Network: uint32(1 + i%3)}
+		_, drop := table.Open(&r, sec(0))
+		return drop
+	}
+	n := 0
+	for ; ask(n) == packet.DropNone; n++ {
+	}
+	if n != 65535-1024+1 {
+		t.Fatalf("%d connections to one destination", n)
+	}
+	const more = 2000
+	start := cputime.Used(t)
+	for i := range more {
+		if drop := ask(n + i); drop != packet.DropNATPorts {
+			t.Fatalf("beyond all ports: %v", drop)
+		}
+	}
+	if took := cputime.Used(t) - start; took > more*100*time.Microsecond { // a look at each port takes 3 ms and more
+		t.Errorf("%d refusals took %v", more, took)
 	}
 }
 

@@ -75,12 +75,16 @@ func TestSteerVerdicts(t *testing.T) {
 	s.Set(bpf.TCP, 8080)
 	s.Set(bpf.UDP, 53)
 	s.Set(bpf.SCTP, 65535)
+	s.Set(bpf.Echo, 7)
 	s.Set(bpf.TCP, 0x1f90) // 8080 in the other order of bytes is 36895: nothing of it may be steered
 	sctp := func(port uint16) []byte {
 		return []byte{0x9c, 0x40, byte(port >> 8), byte(port), 0, 0, 0, 1, 0, 0, 0, 0}
 	}
-	for _, fam := range []struct{ name, host, other, peer string }{
-		{"IPv4", host4, "192.0.2.3", peer4}, {"IPv6", host6, "2001:db8::3", peer6},
+	for _, fam := range []struct {
+		name, host, other, peer string
+		errors                  [3]uint8
+	}{
+		{"IPv4", host4, "192.0.2.3", peer4, [3]uint8{3, 11, 12}}, {"IPv6", host6, "2001:db8::3", peer6, [3]uint8{1, 3, 4}},
 	} {
 		to := func(port uint16, more ...pt.Option) []pt.Option { return sent(fam.peer, fam.host, port, more...) }
 		for _, c := range []struct {
@@ -110,6 +114,10 @@ func TestSteerVerdicts(t *testing.T) {
 			{"of another protocol", pt.IP(47, to(0, pt.Payload(sctp(8080)))...), stack},
 			{"too short for ports", pt.IP(6, to(0, pt.Payload([]byte{0x9c, 0x40, 0x1f, 0x90}))...), stack},
 			{"echo request", pt.ICMPEcho(to(0, pt.Echo(8080, 1))...), stack},
+			{"echo reply of ours", pt.ICMPEchoReply(to(0, pt.Echo(7, 1))...), stack}, // and a copy, as of all that follow: they may be the host's
+			{"unreachable", pt.ICMP(fam.errors[0], to(0)...), stack},
+			{"time exceeded", pt.ICMP(fam.errors[1], to(0)...), stack},
+			{"parameter problem", pt.ICMP(fam.errors[2], to(0)...), stack},
 		} {
 			if got := run(t, p, c.frame); got != c.want {
 				t.Errorf("%s: %s: verdict %d, want %d", fam.name, c.name, got, c.want)

@@ -116,10 +116,21 @@ func dial(c *netnstest.Container, network, addr string) (conn net.Conn, err erro
 	return conn, err
 }
 
-// heard tells whether somebody outside the host is.
-func (r *rig) heard(addr string) bool {
+// heard tells whether somebody outside the host is, where a program of the host would be answered.
+func (r *rig) heard(network, addr string) bool {
 	return r.box.Do(func() error {
-		_, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		conn, err := net.DialTimeout(network, addr, 200*time.Millisecond)
+		if err != nil || network == "tcp" {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			return err
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err = conn.Read(make([]byte, 1))
 		return err
 	}) == nil
 }
@@ -167,7 +178,7 @@ func TestTCP(t *testing.T) {
 		conn.Close()
 	}
 	for _, addr := range []string{"10.77.0.1:8080", "[fd77::1]:8080"} {
-		if r.heard(addr) {
+		if r.heard("tcp", addr) {
 			t.Errorf("somebody outside is heard at %s", addr)
 		}
 	}
@@ -263,7 +274,7 @@ func (r *rig) serveUDP(t *testing.T, port int) {
 	}()
 }
 
-// TestLookup: ranges of ports, of all addresses and of one, by TCP and UDP; nobody else's are touched, and what is taken back ends.
+// TestLookup: ranges of ports, of all addresses and of one, by TCP and UDP, by one socket of each protocol and family; nobody else's are touched, and what is taken back ends.
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -322,8 +333,10 @@ func TestLookup(t *testing.T) {
 		}
 	}
 	say("tcp", "127.0.0.1:5999", true) // the host's own
-	if r.heard("10.77.0.1:5000") {
-		t.Error("somebody outside is heard at a looked up port")
+	for _, addr := range []string{"10.77.0.1:5000", "[fd77::1]:5032", "[fd77::1]:6099"} {
+		if r.heard("tcp", addr) || r.heard("udp", addr) {
+			t.Errorf("somebody outside is heard at %s, which is looked up", addr)
+		}
 	}
 	old := conns[0]
 	if err := errors.Join(l.Set(relay.Place{Proto: "tcp", Addr: netip.IPv4Unspecified(), Port: 5000}, 5000, false), l.Flush()); err != nil {
@@ -340,7 +353,7 @@ func TestLookup(t *testing.T) {
 	say("tcp", "127.0.0.1:5001", true)
 }
 
-// TestUDP: datagrams of several clients come back to each of them, whole, in order, and from the address that they were sent to.
+// TestUDP: datagrams of several clients come back to each of them, whole, in order, and from the address that they were sent to; nobody outside is heard.
 func TestUDP(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -382,6 +395,11 @@ func TestUDP(t *testing.T) {
 			if n, err := conns[0].Read(b); err != nil || string(b[:n]) != fmt.Sprint(i) {
 				t.Fatalf("%s: %q instead of %d: %v", addr, b[:n], i, err)
 			}
+		}
+	}
+	for _, addr := range []string{"10.77.0.1:5353", "[fd77::1]:5353"} {
+		if r.heard("udp", addr) {
+			t.Errorf("somebody outside is heard at %s", addr)
 		}
 	}
 	if err := l.Close(); err != nil {

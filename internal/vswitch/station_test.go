@@ -202,6 +202,38 @@ func TestDedicatedHides(t *testing.T) {
 	}
 }
 
+// TestDedicatedAuto: towards a dedicated uplink auto masquerades private and unique local addresses; a network of public ones is routed as it is,
+// and reached by who knows the way.
+func TestDedicatedAuto(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must(strings.Fields(dedicated)...)
+	n.d.Must("add-network", "public", "--subnet", "198.51.101.0/24", "--subnet", "2001:db8:77::/64", "--", "add-network", "carrier", "--subnet", "100.64.7.0/24")
+	public, carrier := n.lab.Container("public"), n.lab.Container("carrier")
+	n.d.Join("public", "public", public)
+	n.d.Join("carrier", "carrier", carrier)
+	n.isp.IP("route add 198.51.101.0/24 via " + station4)
+	n.isp.IP("route add 2001:db8:77::/64 via " + station6)
+	for i, addr := range serverAddrs {
+		own := []string{"198.51.101.2", "2001:db8:77::2"}[i]
+		n.d.Eventually("the outside at "+addr, func() bool { return pinged(public, addr, "-W", "1") == nil })
+		if got := seenAs(t, public, n.server, addr); got != own {
+			t.Errorf("a container with a public address is seen as %s, want %s", got, own)
+		}
+		if got := seenAs(t, n.server, public, own); got != addr {
+			t.Errorf("a container with a public address sees %s, want %s", got, addr)
+		}
+		if got, want := seenAs(t, n.c, n.server, addr), []string{station4, station6}[i]; got != want {
+			t.Errorf("a container with a private address is seen as %s, want %s", got, want)
+		}
+	}
+	if got := seenAs(t, carrier, n.server, serverAddrs[0]); got != station4 {
+		t.Errorf("a container with a shared address is seen as %s, want %s", got, station4)
+	}
+	netnstest.ExpectNoErrors(n.c, public, carrier, n.server, n.host)
+	n.expectUntouched(t)
+}
+
 // TestDedicatedRefuses: each error says what was wrong, and what to do.
 func TestDedicatedRefuses(t *testing.T) {
 	t.Parallel()

@@ -119,7 +119,7 @@ func (n *internet) bystanders() string {
 	return all.String()
 }
 
-// expectUntracked fails the test where the host's kernel tracks a connection by one of the ports that are the switch's.
+// expectUntracked fails the test where the host's kernel tracks a connection by one of the ports that are the switch's, or one of its pings.
 func (n *internet) expectUntracked(t *testing.T) {
 	t.Helper()
 	for _, addr := range serverAddrs { // that is the host's own, and in the table
@@ -131,10 +131,17 @@ func (n *internet) expectUntracked(t *testing.T) {
 	if !strings.Contains(tracked, "dst=198.51.100.9") || !strings.Contains(tracked, "dst=2001:0db8:0009:0000:0000:0000:0000:0009") {
 		t.Errorf("the host's kernel does not track its own connections, so this proves nothing:\n%s", tracked)
 	}
+	echoes := make(map[int]bool) // the identifiers of the switch's
+	for _, c := range conntrack(t, n.d) {
+		if strings.HasPrefix(c.Proto, "icmp") && c.Translated != nil {
+			echoes[int(c.Translated.SrcPort)] = true
+		}
+	}
 	for line := range strings.Lines(tracked) {
 		for _, word := range strings.Fields(line) {
 			key, value, _ := strings.Cut(word, "=")
-			if port, err := strconv.Atoi(value); (key == "sport" || key == "dport") && err == nil && (port >= 61000 || port == 8080) {
+			number, err := strconv.Atoi(value)
+			if err == nil && ((key == "sport" || key == "dport") && (number >= 61000 || number == 8080) || key == "id" && echoes[number]) {
 				t.Errorf("the host's kernel tracks %s", line)
 			}
 		}

@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -40,8 +41,13 @@ func TestUplink(t *testing.T) {
 		if err := netnstest.Stream(n.host, n.server, addr, 1<<20); err != nil {
 			t.Errorf("the host's own TCP to %s: %v", addr, err)
 		}
-		if err := pinged(n.host, addr); err != nil {
-			t.Errorf("the host's own ping to %s: %v", addr, err)
+		for _, size := range []string{"56", "4000"} { // copies of fragments and errors are the switch's, and the host's as ever
+			if err := pinged(n.host, addr, "-s", size); err != nil {
+				t.Errorf("the host's own ping of %s bytes to %s: %v", size, addr, err)
+			}
+		}
+		if got := dial(n.host, "udp", net.JoinHostPort(addr, "9"), "refused"); got != "refused" {
+			t.Errorf("the host's own datagram to %s, where nobody listens: %q", addr, got)
 		}
 	}
 	netnstest.ExpectNoErrors(n.c, n.server, n.host, n.isp)

@@ -1,6 +1,8 @@
 package vswitch_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -222,12 +224,12 @@ func readFrom(c *net.UDPConn) (int, net.Addr, error) {
 	return c.ReadFrom(make([]byte, 2048))
 }
 
-// TestUplinkPrograms: the programs that people try first.
+// TestUplinkPrograms: the programs that people try first, outwards and by a published port.
 func TestUplinkPrograms(t *testing.T) {
 	t.Parallel()
 	n := newInternet(t)
-	n.d.Must("add-uplink", "auto")
-	for _, addr := range serverAddrs {
+	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:5201", "--", "publish", "c", "8080:5201/udp")
+	for i, addr := range serverAddrs {
 		l := n.server.ListenTCP(net.JoinHostPort(addr, "0"))
 		web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })}
 		go func() { _ = web.Serve(l) }()
@@ -236,8 +238,52 @@ func TestUplinkPrograms(t *testing.T) {
 		if out != "200 1048576" {
 			t.Errorf("curl of http://%s: %q, %v", l.Addr(), out, err)
 		}
-		if out, err := n.c.Try("mtr", "-n", "-r", "-c", "1", addr); err != nil || !strings.Contains(out, addr) {
+		if out, err := n.c.Try("mtr", "-n", "-r", "-c", "1", addr); err != nil || !strings.Contains(out, []string{"10.11.0.1 ", "fd11::1 "}[i]) || !strings.Contains(out, addr) {
 			t.Errorf("mtr to %s: %v\n%s", addr, err, out)
 		}
+		for _, how := range []string{"-n 8M", "-n 8M -R", "-n 1M -u -b 20M", "-n 1M -u -b 20M -R"} {
+			if err := iperf(n.c, n.server, addr, "5201", how); err != nil {
+				t.Errorf("iperf3 %s to %s: %v", how, addr, err)
+			}
+			if err := iperf(n.server, n.c, hostAddrs[i], "8080", how); err != nil {
+				t.Errorf("iperf3 %s to the port published at %s: %v", how, hostAddrs[i], err)
+			}
+		}
 	}
+	netnstest.ExpectNoErrors(n.c, n.server, n.host)
+	n.expectUntouched(t)
+	n.expectUntracked(t)
+}
+
+// iperf has iperf3 measure between a client and a server, which listens on its usual port, and fails unless something was received.
+func iperf(client, server *netnstest.Container, addr, port, how string) error {
+	served := make(chan error, 1)
+	go func() {
+		_, err := server.Try("iperf3", "-s", "-1", "--idle-timeout", "20")
+		served <- err
+	}()
+	for deadline := time.Now().Add(netnstest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		if out, err := server.Try("ss", "-Hltn", "sport = :5201"); err != nil || out != "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server does not listen")
+		}
+	}
+	out, err := client.Try("iperf3", append([]string{"-J", "-c", addr, "-p", port, "--connect-timeout", "10000"}, strings.Fields(how)...)...)
+	if err := errors.Join(err, <-served); err != nil {
+		return err
+	}
+	var report struct {
+		End struct {
+			Received struct{ Bytes int } `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		return err
+	}
+	if report.End.Received.Bytes == 0 {
+		return fmt.Errorf("nothing was received: %s", out)
+	}
+	return nil
 }

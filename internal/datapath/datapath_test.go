@@ -2,7 +2,9 @@ package datapath
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"vswitch/internal/flow"
 	"vswitch/internal/packet"
@@ -273,10 +275,12 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// A full table takes one of several new flows, but a flow that is in it already is decided anew only once.
+// A full table takes one of several new flows, but a flow that is in it already is decided anew only once; and when those that are in it
+// have been idle for a while, it takes each.
 func TestFullTable(t *testing.T) {
 	var gen flow.Generation
-	d := newTest(t, Config{Workers: 1, MaxFlows: 4}, classifierFunc(func(_ *packet.Frame, _ int64, v *flow.Verdict) {
+	var now atomic.Int64
+	d := newTest(t, Config{Workers: 1, MaxFlows: 4, Clock: now.Load}, classifierFunc(func(_ *packet.Frame, _ int64, v *flow.Verdict) {
 		v.Gens[0] = flow.GenRef{Gen: &gen, Value: gen.Load()}
 		v.MaxL3, v.Cacheable = 1500, true
 		v.Add(flow.Action{Op: flow.OpPopVLAN}) // of no interest
@@ -306,6 +310,15 @@ func TestFullTable(t *testing.T) {
 	}
 	if w := d.WorkerCounters()[0]; w.Flows != 4 || w.FlowMisses != 12+160 || inserted == 0 {
 		t.Errorf("new flows: %d inserted, %+v", inserted, w)
+	}
+	now.Add(int64(time.Minute))
+	hits := d.WorkerCounters()[0].FlowHits
+	for i := range 4 {
+		send(300 + i)
+		send(300 + i)
+	}
+	if w := d.WorkerCounters()[0]; w.Flows != 4 || w.FlowHits != hits+4 {
+		t.Errorf("new flows where all are idle: %d hits, want 4, %+v", w.FlowHits-hits, w)
 	}
 }
 

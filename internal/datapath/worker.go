@@ -27,8 +27,8 @@ const (
 	// poolBuffers is how many frame buffers a worker owns: the hot one, a scratch one, and those of open super-frames.
 	poolBuffers = 16
 
-	// insertOneOf is how many misses it takes for one insert once the flow table is full: a flood of new flows costs no
-	// more than deciding them.
+	// insertOneOf is how many misses it takes for one insert once the flow table is full of flows in use: a flood of new ones costs no more
+	// than deciding them.
 	insertOneOf = 16
 )
 
@@ -281,7 +281,7 @@ func (w *Worker) receive(in *slot, c *Counters, f *packet.Frame) {
 	}
 	w.stats.FlowMisses++
 	w.decide(f)
-	if w.verdict.Cacheable && (stale || w.table.Len() < w.dp.cfg.MaxFlows || w.stats.FlowMisses%insertOneOf == 0) {
+	if w.verdict.Cacheable && (stale || w.table.MakeRoom(w.now) || w.stats.FlowMisses%insertOneOf == 0) {
 		w.last = w.table.Insert(&f.Key, &w.verdict, w.now)
 		w.last.First(f.Segs, bytes)
 	}

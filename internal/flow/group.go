@@ -92,6 +92,18 @@ func (t *Table) remove(j uint64, p int) {
 	t.give(i)
 }
 
+// drop takes flow i out.
+func (t *Table) drop(i uint32) {
+	for j := t.at(i).Key.Hash() & t.mask; ; j = (j + 1) & t.mask {
+		for p, at := range t.groups[j].places {
+			if at == i && t.groups[j].tags[p] != 0 {
+				t.remove(j, p)
+				return
+			}
+		}
+	}
+}
+
 // evictFrom removes the next flow from the home of the hash on.
 func (t *Table) evictFrom(hash uint64) {
 	for j := hash & t.mask; ; j = (j + 1) & t.mask {
@@ -104,8 +116,11 @@ func (t *Table) evictFrom(hash uint64) {
 	}
 }
 
-// maxIdle is how long flows are kept unused when the table would grow, nanoseconds.
-const maxIdle = 3600e9
+// How long flows are kept unused, nanoseconds.
+const (
+	maxIdle     = 3600e9 // when the table would grow
+	maxIdleFull = 10e9   // when it is full: one that comes again is decided anew, which takes a microsecond or two
+)
 
 // grow doubles the groups, unless there is room enough without the flows that are invalid or idle: a flood of addresses that
 // come and go costs no memory.

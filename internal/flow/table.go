@@ -11,10 +11,10 @@ import (
 //
 //	maps     packet.Key -> Flow; a decision about L2 alone is under the key's L2 part, once for all flows between two MACs
 //	writes   its worker, in Insert; and reads, in Lookup. Nobody else touches it: it has no lock
-//	limit    Max flows; when it is full the next flow behind the new one's home goes; when there is no place near it, the one
-//	         there that was unused longest
-//	ageing   flows that are stale or idle for longer than an hour are dropped when the table would grow; stale ones are replaced when
-//	         met
+//	limit    Max flows; when it is full and MakeRoom finds none, the next flow behind the new one's home goes; when there is no place near it,
+//	         the one there that was unused longest
+//	ageing   flows that are stale or idle for longer than an hour are dropped when the table would grow, those idle for ten seconds when it is
+//	         full, by MakeRoom; stale ones are replaced when met
 //	memory   groups of 64 bytes for 12 flows, doubled from 64 on as they fill to two thirds; flows of 128 bytes in chunks of 256 that
 //	         never move; decisions of 512 bytes, those that are equal once
 //	cache    a hit looks at four lines: a group, a flow, which is a pair of lines, and the cell of its connection; and at its decision, which
@@ -27,6 +27,7 @@ type Table struct {
 	used      uint32   // flows taken from chunks so far
 	live      int
 	max       int
+	hand      uint32 // the flow that MakeRoom looks at next
 	decisions decisions
 }
 
@@ -157,6 +158,21 @@ func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
 	f := t.at(i)
 	*f = Flow{Key: k, Decision: d, Conn: v.Conn, LastUsed: now}
 	return f
+}
+
+// MakeRoom tells whether there is room for another flow. When the table is full it looks at a few flows, other ones each time, and drops the first
+// that is idle: what came and went would keep those out that come now, and who calls it for each new flow finds places as fast as they fall idle.
+func (t *Table) MakeRoom(now int64) bool {
+	const looks = 8 // a kilobyte of memory, read in order
+	for i := 0; i < looks && t.live >= t.max; i++ {
+		if t.hand++; t.hand >= t.used {
+			t.hand = 0
+		}
+		if f := t.at(t.hand); f.Decision != &none && now-f.LastUsed > maxIdleFull {
+			t.drop(t.hand)
+		}
+	}
+	return t.live < t.max
 }
 
 func (t *Table) take() uint32 {

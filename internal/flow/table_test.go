@@ -173,6 +173,53 @@ func TestTableGrowthDropsInvalidAndIdle(t *testing.T) {
 	}
 }
 
+// A full table of flows that came and went has room for as many new ones, at once, and none at the cost of those in use.
+func TestTableMakesRoom(t *testing.T) {
+	const second = 1e9
+	for _, max := range []int{2, 15, 512, 1000, 4096} {
+		t.Run(fmt.Sprint(max), func(t *testing.T) {
+			table, v := flow.NewTable(max), verdict(1)
+			for i := range max {
+				insert(table, i, v, 0)
+			}
+			if full := table.Len() == max; full && table.MakeRoom(10*second) { // or some found no place
+				t.Fatal("room for another flow, and none is idle")
+			}
+			used := make(map[int]bool)
+			for i := 0; i < max; i += 2 {
+				if f := lookup(table, i); f != nil {
+					f.Hit(10*second, 1, 60)
+					used[i] = true
+				}
+			}
+			found := 0
+			for i := range max - len(used) {
+				if table.MakeRoom(11 * second) {
+					insert(table, 1<<20+i, v, 11*second)
+					found++
+				}
+			}
+			if want := max - len(used); found < want*9/10 {
+				t.Errorf("room for %d flows at once, where %d were idle", found, want)
+			}
+			lost := 0
+			for i := range used {
+				if lookup(table, i) == nil {
+					lost++
+				}
+			}
+			if lost > max/100 { // for some there was no place near their home
+				t.Errorf("%d of %d flows in use are lost", lost, len(used))
+			}
+			for i := range max {
+				if !used[i] && lookup(table, i) != nil && !table.MakeRoom(11*second) {
+					t.Fatalf("flow %d is idle, and there is no room", i)
+				}
+			}
+		})
+	}
+}
+
 // A flow that was given back is empty: a worker that still points at it as its last one finds another key.
 func TestTableClearsWhatItGivesBack(t *testing.T) {
 	table := flow.NewTable(1)
@@ -388,4 +435,25 @@ func heapInUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// BenchmarkNewFlowsFull is what new flows cost a full table: none of its flows is idle, or each is when its turn comes.
+func BenchmarkNewFlowsFull(b *testing.B) {
+	for _, idle := range []bool{false, true} {
+		b.Run(fmt.Sprintf("idle=%v", idle), func(b *testing.B) {
+			table, v := flow.NewTable(flow.MaxFlows), verdict(1)
+			for i := range flow.MaxFlows {
+				insert(table, i, v, 0)
+			}
+			for i := 0; b.Loop(); i++ {
+				now := int64(0)
+				if idle {
+					now = 11e9 + int64(i)*100e3 // 10,000 a second
+				}
+				if table.MakeRoom(now) || i%16 == 0 {
+					insert(table, 1<<20+i, v, now)
+				}
+			}
+		})
+	}
 }

@@ -112,7 +112,7 @@ func hostAddr(s string) (netip.Addr, error) {
 	switch {
 	case err != nil:
 		return a, fmt.Errorf("%.70q is no address", s)
-	case a.Zone() != "", a.IsMulticast(), a.Is4In6(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case a.Zone() != "", a.IsMulticast(), a.Is4In6(), a.Is6() && a.IsLinkLocalUnicast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return a, fmt.Errorf("%.70s is no address to listen on: use one of the host or of a gateway, or none for all", s)
 	}
 	return a, nil

@@ -67,6 +67,7 @@ func TestParsePublishRefuses(t *testing.T) {
 		"[ff02::1]:80:80":          "no address to listen on",
 		"[fe80::1%eth0]:80:80":     "no address to listen on",
 		"[::ffff:1.2.3.4]:80:80":   "no address to listen on",
+		"[fe80::1]:80:80":          "no address to listen on",
 		"[1.2.3.4:80":              "use [ADDRESS]:",
 		"[::1]80":                  "use [ADDRESS]:",
 		"[x]:80":                   "is no address",

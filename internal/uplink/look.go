@@ -169,7 +169,7 @@ func (u *Uplink) findAutoLocked() (State, error) {
 		return now, err
 	}
 	kept, err := u.check(was)
-	kept.Problem = "the host's default route leads elsewhere: " + now.Problem
+	kept.Problem = "the host's default route leads to " + s.Name + ": " + now.Problem
 	return kept, err
 }
 

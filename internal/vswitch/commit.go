@@ -149,7 +149,7 @@ func (c *carry) show() {
 		s.events.Publish("uplink.deleted", u.Name, "")
 	}
 	for _, u := range newUplinks {
-		s.events.Publish("uplink.added", u.Name, "by "+u.Interface)
+		s.events.Publish("uplink.added", u.Name, "interface "+cmp.Or(s.describeUplink(&u).Status.Interface, u.Interface))
 	}
 	for _, now := range c.altered {
 		live := s.live(now)

@@ -32,6 +32,10 @@ func TestPortOfHost(t *testing.T) {
 		}
 	}
 	try()
+	d.Refused(1, "interface h0 is port h0 of the switch itself, and leads nowhere else", "add-uplink", "h0")
+	d.Refused(1, "interface h0 is port h0 of the switch itself", "add-uplink", "h0", "--mode", "dedicated", "--ip", "192.0.2.9/24")
+	d.Refused(1, "subnet 192.0.0.0/29 overlaps 192.0.0.6/31 of network host:vsw0", "add-network", "more", "--subnet", "192.0.0.0/29")
+	d.Refused(1, "interface vsw0 is the host's own port to the networks", "add-uplink", "vsw0")
 	for _, x := range []struct {
 		from, to *netnstest.Container
 		addr     string

@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -84,7 +85,7 @@ func (s *Switch) work(live *liveUplink, k kept) (port.Port, error) {
 	if u.Mode == api.UplinkDedicated {
 		st, err := uplink.OpenStation(uplink.StationConfig{
 			ID: u.ID, Interface: u.Interface, Host: s.host, MAC: gatewayMAC(u.ID), Addrs: addrsOf(u.IPs),
-			Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log, Again: k.again,
+			Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimInterface(u.ID), Logger: log, Again: k.again,
 		}, k.fds, k.changes)
 		if err != nil {
 			return nil, err
@@ -94,7 +95,7 @@ func (s *Switch) work(live *liveUplink, k kept) (port.Port, error) {
 	}
 	sh, err := uplink.Open(uplink.Config{
 		ID: u.ID, Interface: u.Interface, Host: s.host, FirstPort: u.NATPorts.First, LastPort: u.NATPorts.Last, TxQueueLen: s.cfg.TxQueueLen,
-		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimed.claim(u.ID), Logger: log, Again: k.again,
+		Store: s.fds, Record: s.hostChanges(u.ID), Claim: s.claimInterface(u.ID), Logger: log, Again: k.again,
 	}, k.fds, k.changes)
 	if err != nil {
 		return nil, err
@@ -136,10 +137,10 @@ func (s *Switch) reported(live *liveUplink, st uplink.State) {
 	live.state = st
 	s.settleUplinksLocked()
 	s.liveUplinks.mu.Unlock()
-	if usable(&was) != usable(&st) || was.Problem != st.Problem || was.Elsewhere6 != st.Elsewhere6 {
+	if usable(&was) != usable(&st) || usable(&st) && was.Index != st.Index || was.Problem != st.Problem || was.Elsewhere6 != st.Elsewhere6 {
 		d := s.describeUplink(&live.Uplink)
 		s.log.Info("uplink is "+d.Status.State, "uplink", live.Name, "interface", st.Name, "problem", d.Status.Problem)
-		s.events.Publish("uplink."+d.Status.State, live.Name, d.Status.Problem)
+		s.events.Publish("uplink."+d.Status.State, live.Name, cmp.Or(d.Status.Problem, "interface "+st.Name))
 	}
 }
 

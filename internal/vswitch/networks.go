@@ -15,6 +15,7 @@ import (
 
 	"vswitch/internal/acl"
 	"vswitch/internal/api"
+	"vswitch/internal/hostport"
 	"vswitch/internal/ipam"
 	"vswitch/internal/link"
 	"vswitch/internal/pipeline"
@@ -135,6 +136,11 @@ func (s *Switch) takenPrefixes(st *state, n *api.Network) (others []ipam.Owned, 
 			if u.Router == n.Router {
 				others = append(others, ipam.Owned{Network: legName(u.Name), Prefix: p.Masked()})
 			}
+		}
+	}
+	if s.hostPort.Port != nil && n.Router == api.MainRouter {
+		for _, a := range s.cfg.HostIPs {
+			others = append(others, ipam.Owned{Network: hostLeg + s.cfg.HostPort, Prefix: hostport.Pair(a).Masked()})
 		}
 	}
 	if host, err = link.HostPrefixes(); err != nil {

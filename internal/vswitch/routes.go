@@ -3,7 +3,6 @@ package vswitch
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"math"
 	"net/netip"
@@ -244,7 +243,8 @@ func (s *Switch) describeRoute(want *api.StaticRoute) api.RouteEntry {
 }
 
 func routeText(r *api.StaticRoute) string {
-	return fmt.Sprintf("%v, router %s", r.RouteConfig, r.Router)
+	_, way, _ := strings.Cut(r.RouteConfig.String(), " ")
+	return way + ", router " + r.Router
 }
 
 func hopsText(hops []netip.Addr) string {

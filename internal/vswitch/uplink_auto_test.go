@@ -23,9 +23,10 @@ func TestUplinkAuto(t *testing.T) {
 			t.Errorf("the container is seen as %s, want %s", got, want)
 		}
 	}
+	n.d.Eventually("an event tells of the interface", func() bool { return strings.Contains(n.d.Must("events"), "interface up1") })
 	n.d.Must("add-uplink", "up0", "--metric", "500")
 	n.host.IP("route add default via 192.0.2.1")
-	state("another uplink shares the interface already")
+	state("the host's default route leads to up0: uplink up0 uses that interface already")
 	n.d.Must("del-uplink", "up0")
 	n.host.IP("addr add 192.0.2.99/24 dev up0") // news
 	state("Interface: up0")

@@ -172,7 +172,7 @@ func (d *draft) checkUplinkInterface(u *api.Uplink) error {
 	}
 	for _, other := range d.uplinks {
 		if other.Interface == u.Interface || st.Index != 0 && d.s.claimed.of(other.ID) == st.Index {
-			e := api.Errorf(api.CodeConflict, "interface %s is shared by uplink %s already", cmp.Or(st.Name, u.Interface), other.Name)
+			e := api.Errorf(api.CodeConflict, "uplink %s uses interface %s already: delete that first, or name another interface", other.Name, cmp.Or(st.Name, u.Interface))
 			e.Object = other.Name
 			return e
 		}
@@ -191,6 +191,9 @@ func (d *draft) uplinkInterface(u *api.Uplink) (st link.State, err error) {
 	}
 	if st, err = link.Lookup(d.s.host, u.Interface); api.HasCode(err, api.CodeNotFound) {
 		return st, api.Errorf(api.CodeNotFound, "the host has no interface %s; 'ip link' lists those there are, and auto is that of the default route", u.Interface)
+	}
+	if what := d.s.ownDevice(st); err == nil && what != "" {
+		return st, api.Errorf(api.CodeRefused, "interface %s is %s, and leads nowhere else: name the one that leads outside, or auto", u.Interface, what)
 	}
 	if err == nil {
 		err = link.CheckShareable(d.s.host, st.Index)

@@ -294,11 +294,11 @@ func (l *Lab) Trace(t TB, flow string) (*flowspec.Spec, *pipeline.Trace) {
 	if err := s.Build(f, in.id); err != nil {
 		t.Fatalf("%v", err)
 	}
-	return s, l.line.Trace(f, l.Now())
+	return s, l.line.Trace(f, l.Now(), nil)
 }
 
 // Fragments returns how many datagrams in fragments are known, and how many bytes of them wait.
 func (l *Lab) Fragments() (datagrams, bytes int) { return l.line.Fragments() }
 
 // TraceFrame tells what would happen to a frame, which was parsed.
-func (l *Lab) TraceFrame(f *packet.Frame) *pipeline.Trace { return l.line.Trace(f, l.Now()) }
+func (l *Lab) TraceFrame(f *packet.Frame) *pipeline.Trace { return l.line.Trace(f, l.Now(), nil) }

@@ -262,9 +262,15 @@ func (w *walk) neighbor(stage string, i *router.Interface, via netip.Addr) route
 			if a.Ask {
 				w.traceAsk(stage, via)
 			}
+			waits := "waits until " + via.String() + " has told its MAC"
+			if mac := w.trace.ownerOf(w.to, via); mac != [6]byte{} {
+				w.trace.step(stage, "it %s, and goes on if that is %s, the port's that has the address", waits, macText(mac))
+				a.Hop = &flow.Hop{Dst: mac, Src: i.MAC}
+				return a
+			}
 			w.v.Taken = true
-			w.trace.Verdict = "waits until " + via.String() + " has told its MAC"
-			w.trace.step(stage, "it %s", w.trace.Verdict)
+			w.trace.Verdict = waits
+			w.trace.step(stage, "it %s", waits)
 		}
 		return a
 	}

@@ -21,12 +21,18 @@ type Trace struct {
 	Outputs []string // names of the ports the frame would leave by
 	Drop    packet.DropReason
 	Answers []string // names of the ports that would get a frame of the gateway's own
+
+	owner Owner
 }
 
-// Trace decides what would happen to a parsed frame, without side effects: nothing is learned, counted or sent.
-func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
+// Owner says which MAC a station of a network would tell that has the address; the zero MAC when nobody is known to have it.
+type Owner func(n *Network, a netip.Addr) [6]byte
+
+// Trace decides what would happen to a parsed frame, without side effects: nothing is learned, counted or sent. Where the router would
+// have to ask for a MAC, the walk goes on with what owner, which may be nil, says.
+func (p *Pipeline) Trace(f *packet.Frame, now int64, owner Owner) *Trace {
 	var v flow.Verdict
-	t := &Trace{}
+	t := &Trace{owner: owner}
 	p.walk(f, now, &v, t)
 	switch {
 	case v.NActions > 0:
@@ -40,6 +46,13 @@ func (p *Pipeline) Trace(f *packet.Frame, now int64) *Trace {
 		t.Verdict = fmt.Sprintf("drop: %s (%s)", v.Drop, v.Drop.Sentence())
 	}
 	return t
+}
+
+func (t *Trace) ownerOf(n *Network, a netip.Addr) (mac [6]byte) {
+	if t.owner == nil {
+		return mac
+	}
+	return t.owner(n, a)
 }
 
 func (t *Trace) step(stage, format string, args ...any) {
@@ -158,7 +171,9 @@ func wayText(r *router.Route, way *router.Hop, via netip.Addr) string {
 	kind := "connected"
 	switch {
 	case r.Link != "":
-		kind = "link"
+		if kind = "host"; way.If.Uplink {
+			kind = "uplink"
+		}
 	case r.Static:
 		kind = "static"
 	}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
+
+	l2switch "vswitch/switch"
 
 	"vswitch/internal/api"
 	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
+	"vswitch/internal/pipeline"
 )
 
 // Trace tells what would happen to a frame, without side effects. What the request leaves open is filled in from the ports'
@@ -25,7 +29,7 @@ func (s *Switch) Trace(_ context.Context, r api.TraceRequest) (api.Trace, error)
 	if err := spec.Build(f, id); err != nil {
 		return api.Trace{}, err
 	}
-	t := s.line.Trace(f, s.path.Now())
+	t := s.line.Trace(f, s.path.Now(), s.ownerOf)
 	a := api.Trace{Flow: spec.String(), Steps: t.Steps, Verdict: t.Verdict, Outputs: t.Outputs}
 	if t.Drop != packet.DropNone {
 		a.Drop = t.Drop.String()
@@ -93,6 +97,24 @@ func (s *Switch) fillIn(spec *flowspec.Spec, e *endpoint) {
 			spec.DstMAC = net.HardwareAddr(gw.If.MAC[:])
 		}
 	}
+}
+
+// ownerOf returns the MAC of the port that the gateway of a network would hear from when it asks for an address: one that works and is in the
+// untagged VLAN.
+func (s *Switch) ownerOf(n *pipeline.Network, a netip.Addr) (mac [6]byte) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range s.ports {
+		if e.net == nil || e.net.line != n || e.down || e.dev == nil || !slices.ContainsFunc(e.port.IPs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			continue
+		}
+		if member, err := l2switch.NewMembership(e.port.VLAN, e.port.Trunk, e.port.Native); err == nil {
+			if _, untagged := member.Egress(0); untagged {
+				return e.mac
+			}
+		}
+	}
+	return mac
 }
 
 // macOf returns the MAC of the network's port that has the address, or nil.

@@ -114,3 +114,36 @@ func TestTraceFillsIn(t *testing.T) {
 		}
 	}
 }
+
+// TestTraceSupposes: a trace goes on where the router has yet to ask for a MAC, as if the port that has the address answered. One in another
+// VLAN doesn't hear the question, nor does one that is down, and nobody answers for an address that no port has.
+func TestTraceSupposes(t *testing.T) {
+	t.Parallel()
+	lab := netnstest.New(t)
+	d := lab.Daemon()
+	d.Must("add-network", "neta", "--subnet", "10.11.0.0/24", "--subnet", "fd11::/64")
+	d.Must("add-network", "netb", "--subnet", "10.12.0.0/24", "--subnet", "fd12::/64")
+	b := lab.Container("b")
+	d.Must("add-port", "neta", "a", "--netns", lab.Container("a").Name)
+	d.Must("add-port", "netb", "b", "--netns", b.Name)
+	d.Must("add-port", "netb", "v", "--netns", lab.Container("v").Name, "--vlan", "10")
+	d.Must("add-rule", "b", "out", "reject", "--proto", "tcp", "--dport", "22")
+	verdict := func(words, want string) {
+		t.Helper()
+		d.Must("neigh", "flush")
+		if got := netnstest.Get[api.Trace](d, "trace", "in_port=a,"+words); !strings.Contains(got.Verdict, want) {
+			t.Errorf("%s: %q, want %q:\n%s", words, got.Verdict, want, strings.Join(got.Steps, "\n"))
+		}
+		if list := netnstest.Get[[]api.Neighbor](d, "neigh"); slices.ContainsFunc(list, func(n api.Neighbor) bool { return n.State == "incomplete" }) {
+			t.Errorf("a trace asked for a neighbor: %+v", list)
+		}
+	}
+	verdict("tcp,ip_dst=10.12.0.2,tcp_dst=80", "output:b")
+	verdict("tcp6,ipv6_dst=fd12::2,tcp_dst=80", "output:b")
+	verdict("tcp,ip_dst=10.12.0.2,tcp_dst=22", "drop: rule_reject")
+	verdict("tcp,ip_dst=10.12.0.3,tcp_dst=80", "waits until 10.12.0.3 has told its MAC")
+	verdict("tcp,ip_dst=10.12.0.99,tcp_dst=80", "waits until 10.12.0.99 has told its MAC")
+	b.IP("link set eth0 down")
+	d.Eventually("b is down", func() bool { return netnstest.Get[api.Port](d, "show", "port", "b").Status.State == api.StateDown })
+	verdict("tcp,ip_dst=10.12.0.2,tcp_dst=80", "waits until 10.12.0.2 has told its MAC")
+}

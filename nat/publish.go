@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -59,15 +60,20 @@ type Conflict struct {
 }
 
 func (e *Conflict) Error() string {
-	return fmt.Sprintf("%s is published for %s already, as %s: unpublish that, or take another port", e.Wanted.spec(), e.Other.Owner, e.Other.spec())
+	return fmt.Sprintf("%s is published for %s already, as %s: unpublish that, or take another port", e.Wanted.spec(""), e.Other.Owner, e.Other.spec(":"+portsText(e.Other.ToPort, e.Other.ToPort+e.Other.High-e.Other.Low)))
 }
 
-// spec writes what a publication listens on, as in "[fd00::1]:8080-8090/tcp".
-func (p *Publication) spec() string {
-	s := fmt.Sprint(p.Low)
-	if p.High != p.Low {
-		s = fmt.Sprintf("%d-%d", p.Low, p.High)
+// portsText writes a port, or a range of them.
+func portsText(low, high uint16) string {
+	if low == high {
+		return strconv.Itoa(int(low))
 	}
+	return fmt.Sprintf("%d-%d", low, high)
+}
+
+// spec writes what a publication listens on, and before its protocol what it leads to, if that is given: as in "[fd00::1]:8080-8090/tcp".
+func (p *Publication) spec(to string) string {
+	s := portsText(p.Low, p.High) + to
 	if p.Addr.Is6() {
 		s = fmt.Sprintf("[%v]:%s", p.Addr, s)
 	} else if p.Addr.IsValid() {
@@ -96,11 +102,11 @@ func (p *Publication) check() error {
 	case p.Proto != packet.ProtoTCP && p.Proto != packet.ProtoUDP && p.Proto != packet.ProtoSCTP:
 		return fmt.Errorf("publish protocol %d: only tcp, udp and sctp have ports to publish", p.Proto)
 	case p.Low == 0 || p.High < p.Low:
-		return fmt.Errorf("publish %s: give ports from 1 to 65535, the lower one first", p.spec())
+		return fmt.Errorf("publish %s: give ports from 1 to 65535, the lower one first", p.spec(""))
 	case p.ToPort == 0 || int(p.ToPort)+int(p.High-p.Low) > 65535:
-		return fmt.Errorf("publish %s to port %d: as many ports from there on end beyond 65535", p.spec(), p.ToPort)
+		return fmt.Errorf("publish %s to port %d: as many ports from there on end beyond 65535", p.spec(""), p.ToPort)
 	case len(p.bindings()) == 0:
-		return fmt.Errorf("publish %s: %s has no address of that family", p.spec(), p.Owner)
+		return fmt.Errorf("publish %s: %s has no address of that family", p.spec(""), p.Owner)
 	}
 	return nil
 }

@@ -55,7 +55,8 @@ external port.`
 	for _, c := range append(cmd.Commands(), cmd) {
 		a.connectionFlags(c, &f)
 		if c.Name() == "flush" {
-			c.Short, c.Example = "End connections", "  vsctl conntrack flush net1 --proto udp --dport 53"
+			c.Short = "End connections: all, or those that a network opened and all options name"
+			c.Example = "  vsctl conntrack flush net1 --proto udp --dport 53\n  vsctl conntrack flush --port web"
 		}
 	}
 	return cmd

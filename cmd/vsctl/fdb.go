@@ -35,9 +35,9 @@ func (a *app) tableNoun(noun, arg, short string, names lister, list, flush func(
 	}
 	cmd := sub(noun, short, "", list)
 	cmd.GroupID = groupTables
-	cmd.AddCommand(sub("list", "List the table", "  vsctl "+noun+" list", list))
+	cmd.AddCommand(sub("list", "List the table, as "+noun+" alone does", "  vsctl "+noun+" list", list))
 	if flush != nil {
-		cmd.AddCommand(sub("flush", "Forget what was learned", "  vsctl "+noun+" flush", flush))
+		cmd.AddCommand(sub("flush", "Forget what was learned, in all networks or in one", "  vsctl "+noun+" flush\n  vsctl "+noun+" flush net1", flush))
 	}
 	return cmd
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,19 +18,28 @@ func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown):
-		if like := flagsLike(cmd, unknown.GetSpecifiedName()); len(like) > 0 {
+		if name := unknown.GetSpecifiedName(); len(name) < 2 {
+			return err // all short names are like it
+		} else if like := flagsLike(cmd, name); len(like) > 0 {
 			return fmt.Errorf("%w: did you mean %s?", err, strings.Join(like, " or "))
 		}
 	case errors.As(err, &invalid):
 		f := invalid.GetFlag()
 		why := invalid.Unwrap().Error()
 		switch f.Value.Type() { // those whose own errors are Go's
-		case "int", "uint32", "uint64":
+		case "int":
 			why = "use a number"
+		case "uint32":
+			why = "use a number from 0 to 4294967295"
+		case "uint64":
+			why = "use a number, not below 0"
 		case "duration":
 			why = "use a time, such as 30s or 2m"
 		case "bool":
 			why = "use true or false"
+		}
+		if strings.Contains(why, strconv.Quote(invalid.GetValue())) { // once is enough
+			return fmt.Errorf("--%s: %s", f.Name, why)
 		}
 		return fmt.Errorf("--%s %q: %s", f.Name, invalid.GetValue(), why)
 	}
@@ -53,6 +64,21 @@ func prefix(s string) (netip.Prefix, error) { return prefixLike(s, "10.0.0.0/24 
 func addressInSubnet(s string) (netip.Prefix, error) {
 	return prefixLike(s, "192.0.2.9/24 or 2001:db8::9/64")
 }
+
+// counted reads a number from 1 to most: 0 would stand for the default, which nobody asks for who gives a number.
+func counted[T int | uint32](to *T, most uint32) func(string) error {
+	return func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil || n == 0 || n > uint64(most) {
+			return fmt.Errorf("use a number from 1 to %d", most)
+		}
+		*to = T(n)
+		return nil
+	}
+}
+
+// maxMetric is the largest metric of a route.
+const maxMetric = math.MaxInt32
 
 func prefixLike(s, example string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)

@@ -29,7 +29,7 @@ Prints its name and subnets.`,
 		ValidArgsFunction: a.complete(),
 	}
 	f := cmd.Flags()
-	f.Func("subnet", "`CIDR` of a subnet, IPv4 or IPv6; repeatable", each(&r.Subnets, prefix))
+	f.Func("subnet", "`CIDR` of a subnet, IPv4 or IPv6; 0.0.0.0/24 or ::/64 asks for any of that length; repeatable", each(&r.Subnets, prefix))
 	f.Func("gateway", "`IP` of the gateway in one of the subnets, else its first address; repeatable", each(&r.Gateways, address))
 	f.Func("ip-range", "`CIDR` in one of the subnets, from which addresses are handed out; repeatable", each(&r.Ranges, prefix))
 	f.BoolVar(&r.NoSubnet, "no-subnet", false, "no subnet at all: pure L2")

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -146,9 +147,13 @@ func route(s string) (r api.Route, err error) {
 	if !ok {
 		return r, errors.New("use PREFIX=IP")
 	}
-	if r.Prefix, err = prefix(to); err != nil {
+	if r.Via, err = address(via); err != nil {
 		return r, err
 	}
-	r.Via, err = address(via)
+	if to == "default" {
+		r.Prefix = netip.PrefixFrom(r.Via, 0).Masked()
+		return r, nil
+	}
+	r.Prefix, err = prefix(to)
 	return r, err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vswitch/ctl"
 	"vswitch/internal/api"
@@ -99,7 +100,9 @@ func (a *app) root() *cobra.Command {
 		Short: "Control the virtual switch of this host",
 		Long: `vsctl controls vswitchd, the virtual switch for the containers of this host.
 
-Several commands that change the configuration, with " -- " between them, are carried out all or none.`,
+Several commands that change the configuration, with " -- " between them, are carried out all or none.
+
+Exits with 0 when all is done, 1 if the daemon refuses, 2 if the command line is wrong, 3 if there is no daemon; diff has codes of its own.`,
 		Example: `  vsctl add-network net1 --subnet 10.0.0.0/24
   vsctl add-port net1 web --netns web
   vsctl show
@@ -151,6 +154,17 @@ Several commands that change the configuration, with " -- " between them, are ca
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Example = "  vsctl help add-port"
+		help.Run, help.RunE = nil, func(cmd *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			switch {
+			case err != nil || about == root && len(rest) > 0:
+				return unknownVerb(root, args[0])
+			case len(rest) > 0:
+				return surplus(cmd, rest[0])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}
 	}
 	return root
 }
@@ -228,15 +242,28 @@ func (a *app) deletes(kind string, r *api.DeleteRequest, cmd *cobra.Command) *co
 
 // arguments accepts one argument for each name; those in brackets may be missing.
 func arguments(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > len(names) {
-			return fmt.Errorf("argument %q is one too many", args[len(names)])
+			return surplus(cmd, args[len(names)])
 		}
 		if len(args) < len(names) && !strings.HasPrefix(names[len(args)], "[") {
 			return fmt.Errorf("%s is missing", names[len(args)])
 		}
 		return nil
 	}
+}
+
+// surplus is the error for an argument that nobody asked for. Where a flag needs no value, what was meant for one is an argument.
+func surplus(cmd *cobra.Command, arg string) error {
+	err := fmt.Errorf("argument %q is one too many", arg)
+	if arg == "true" || arg == "false" {
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if f.Value.Type() == "bool" {
+				err = fmt.Errorf("%w: did you mean --%s=%s?", err, f.Name, arg)
+			}
+		})
+	}
+	return err
 }
 
 // oneOf refuses a flag's value that is not in the list.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,11 +30,14 @@ PREFIX may be default: all of IPv4 or IPv6, as the next hops are.`,
 		ValidArgsFunction: a.complete(nil, func(context.Context, *ctl.Client, []string) []string { return []string{"via"} }, nil),
 	}
 	cmd.Args = func(_ *cobra.Command, args []string) (err error) {
+		switch {
+		case len(args) > 1 && args[1] != "via":
+			return fmt.Errorf("%q stands where via is wanted: add-route PREFIX via NEXTHOP", args[1])
+		case len(args) > 4 && args[3] == "metric": // as ip has it
+			return fmt.Errorf("the metric is a flag: --metric %s", args[4])
+		}
 		if err := arguments("PREFIX", "via", "NEXTHOP")(cmd, args); err != nil {
 			return err
-		}
-		if args[1] != "via" {
-			return fmt.Errorf("%q stands where via is wanted: add-route PREFIX via NEXTHOP", args[1])
 		}
 		if r.NextHops, err = api.ParseNextHops(args[2]); err != nil {
 			return usage(err)
@@ -42,7 +46,7 @@ PREFIX may be default: all of IPv4 or IPv6, as the next hops are.`,
 		return usage(err)
 	}
 	cmd.RunE = a.change(func([]string) any { return &r }, func(done api.OperationResult) { a.routeLine(done.Route) })
-	a.routerFlag(cmd, &r)
+	a.routeFlags(cmd, &r, "of routes to the same prefix the one with the lowest `N` counts (default 1)")
 	cmd.Flags().BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same route already")
 	return cmd
 }
@@ -59,6 +63,9 @@ func (a *app) delRoute() *cobra.Command {
 		ValidArgsFunction: a.complete(staticPrefixes),
 	}
 	cmd.Args = func(_ *cobra.Command, args []string) (err error) {
+		if len(args) > 1 && args[1] == "via" {
+			return errors.New("a route goes by its prefix, and --metric where there are several: leave out via and what is behind it")
+		}
 		if err := arguments("PREFIX")(cmd, args); err != nil {
 			return err
 		}
@@ -66,7 +73,7 @@ func (a *app) delRoute() *cobra.Command {
 		return usage(err)
 	}
 	cmd.RunE = a.change(func([]string) any { return &r }, silent)
-	a.routerFlag(cmd, &r)
+	a.routeFlags(cmd, &r, "metric of the route, as `N`, where there are several to the prefix")
 	cmd.Flags().BoolVar(&r.IfExists, "if-exists", false, "do nothing if there is no such route")
 	return cmd
 }
@@ -79,9 +86,9 @@ func usage(err error) error {
 	return fmt.Errorf("%s", err.Error())
 }
 
-func (a *app) routerFlag(cmd *cobra.Command, r *api.RouteRequest) {
+func (a *app) routeFlags(cmd *cobra.Command, r *api.RouteRequest, metric string) {
 	cmd.Flags().StringVar(&r.Router, "router", "", "`NAME` of the router (default main)")
-	cmd.Flags().Uint32Var(&r.Metric, "metric", 0, "of routes to the same prefix the one with the lowest `N` counts (default 1)")
+	cmd.Flags().Func("metric", metric, counted(&r.Metric, maxMetric))
 	must(cmd.RegisterFlagCompletionFunc("router", func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		return a.list(cmd.Context(), routerNames, nil), cobra.ShellCompDirectiveNoFileComp
 	}))

@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"vswitch/ctl"
 	"vswitch/internal/api"
+)
+
+var (
+	directions = []string{"in", "out"}
+	actions    = []string{"allow", "deny", "reject"}
 )
 
 func (a *app) addRule() *cobra.Command {
@@ -26,9 +32,14 @@ all translation. Prints the rule with its id.`,
   vsctl add-rule net1 in reject --dst 10.0.0.0/8 --log
   vsctl add-rule net1 in deny --src @web --dst @db --proto icmp --icmp-type echo-request
   vsctl add-rule db out deny --src @net2 --priority 40000`,
-		Args: arguments("NETWORK|PORT", "in|out", "allow|deny|reject"),
-		ValidArgsFunction: a.complete(ruleOwners, func(context.Context, *ctl.Client, []string) []string { return []string{"in", "out"} },
-			func(context.Context, *ctl.Client, []string) []string { return []string{"allow", "deny", "reject"} }),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := arguments("NETWORK|PORT", "in|out", "allow|deny|reject")(cmd, args); err != nil {
+				return err
+			}
+			return errors.Join(oneOf("direction", args[1], directions), oneOf("action", args[2], actions))
+		},
+		ValidArgsFunction: a.complete(ruleOwners, func(context.Context, *ctl.Client, []string) []string { return directions },
+			func(context.Context, *ctl.Client, []string) []string { return actions }),
 	}
 	cmd.RunE = a.change(func(args []string) any {
 		r.On, r.Direction, r.Action = args[0], args[1], args[2]
@@ -44,7 +55,7 @@ all translation. Prints the rule with its id.`,
 	f.StringVar(&r.SrcMAC, "src-mac", "", "from this `MAC` address")
 	f.StringVar(&r.DstMAC, "dst-mac", "", "to this `MAC` address")
 	f.StringVar(&r.EtherType, "ethertype", "", "`TYPE` of frame: arp, ipv4, ipv6, or a number such as 0x88cc")
-	f.IntVar(&r.Priority, "priority", 0, "the highest `N` from 1 to 65535 is asked first (default 32768)")
+	f.Func("priority", "the highest `N` from 1 to 65535 is asked first (default 32768)", counted(&r.Priority, 65535))
 	f.BoolVar(&r.Log, "log", false, "tell of what it decides in the daemon's log and events, but not too often")
 	f.BoolVar(&r.MayExist, "may-exist", false, "do nothing if there is the same rule already")
 	for flag, f := range map[string]cobra.CompletionFunc{

@@ -18,7 +18,8 @@ func (a *app) show() *cobra.Command {
 		Use:     "show",
 		GroupID: groupLook,
 		Short:   "Everything at a glance, or one network, port or uplink",
-		Long:    "Prints the daemon with the kernel features that it uses, its networks, their ports, and the uplinks.",
+		Long: `Prints the daemon with the kernel features that it uses, its networks, their ports, and the uplinks. Rules are shown with one network or
+port, and have a list of their own, as routes and published ports do.`,
 		Example: `  vsctl show
   vsctl show network net1
   vsctl show port web -o yaml`,
@@ -198,7 +199,7 @@ func (a *app) showPort(indent string, p api.Port) {
 	a.field(indent, "State", state)
 	a.field(indent, "Interface", fmt.Sprintf("%s (%s)", p.IfName, p.Type))
 	a.field(indent, "Namespace", netns(p))
-	a.field(indent, "Addresses", addresses(p))
+	a.field(indent, "Addresses", strings.ReplaceAll(addresses(p), ",", ", "))
 	a.field(indent, "MAC", p.MAC)
 	a.field(indent, "VLAN", vlans(p))
 	a.field(indent, "MTU", number(p.MTU))

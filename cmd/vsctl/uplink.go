@@ -32,6 +32,7 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 		Args:              arguments("INTERFACE"),
 		ValidArgsFunction: a.complete(func(context.Context, *ctl.Client, []string) []string { return []string{api.AutoUplink} }),
 	}
+	cmd.PreRunE = func(*cobra.Command, []string) error { return oneOf("--mode", r.Mode, uplinkModes) }
 	cmd.RunE = a.change(func(args []string) any {
 		r.Interface = args[0]
 		return &r
@@ -43,7 +44,7 @@ Of several uplinks the one with the lowest metric counts that has a carrier.`,
 	f.Func("ip", "address of a dedicated uplink, as `CIDR`; repeatable", each(&r.IPs, addressInSubnet))
 	f.Func("gateway", "`IP` of the next hop of its default route; one of each family", each(&r.Gateways, address))
 	f.StringVar(&r.Router, "router", "", "`NAME` of the router (default main)")
-	f.Uint32Var(&r.Metric, "metric", 0, "of several uplinks the one with the lowest `N` counts (default 100)")
+	f.Func("metric", "of several uplinks the one with the lowest `N` counts (default 100)", counted(&r.Metric, maxMetric))
 	f.Func("nat-ports", "ports that masqueraded connections get, as `LOW-HIGH` (default 61000-65535; dedicated: 1024-65535)", func(s string) (err error) {
 		r.NATPorts, err = api.ParsePortRange(s)
 		return usage(err)
@@ -125,9 +126,9 @@ func (a *app) showUplink(u api.Uplink) {
 	a.field("    ", "State", state)
 	a.field("    ", "Router", u.Router)
 	a.field("    ", "Metric", strconv.Itoa(int(u.Metric)))
-	a.field("    ", "Addresses", joined(u.Status.Addresses, " "))
+	a.field("    ", "Addresses", joined(u.Status.Addresses, ", "))
 	a.field("    ", "MAC", u.Status.MAC)
-	a.field("    ", "Gateways", joined(u.Gateways, " "))
+	a.field("    ", "Gateways", joined(u.Gateways, ", "))
 	a.field("    ", "MTU", number(u.Status.MTU))
 	a.field("    ", "NAT ports", u.NATPorts.String())
 	a.field("    ", "Follows", map[bool]string{true: "the host's default route"}[u.Interface == api.AutoUplink])

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"vswitch/ctl/server"
 	"vswitch/ctl/server/servertest"
 	"vswitch/internal/api"
+	"vswitch/internal/flowspec"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -324,6 +326,21 @@ func TestExitCodes(t *testing.T) {
 		{"bad protocol", "conntrack --proto tpc", exitUsage, `protocol \"tpc\": use tcp, `},
 		{"bad state", "conntrack flush --state open", exitUsage, `state \"open\": use new, `},
 		{"empty filter", "conntrack flush --port=", exitUsage, "port is empty"},
+		{"value of a switch", "set-network net1 --icc false", exitUsage, `argument "false" is one too many: did you mean --icc=false?`},
+		{"unknown letter", "add-network -x", exitUsage, "vsctl: unknown shorthand flag: 'x' in -x; see"},
+		{"route without via", "add-route 10.9.0.0/16 10.0.0.9", exitUsage, `\"10.0.0.9\" stands where via is wanted`},
+		{"metric as of ip", "add-route 10.9.0.0/16 via 10.0.0.9 metric 5", exitUsage, "the metric is a flag: --metric 5"},
+		{"no metric", "add-route 10.9.0.0/16 via 10.0.0.9 --metric 0", exitUsage, `--metric \"0\": use a number from 1 to 2147483647`},
+		{"negative metric", "add-uplink eth0 --metric -4", exitUsage, `--metric \"-4\": use a number from 1 to 2147483647`},
+		{"route deleted by its next hop", "del-route 10.9.0.0/16 via 10.0.0.9", exitUsage, "leave out via and what is behind it"},
+		{"bad direction", "add-rule net1 into allow", exitUsage, `direction is \"into\": use in, out`},
+		{"bad action", "add-rule net1 in drop", exitUsage, `action is \"drop\": use allow, deny, reject`},
+		{"no priority", "add-rule net1 in deny --priority 0", exitUsage, `--priority \"0\": use a number from 1 to 65535`},
+		{"bad mode", "add-uplink eth0 --mode private", exitUsage, `--mode is \"private\": use shared, dedicated`},
+		{"value said once", "conntrack --sport 99999", exitUsage, "vsctl: --sport: sport is \"99999\": use a number"},
+		{"help of nothing", "help add-prot", exitUsage, `there is no command "add-prot": did you mean add-port?`},
+		{"help of too much", "help add-port web", exitUsage, `argument "web" is one too many`},
+		{"no file at all", "apply -f .", exitUsage, "vsctl: read .: is a directory; see"},
 		{"bad timeout", "show --timeout soon", exitUsage, `--timeout \"soon\": use a time, such as 30s`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -383,6 +400,16 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		}
 	}
 	check(newApp(&bytes.Buffer{}).root())
+}
+
+// TestTraceHelp: every word that a trace understands is in its help.
+func TestTraceHelp(t *testing.T) {
+	text := strings.Fields(newApp(&bytes.Buffer{}).trace().Long)
+	for _, word := range flowspec.Words() {
+		if !slices.ContainsFunc(text, func(s string) bool { return strings.TrimRight(s, ";.,") == word }) {
+			t.Errorf("the help of trace lacks %s", word)
+		}
+	}
 }
 
 // TestRequests looks at what the flags ask of the daemon.

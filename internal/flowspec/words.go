@@ -86,7 +86,7 @@ func parseFlags(value string) (flags uint64, err error) {
 
 // unknownWord is the error for a word that is not in the grammar; it names the nearest one that is.
 func unknownWord(word string) error {
-	best, distance := "", 3 // farther off is no suggestion
+	best, distance := "", min(3, 1+(len(word)+1)/3) // farther off is no suggestion
 	try := func(name string) {
 		if d := editDistance(word, name); name != "" && d < distance && d < len(name) {
 			best, distance = name, d
@@ -99,10 +99,26 @@ func unknownWord(word string) error {
 	for _, k := range keywords {
 		try(k.name)
 	}
+	for _, f := range fields {
+		if best == "" && len(word) > 2 && strings.HasPrefix(f.name, word) {
+			best = f.name
+		}
+	}
 	if best == "" {
-		return invalid("%q is no field: see vsctl trace --help for all of them", word)
+		return invalid("%q is no field: 'vsctl trace --help' lists all of them", word)
 	}
 	return invalid("%q is no field: did you mean %s?", word, best)
+}
+
+// Words returns the words of the grammar, without OVS's other names for them.
+func Words() (names []string) {
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	for _, k := range keywords {
+		names = append(names, k.name)
+	}
+	return names
 }
 
 // editDistance counts the letters to insert, delete, replace or swap to make a of b. Long words are far from all.

@@ -129,8 +129,11 @@ func ResolveSpec(spec string, pid int) (string, error) {
 
 func resolvePID(pid int) (string, error) {
 	path := pidPath(pid)
-	if _, err := os.Stat(path); err != nil {
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
 		return "", api.Errorf(api.CodeNotFound, "network namespace of pid %d: no such process", pid)
+	case err != nil:
+		return "", api.Errorf(api.CodeRefused, "network namespace of pid %d: %v", pid, err)
 	}
 	return path, nil
 }

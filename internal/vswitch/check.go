@@ -87,6 +87,9 @@ func checkPortRequest(n *network, r *api.PortRequest) error {
 		if !rt.Prefix.IsValid() || !rt.Via.IsValid() || rt.Prefix.Addr().Is4() != rt.Via.Is4() {
 			return invalid("route %v via %v: use PREFIX=IP, both of one family", rt.Prefix, rt.Via)
 		}
+		if rt.Prefix != rt.Prefix.Masked() {
+			return invalid("route %v via %v: the prefix has bits behind its length: use %v", rt.Prefix, rt.Via, rt.Prefix.Masked())
+		}
 	}
 	if err := checkPublish(r.Publish); err != nil {
 		return err

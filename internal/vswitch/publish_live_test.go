@@ -116,7 +116,7 @@ func TestPublishRefused(t *testing.T) {
 	d.Must("publish", "a", "10.11.0.1:99:99/udp")
 	d.Must("publish", "lab", "8080:80") // another world
 	for _, c := range []struct{ line, words string }{
-		{"publish b 8085:80", "8085/tcp is published for port a of network neta already, as 8080-8089/tcp: unpublish that"},
+		{"publish b 8085:80", "8085/tcp is published for port a of network neta already, as 8080-8089:80-89/tcp: unpublish that"},
 		{"publish b 10.12.0.1:8085:80", "published for port a"},
 		{"publish b 8000-9000:8000-9000", "published for port a"},
 		{"publish b 99:99/udp", "published for port a"},

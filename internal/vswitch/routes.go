@@ -3,6 +3,7 @@ package vswitch
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"net/netip"
@@ -72,13 +73,22 @@ func (d *draft) deleteRoute(r *api.RouteRequest) (outcome, error) {
 	}
 	switch len(found) {
 	case 0:
-		return outcome{unchanged: true}, unless(r.IfExists, api.Errorf(api.CodeNotFound,
-			"router %.70s has no such static route to %v; 'vsctl list-routes' names those there are", name, r.Prefix))
+		return outcome{unchanged: true}, unless(r.IfExists, d.noRoute(name, r.Prefix))
 	case 1:
 		delete(d.routes, found[0])
 		return outcome{}, nil
 	}
 	return outcome{}, invalid("router %s has %d routes to %v: say by --metric which one", name, len(found), r.Prefix)
+}
+
+func (d *draft) noRoute(router string, p netip.Prefix) error {
+	hint := "'vsctl list-routes' names those there are"
+	for k := range d.routes {
+		if k.Router == router && p.Bits() == 0 && k.Prefix.Bits() == 0 { // of the other family
+			hint = fmt.Sprintf("there is one to %v", k.Prefix)
+		}
+	}
+	return api.Errorf(api.CodeNotFound, "router %.70s has no such static route to %v; %s", router, p, hint)
 }
 
 // routeOf checks a request for a route, and fills in its defaults.

@@ -99,11 +99,12 @@ func TestRouteVerbs(t *testing.T) {
 		"is not routed":                "add-route 224.0.0.0/4 via 10.11.0.9",
 		"a station in a subnet":        "add-route 10.9.0.0/16 via 127.0.0.1",
 		"router name":                  "add-route 10.9.0.0/16 via 10.11.0.9 --router a/b",
-		"use 1 to 2147483647":          "add-route 10.9.0.0/16 via 10.11.0.9 --metric 4000000000",
+		"from 1 to 2147483647":         "add-route 10.9.0.0/16 via 10.11.0.9 --metric 4000000000",
 		"no such static route":         "del-route 10.9.0.0/16",
 		"no such static route to 10.1": "del-route 10.11.0.0/24",
 		"use 1 to 16":                  "add-route 10.9.0.0/16 via " + strings.Repeat("10.11.0.9,", 16) + "10.11.0.8",
 		"no router":                    "list-routes lab",
+		"length: use 10.8.0.0/16":      "add-port neta x --stage --route 10.8.0.1/16=10.11.0.9",
 		"no network":                   "neigh neta2",
 		"ADDRESS/LENGTH":               "del-route 10.9.0.0",
 	} {
@@ -125,6 +126,11 @@ func TestRouteVerbs(t *testing.T) {
 	if out := d.Must("add-route", "10.9.0.0/16", "via", "10.12.0.1", "--metric", "7"); !strings.Contains(out, "inactive") {
 		t.Errorf("a route without a way: %q", out)
 	}
+	d.Must("add-route", "default", "via", "fd11::9")
+	if r := d.Vsctl("del-route", "default"); r.Code != 1 || !strings.Contains(r.Err, "there is one to ::/0") {
+		t.Errorf("the default route of the other family: %s", r.Err)
+	}
+	d.Must("del-route", "::/0")
 	if r := d.Vsctl("del-route", "10.9.0.0/16"); r.Code != 1 || !strings.Contains(r.Err, "--metric") {
 		t.Errorf("one of two routes to delete: %s", r.Err)
 	}

@@ -47,7 +47,7 @@ func (d *draft) addRule(r *api.RuleRequest) (outcome, error) {
 		if r.MayExist {
 			return outcome{unchanged: true, rule: list[i]}, nil
 		}
-		return outcome{}, api.Errorf(api.CodeConflict, "there is the same rule already: %s; 'vsctl del-rule %s' takes it away", list[i].ID, list[i].ID)
+		return outcome{}, api.Errorf(api.CodeConflict, "there is the same rule already: %s; 'vsctl del-rule %s' takes it away, --may-exist takes it for done", list[i].ID, list[i].ID)
 	}
 	d.appendRule(&rule)
 	return outcome{rule: &rule}, d.limitRules(rule.On)

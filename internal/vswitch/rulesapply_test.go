@@ -95,8 +95,6 @@ func TestRulesRefused(t *testing.T) {
 		{"a in deny", "write port:a or network:a"},
 		{"b in deny --src @a", "write port:a or network:a"},
 		{"b in deny --src @x", `--src: no network or port "x"`},
-		{"b sideways deny", `direction "sideways"`},
-		{"b in permit", `action "permit"`},
 		{"b in deny --proto tcpp", "--proto"},
 		{"b in deny --proto 256", "--proto"},
 		{"b in deny --src 10.0.0.1/8", "use 10.0.0.0/8"},
@@ -112,15 +110,17 @@ func TestRulesRefused(t *testing.T) {
 		{"b in deny --src-mac 02:00", "not a MAC address"},
 		{"b in deny --ethertype vlan", "--ethertype"},
 		{"b in deny --ethertype arp --proto tcp", "not IP"},
-		{"b in deny --priority 65536", "1 to 65535"},
-		{"b in deny --priority -1", "1 to 65535"},
 		{"b in deny --proto tcp", "there is the same rule already: r1"},
 		{"b in deny -- add-rule b in deny", "operation 2 of 2"},
 	} {
 		d.Refused(1, c.words, append([]string{"add-rule"}, strings.Fields(c.line)...)...)
 	}
 	d.Refused(2, "", "add-rule", "b", "in")
-	d.Refused(2, "", "add-rule", "b", "in", "deny", "--priority", "x")
+	for _, n := range []string{"x", "0", "-1", "65536"} {
+		d.Refused(2, "1 to 65535", "add-rule", "b", "in", "deny", "--priority", n)
+	}
+	d.Refused(2, "use in, out", "add-rule", "b", "sideways", "deny")
+	d.Refused(2, "use allow, deny, reject", "add-rule", "b", "in", "permit")
 	d.Refused(1, `no rule "r9"`, "del-rule", "r9")
 	d.Refused(1, `no network or port "zz"`, "list-rules", "zz")
 	d.Must("del-rule", "r9", "--if-exists")

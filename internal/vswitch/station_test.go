@@ -246,7 +246,7 @@ func TestDedicatedRefuses(t *testing.T) {
 		{"in that subnet a host can't have it", "--mode dedicated --ip 192.0.2.255/24"},
 		{"in that subnet a host can't have it", "--mode dedicated --ip 192.0.2.0/24"},
 		{"in the subnet of no --ip", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.3.1"},
-		{"in the subnet of no --ip", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.77"},
+		{"gateway 192.0.2.77 is the uplink's own address", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.77"},
 		{"one of each family", "--mode dedicated --ip 192.0.2.77/24 --gateway 192.0.2.1 --gateway 192.0.2.3"},
 		{"their subnets overlap", "--mode dedicated --ip 192.0.2.77/24 --ip 192.0.2.78/25"},
 		{"is the host's own at up0", "--mode dedicated --ip 192.0.2.2/24"},

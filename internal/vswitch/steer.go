@@ -96,7 +96,7 @@ func (s *Switch) heldByHost(zone uint16) map[uint8]bpf.PortSet {
 func (v *view) checkHeld(q *nat.Publication) error {
 	held, ok := v.held[q.Proto]
 	if p := heldOf(q, &held); ok && p != 0 && !inside(v.router, q) {
-		return api.Errorf(api.CodeConflict, "port %d/%s is used by a program of the host, which could not be reached any more: stop it, or publish another port",
+		return api.Errorf(api.CodeConflict, "port %d/%s is used by a program of the host, which could not be reached any more: 'ss -lnp --%[2]s sport = :%[1]d' says which; stop it, or publish another port",
 			p, api.ProtocolName(q.Proto))
 	}
 	return nil
@@ -135,7 +135,7 @@ func (d *draft) checkPublished(u *api.Uplink) error {
 			held[q.Proto] = &ports
 		}
 		if p := heldOf(q, held[q.Proto]); p != 0 {
-			return api.Errorf(api.CodeConflict, "port %d/%s, which %s publishes, is used by a program of the host, which could not be reached by the uplink: stop it, or unpublish the port",
+			return api.Errorf(api.CodeConflict, "port %d/%s, which %s publishes, is used by a program of the host, which could not be reached by the uplink: 'ss -lnp --%[2]s sport = :%[1]d' says which; stop it, or unpublish the port",
 				p, api.ProtocolName(q.Proto), q.Owner)
 		}
 	}

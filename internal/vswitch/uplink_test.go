@@ -145,7 +145,6 @@ func TestUplinkRefuses(t *testing.T) {
 		{"has no Ethernet header", "add-uplink tun0"},
 		{"is a member of the bridge br0, which has the addresses; share br0 instead", "add-uplink en9"},
 		{`no router "lab"`, "add-uplink up0 --router lab"},
-		{"use shared", "add-uplink up0 --mode private"},
 		{"uplink name \"a b\" is not allowed", "add-uplink up0 --name a%b"},
 		{"no uplink \"wan\"; 'vsctl list-uplinks' names those there are", "del-uplink wan"},
 		{`no uplink "wan"`, "show uplink wan"},
@@ -157,6 +156,7 @@ func TestUplinkRefuses(t *testing.T) {
 		n.d.Refused(1, c.words, args...)
 	}
 	n.d.Refused(2, "use a port from 1 to 65535, or a range", "add-uplink", "up0", "--nat-ports", "70000")
+	n.d.Refused(2, "use shared", "add-uplink", "up0", "--mode", "private")
 	n.d.Refused(2, "INTERFACE is missing", "add-uplink")
 	n.d.Must("add-uplink", "up0", "--name", "wan")
 	n.d.Refused(1, "uplink wan already exists", "add-uplink", "br0", "--name", "wan")

@@ -212,6 +212,63 @@ func TestUplinkPublished(t *testing.T) {
 	lab.ExpectNothing(t)
 }
 
+// Towards an uplink with addresses of its own auto masquerades what means something else elsewhere (RFC 1918, 4193, 6598); other addresses
+// leave as they are. By one that is shared all are masqueraded.
+func TestMasqueradeAuto(t *testing.T) {
+	for _, c := range []struct {
+		in, gateway, out, outGateway string
+		bits                         string
+		hidden                       bool
+	}{
+		{"10.1.0.2", "10.1.0.1", "192.0.2.9", "192.0.2.1", "/24", true}, {"172.31.0.2", "172.31.0.1", "192.0.2.9", "192.0.2.1", "/24", true},
+		{"192.168.7.2", "192.168.7.1", "192.0.2.9", "192.0.2.1", "/24", true}, {"100.64.0.2", "100.64.0.1", "192.0.2.9", "192.0.2.1", "/24", true},
+		{"100.128.0.2", "100.128.0.1", "192.0.2.9", "192.0.2.1", "/24", false}, {"203.0.113.2", "203.0.113.1", "192.0.2.9", "192.0.2.1", "/24", false},
+		{"fd01::2", "fd01::1", "2001:db8::9", "2001:db8::1", "/64", true}, {"2001:db8:5::2", "2001:db8:5::1", "2001:db8::9", "2001:db8::1", "/64", false},
+	} {
+		lab := netlab.New(t, netlab.Stepped(), netlab.NoCoalesce())
+		a, d, s := lab.Port("a", "a"), lab.Port("d", "d"), lab.Port("s", "s")
+		for p, addr := range map[*netlab.Port]string{a: c.in, d: c.out} {
+			if netip.MustParseAddr(addr).Is4() {
+				p.Address(addr, "fe80::1")
+			} else {
+				p.Address("192.0.2.99", addr)
+			}
+		}
+		lab.Gateway("a", 1500, c.gateway+c.bits)
+		lab.Interface("d", router.Interface{MTU: 1500, Uplink: true, Prefixes: []netip.Prefix{netip.MustParsePrefix(c.outGateway + c.bits)}})
+		shared := router.Interface{MTU: 1500, Peer: [6]byte{0x0e, 5: 1}, Uplink: true, Shared: true, External: addrs("198.51.100.2", "2001:db8:a::2")}
+		lab.Interface("s", shared)
+		lab.Router("main").SetRoutes([]router.StaticRoute{
+			{Prefix: netip.MustParsePrefix("198.18.0.0/15"), Interface: "s"}, {Prefix: netip.MustParsePrefix("2001:db8:f::/64"), Interface: "s"},
+		})
+		for _, n := range []string{"a", "d", "s"} {
+			lab.NAT(n, pipeline.MasqueradeAuto)
+		}
+		heard(d)
+		lab.Discard()
+		sent := UDP(From(macOf(a.MAC), c.in, 61007), To(macOf(a.Net().Gateway().If.MAC), c.out, 9))
+		a.Send(sent)
+		lab.Discard() // it asks for d
+		gw := macOf(d.Net().Gateway().If.MAC)
+		if netip.MustParseAddr(c.out).Is4() {
+			d.Send(ARPReply(d.From(0), To(gw, c.outGateway, 0)))
+		} else {
+			d.Send(ND(136, c.out, []NDOption{TargetLLA(macOf(d.MAC))}, d.From6(0), To(gw, c.outGateway, 0), Echo(0x6000, 0)))
+		}
+		seen := c.in
+		if c.hidden {
+			seen = c.outGateway
+		}
+		d.Expect(t, UDP(From(gw, seen, 61007), To(macOf(d.MAC), c.out, 9), TTL(63)))
+		way := leg{from: a, to: s, src: c.in, dst: "198.18.0.9", src2: "198.51.100.2", dst2: "198.18.0.9", port: 61007, at: 9, port2: 61007, at2: 9}
+		if c.bits == "/64" {
+			way.dst, way.src2, way.dst2 = "2001:db8:f::9", "2001:db8:a::2", "2001:db8:f::9"
+		}
+		way.goesOut(t, UDP)
+		lab.ExpectDrops(t, nil)
+	}
+}
+
 // New connections take the route of the lowest metric; those there are stay with the address that they have.
 func TestUplinkMetrics(t *testing.T) {
 	for i := range 2 {

@@ -199,6 +199,21 @@ func TestRouterErrors(t *testing.T) {
 			t.Errorf("%s: %d frames dropped as %s, want 1", c.name, got, c.reason)
 		}
 	}
+	for to, w := range map[string]want{"10.1.0.1": {3, 2, 0}, "fd02::1": {4, 1, 6}} { // no protocol: it is at byte 6 of the IPv6 header
+		from := a1.From(0)
+		if netip.MustParseAddr(to).Is6() {
+			from = a1.From6(0)
+		}
+		a1.Send(packettest.IP(47, from, a1.Via(netip.MustParseAddr(to), 0), packettest.Size(100)))
+		kind, code, value, _ := icmpOf(t, a1)
+		if got := (want{kind, code, value}); got != w {
+			t.Errorf("no protocol at %s: ICMP error %+v, want %+v", to, got, w)
+		}
+	}
+	a1.Send(packettest.UDP(a1.From(7), a1.Via(netip.MustParseAddr("192.0.2.1"), 9)))
+	if got := a1.Take(); len(got) != 1 || got[0][15] != 0xc0 { // RFC 1812 4.3.2.5
+		t.Errorf("an ICMP error that is no internetwork control: %x", got)
+	}
 	a1.Send(packettest.UDP(packettest.From(macOf(a1.MAC), "fe80::9", 7), a1.Via(b1.IP6, 9)))
 	if kind, code, _, _ := icmpOf(t, a1); kind != 1 || code != 2 || lab.Drops()[packet.DropMartian] != 1 {
 		t.Errorf("a link-local source that leaves its link: ICMP error %d %d, drops %v", kind, code, lab.Drops())

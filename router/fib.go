@@ -53,10 +53,7 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 	for _, i := range ifs {
 		for _, p := range i.Prefixes {
 			s.own[p.Addr()] = i
-			if p.Addr().Is4() && p.Bits() < 31 {
-				s.broadcasts[p.Masked().Addr()] = true
-				s.broadcasts[prefix.Last(p)] = true
-			}
+			s.connected(p)
 			s.add(&Route{Prefix: p.Masked(), Hops: []Hop{{If: i}}})
 		}
 		for _, a := range i.External {
@@ -69,6 +66,9 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 		route := &Route{Prefix: r.Prefix, Static: true, Metric: r.Metric, Wanted: r.NextHops, Link: r.Interface, Hops: s.hops(r.NextHops)}
 		if r.Interface != "" {
 			route.Hops = s.bound(r)
+			if len(r.NextHops) == 0 && len(route.Hops) > 0 { // a subnet at the other end of a link
+				s.connected(r.Prefix)
+			}
 		}
 		s.add(route)
 	}
@@ -76,6 +76,14 @@ func newSnapshot(ifs []*Interface, static []StaticRoute) *Snapshot {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.Metric, b.Metric))
 	})
 	return s
+}
+
+// connected notes the directed broadcasts of a subnet.
+func (s *Snapshot) connected(p netip.Prefix) {
+	if p.Addr().Is4() && p.Bits() < 31 {
+		s.broadcasts[p.Masked().Addr()] = true
+		s.broadcasts[prefix.Last(p)] = true
+	}
 }
 
 // add enters a route. The first of equals stays.

@@ -105,7 +105,14 @@ func TestDirectedBroadcasts(t *testing.T) {
 	m.SetInterface(router.Interface{Name: "a", Prefixes: []netip.Prefix{
 		netip.MustParsePrefix("10.1.4.1/22"), netip.MustParsePrefix("10.9.0.0/31"), netip.MustParsePrefix("10.9.1.1/32"),
 	}})
+	m.SetInterface(router.Interface{Name: "link", Peer: [6]byte{2, 1}})
+	m.SetRoutes([]router.StaticRoute{
+		{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Interface: "link"}, {Prefix: netip.MustParsePrefix("198.51.100.2/32"), Interface: "link"},
+		{Prefix: netip.MustParsePrefix("203.0.113.0/24"), NextHops: []netip.Addr{netip.MustParseAddr("10.1.4.9")}},
+		{Prefix: netip.MustParsePrefix("10.8.0.0/24"), Interface: "a"},
+	})
 	for addr, want := range map[string]bool{
+		"192.0.2.255": true, "192.0.2.0": true, "192.0.2.1": false, "198.51.100.2": false, "203.0.113.255": false, "10.8.0.255": false,
 		"10.1.4.0": true, "10.1.7.255": true, "10.1.4.255": false, "10.1.5.0": false, "10.9.0.1": false, "10.9.0.0": false, "10.9.1.1": false,
 	} {
 		if got := m.Snapshot().Broadcast(netip.MustParseAddr(addr)); got != want {

@@ -191,6 +191,24 @@ func TestUplinkPublished(t *testing.T) {
 	}
 }
 
+// TestUplinkBroadcast: what a container sends to all of the host's segment at once leaves by no uplink, and is counted.
+func TestUplinkBroadcast(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.d.Must("add-uplink", "up0")
+	if err := pinged(n.c, serverAddrs[0]); err != nil {
+		t.Error(err)
+	}
+	ear := n.isp.PacketSocket("eth0")
+	for i, addr := range []string{"192.0.2.255", "192.0.2.0"} {
+		_, _ = n.c.Try("ping", "-b", "-n", "-c", "1", "-W", "0.1", addr)
+		n.d.Eventually("a directed broadcast is counted", func() bool { return dropped(n.d, "c", "directed_broadcast") > uint64(i) })
+	}
+	if f := ear.Find(50*time.Millisecond, func(f []byte) bool { return f[0]&1 != 0 && f[12] == 8 && (f[13] == 0 || f[13] == 6 && f[41] == 0) }); f != nil {
+		t.Errorf("the segment hears % x", f)
+	}
+}
+
 // words sends a few bytes each way.
 func words(a, b *net.TCPConn) error {
 	if err := say(a, b); err != nil {

@@ -244,6 +244,13 @@ func TestRouterFragments(t *testing.T) {
 			}
 		}
 	}
+	// Of options, later fragments have those alone that say so: here of a record route and a router alert the latter.
+	record, alert := []byte{7, 7, 4, 0, 0, 0, 0}, []byte{148, 4, 0, 0}
+	a1.Send(packettest.UDP(append(there, packettest.IPOptions(append(append(record, alert...), 0)...))...))
+	if got := b1.Take(); len(got) != 2 || !bytes.Equal(got[0][34:46], append(append(record, alert...), 0)) || got[1][14] != 0x46 || !bytes.Equal(got[1][34:38], alert) ||
+		packet.Fold(packet.Sum(got[1][14:38], 0)) != 0xffff || len(got[0])-46+len(got[1])-38 != 8+1450 {
+		t.Errorf("fragments with options: %x", got)
+	}
 	a1.Send(packettest.TCP(a1.From(7), a1.Via(b1.IP4, 9), packettest.ID(5, false), packettest.GSO(1448), packettest.Size(2*1448), packettest.Flags(packet.TCPAck)))
 	if got := b1.Take(); len(got) != 4 {
 		t.Errorf("%d fragments of two segments, want 4", len(got))
@@ -258,6 +265,7 @@ func TestRouterRefuses(t *testing.T) {
 	gw := macOf(a1.Net().Gateway().If.MAC)
 	from := func(ip string) packettest.Option { return packettest.From(macOf(a1.MAC), ip, 7) }
 	to := func(ip string) packettest.Option { return packettest.To(gw, ip, 9) }
+	rh0 := packettest.Extension(43, append([]byte{2, 0, 1}, make([]byte, 20)...)...)
 	for _, c := range []struct {
 		name   string
 		f      *packet.Frame
@@ -294,7 +302,12 @@ func TestRouterRefuses(t *testing.T) {
 		{"nobody's source to us", packettest.ICMPEcho(from("2001:db8::1"), to("fd01::1")), packet.DropReversePath},
 		{"loose source route", packettest.UDP(a1.From(7), to("10.2.0.2"), packettest.IPOptions(131, 7, 4, 10, 2, 0, 9, 0)), packet.DropSourceRoute},
 		{"strict source route", packettest.UDP(a1.From(7), to("10.2.0.2"), packettest.IPOptions(1, 137, 7, 4, 10, 2, 0, 9)), packet.DropSourceRoute},
-		{"RH0", packettest.UDP(a1.From6(7), to("fd02::2"), packettest.Extension(43, append([]byte{2, 0, 1}, make([]byte, 20)...)...)), packet.DropSourceRoute},
+		{"options that contradict themselves", packettest.UDP(a1.From(7), to("10.2.0.2"), packettest.IPOptions(7, 1, 0, 0)), packet.DropSourceRoute},
+		{"RH0", packettest.UDP(a1.From6(7), to("fd02::2"), rh0), packet.DropSourceRoute},
+		{"RH0 behind options", packettest.UDP(a1.From6(7), to("fd02::2"), packettest.HopByHop(), packettest.Extension(60, 0, 1, 4, 0, 0, 0, 0), rh0), packet.DropSourceRoute},
+		{"RH0 in a fragment", packettest.UDP(a1.From6(7), to("fd02::2"), packettest.Extension(44, 0, 0, 0, 0, 0, 0, 9), rh0), packet.DropSourceRoute},
+		{"RH0 behind an authentication header", packettest.UDP(a1.From6(7), to("fd02::2"), packettest.Extension(51, append([]byte{4}, make([]byte, 22)...)...), rh0), packet.DropSourceRoute},
+		{"RH0 behind one too short", packettest.UDP(a1.From6(7), to("fd02::2"), packettest.Extension(51, 0, 0, 0, 9, 9, 9, 9, 17, 9, 9, 9), rh0), packet.DropSourceRoute},
 		{"no IP", packettest.Raw(0x88cc, a1.From(7), to("10.2.0.2"), packettest.Size(60)), packet.DropNotRoutable},
 		{"the gateway's MAC", packettest.UDP(packettest.From(gw, "10.1.0.2", 7), to("10.2.0.2")), packet.DropGatewayMAC},
 		{"the gateway's address by ARP", packettest.ARPReply(from("10.1.0.1"), packettest.To("ff:ff:ff:ff:ff:ff", "10.1.0.1", 0)), packet.DropGatewaySpoof},

@@ -65,7 +65,7 @@ func (w *walk) sourceRouted() bool {
 		case 44:
 			next, at = h[at], at+8
 		case 51:
-			next, at = h[at], at+8+4*int(h[at+1])
+			next, at = h[at], at+max(12, 8+4*int(h[at+1]))
 		default:
 			return false
 		}

@@ -226,8 +226,8 @@ func TestRouterFragments(t *testing.T) {
 	lab, a1, _, b1 := routed(t)
 	meet(t, a1, b1)
 	there := []packettest.Option{a1.From(7), a1.Via(b1.IP4, 9), packettest.ID(5, false), packettest.Size(1450)}
-	for range 2 {
-		a1.Send(packettest.UDP(there...))
+	for _, sum := range []packettest.Option{packettest.Complete(), packettest.Partial()} { // which a kernel left to be made
+		a1.Send(packettest.UDP(append(there, sum)...))
 		got := b1.Take()
 		whole := packettest.UDP(append(hop(a1, b1, a1.IP4, b1.IP4), packettest.ID(5, false), packettest.Size(1450))...).Bytes()
 		if len(got) != 2 {

@@ -146,6 +146,49 @@ func TestConntrack(t *testing.T) {
 	}
 }
 
+// TestConnectionsEndWithPort: whichever end of a connection leaves, deleted, disconnected or dead, takes it along, and nobody else's; answers find
+// none then.
+func TestConnectionsEndWithPort(t *testing.T) {
+	t.Parallel()
+	lab, d, a, b := twoNetworks(t)
+	d.Must("set-network", "neta", "--masquerade", "on")
+	stays := lab.Container("stays")
+	d.Join("neta", "stays", stays)
+	near, far := pair(t, stays, b, "10.12.0.2")
+	talk(t, near, far)
+	count := func(port string) int { return len(conntrack(t, d, "--port", port, "--state", "established")) }
+	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
+		client, server := pair(t, a, b, addr)
+		talk(t, client, server)
+	}
+	if n := count("a"); n != 2 {
+		t.Fatalf("%d connections of a", n)
+	}
+	d.Must("disconnect", "a")
+	if n, others := count("a"), count("stays"); n != 0 || others != 1 {
+		t.Errorf("after disconnect a has %d connections, and the other one %d", n, others)
+	}
+	for _, end := range []func(c *netnstest.Container){
+		func(*netnstest.Container) { d.Must("del-port", "c") },
+		func(c *netnstest.Container) { c.Delete() },
+	} {
+		c := lab.Container("c")
+		d.Join("netb", "c", c) // it is spoken to
+		addr := netip.MustParsePrefix(netnstest.Get[api.Port](d, "show", "port", "c").IPs[0].String()).Addr().String()
+		rx := c.UDP(net.JoinHostPort(addr, "0"))
+		if err := ask(stays.UDP(":0"), rx, 1); err != nil {
+			t.Fatal(err)
+		}
+		rx.Close() // or its namespace would live on
+		if n := count("c"); n != 1 {
+			t.Fatalf("%d connections of c", n)
+		}
+		end(c)
+		d.Eventually("its connections end", func() bool { return count("stays") == 1 })
+	}
+	talk(t, near, far)
+}
+
 // TestConntrackRefuses: a name that nothing has selects nothing, least of all everything.
 func TestConntrackRefuses(t *testing.T) {
 	t.Parallel()

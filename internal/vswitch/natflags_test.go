@@ -34,16 +34,33 @@ func TestConnectionFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx := a.UDP(":0")
-	for port := range 100 { // at once: they are forgotten soon
-		if _, err := tx.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr("10.12.0.2"), uint16(9000+port))); err != nil {
-			t.Fatal(err)
+	send := func() {
+		t.Helper()
+		for port := range 100 { // at once: they are forgotten soon
+			if _, err := tx.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr("10.12.0.2"), uint16(9000+port))); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	send()
 	d.Eventually("room made for others", func() bool {
 		s, err := d.Client.Stats(t.Context())
 		return err == nil && s.Connections.Evicted > 0 && s.Connections.Connections <= 40
 	})
 	d.Eventually("none after their timeouts", func() bool { return len(conntrack(t, d, "--proto", "udp")) == 0 })
+	d.Stop()
+	d.Start("--max-connections=30") // of all networks, while one may have 40
+	d.Eventually("a way", func() bool { return pinged(a, "10.12.0.2", "-W", "1") == nil })
+	send()
+	var all api.ConnectionStats
+	d.Eventually("all were opened", func() bool {
+		s, err := d.Client.Stats(t.Context())
+		all = s.Connections
+		return err == nil && all.Opened > 100
+	})
+	if all.Connections > 30 || all.Evicted == 0 {
+		t.Errorf("of %d connections in all there are %d, and %d made room", all.Opened, all.Connections, all.Evicted)
+	}
 	d.Stop()
 	for flag, words := range map[string]string{
 		"--max-connections=-1": "use 1 to 16777216", "--max-network-connections=99999999": "use 1 to 16777216",

@@ -21,6 +21,7 @@ func TestPublishUplink(t *testing.T) {
 	d.Must("add-uplink", "up0")
 	d.Must("publish", "c", "192.0.2.2:8081:80", "--", "publish", "c", "127.0.0.1:8082:80", "--", "publish", "c", "[::1]:8082:80", "--", "publish", "c", "9000-9009:71-80")
 	d.Must("publish", "c", "8083:80", "--from", "198.51.100.0/24")
+	d.Must("publish", "c", "[2001:db8:1::2]:8084:80", "--from", "2001:db8:9::9", "--", "publish", "c", "8085:80", "--from", "2001:db8:f::/64")
 	other := n.lab.Container("other")
 	d.Join("net", "other", other)
 	reached := func() {
@@ -32,6 +33,7 @@ func TestPublishUplink(t *testing.T) {
 			{n.server, "192.0.2.2:8080", serverAddrs[0]}, {n.server, "[2001:db8:1::2]:8080", serverAddrs[1]},
 			{n.server, "192.0.2.2:8081", serverAddrs[0]}, {n.server, "[2001:db8:1::2]:8081", ""}, {n.server, "192.0.2.2:8082", ""}, {n.server, "[2001:db8:1::2]:8082", ""}, {other, "10.11.0.1:8082", ""}, {other, "[fd11::1]:8082", ""},
 			{n.server, "192.0.2.2:8083", serverAddrs[0]}, {n.server, "[2001:db8:1::2]:8083", ""}, {n.server, "[2001:db8:1::2]:9009", serverAddrs[1]},
+			{n.server, "[2001:db8:1::2]:8084", serverAddrs[1]}, {n.server, "192.0.2.2:8084", ""}, {n.server, "[2001:db8:1::2]:8085", ""},
 			{other, "192.0.2.2:8080", "10.11.0.1"}, {n.c, "[2001:db8:1::2]:8080", "fd11::1"},
 			{n.host, "192.0.2.2:8080", "192.0.0.6"}, {n.host, "[::1]:8080", "fd83:585c:c419::6"}, {n.host, "127.0.0.1:8082", "192.0.0.6"}, {n.host, "[::1]:8082", "fd83:585c:c419::6"},
 		} {

@@ -77,12 +77,39 @@ func (n *internet) sessionsAt(t *testing.T, published []string) (all []talkers) 
 }
 
 // TestUplinkOutlivesDaemon: while the daemon is killed, the host's kernel resets none of its connections, although their frames keep coming;
-// when it is back, they go on: those of containers as soon as these send something, those to published ports with any frame.
+// when it is back, they go on: those of containers as soon as these send something, those to published ports with any frame. A container's UDP
+// socket is the same endpoint outside as before.
 func TestUplinkOutlivesDaemon(t *testing.T) {
 	t.Parallel()
 	n := newInternet(t)
 	n.d.Must("add-uplink", "auto", "--", "publish", "c", "8080:80")
 	all := n.sessions(t)
+	var inner, outer [2]*net.UDPConn
+	var seen [2]string
+	for i, addr := range serverAddrs {
+		inner[i], outer[i] = n.c.UDP(":0"), n.server.UDP(net.JoinHostPort(addr, "0"))
+	}
+	endpoints := func() (as [2]string) {
+		t.Helper()
+		for i := range serverAddrs {
+			if _, err := inner[i].WriteTo([]byte("?"), outer[i].LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+			_, from, err := readFrom(outer[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := outer[i].WriteTo([]byte("!"), from); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := readFrom(inner[i]); err != nil {
+				t.Errorf("an answer to %v: %v", from, err)
+			}
+			as[i] = from.String()
+		}
+		return as
+	}
+	seen = endpoints()
 	for _, end := range []func(){n.d.Kill, n.d.Stop} {
 		reset := n.resets()
 		end()
@@ -117,6 +144,9 @@ func TestUplinkOutlivesDaemon(t *testing.T) {
 			if err := words(s.inner, s.far); err != nil {
 				t.Errorf("%s: %v", s.name, err)
 			}
+		}
+		if now := endpoints(); now != seen {
+			t.Errorf("UDP sockets are seen as %v, and were as %v", now, seen)
 		}
 	}
 	n.expectUntouched(t)

@@ -130,8 +130,9 @@ func TestGatewayAnswers(t *testing.T) {
 		if netip.MustParseAddr(ip).Is6() {
 			from, to = a1.From6(0), a1.To6(0)
 		}
-		a1.Send(packettest.ICMPEcho(from, packettest.To(gw, ip, 0), packettest.Echo(5, 6), packettest.Size(900), packettest.ID(0, true)))
-		a1.Expect(t, packettest.ICMPEchoReply(to, packettest.From(gw, ip, 0), packettest.Echo(5, 6), packettest.Size(900), packettest.ID(0, true)))
+		same := []packettest.Option{packettest.Echo(5, 6), packettest.Size(900), packettest.ID(0, true), packettest.TOS(0xb9)}
+		a1.Send(packettest.ICMPEcho(append(same, from, packettest.To(gw, ip, 0))...))
+		a1.Expect(t, packettest.ICMPEchoReply(append(same, to, packettest.From(gw, ip, 0))...))
 	}
 	lab.ExpectNothing(t)
 }
@@ -244,6 +245,21 @@ func TestRouterFragments(t *testing.T) {
 			}
 		}
 	}
+	// A fragment is cut into fragments of the same datagram, of which the last one is followed by more.
+	a1.Send(packettest.IP(packet.ProtoUDP, append(there, packettest.Fragment(0, true), packettest.Size(1448))...),
+		packettest.IP(packet.ProtoUDP, append(there, packettest.Fragment(181, true), packettest.Size(1448))...),
+		packettest.IP(packet.ProtoUDP, append(there, packettest.Fragment(362, false), packettest.Size(40))...))
+	at := 0
+	for i, f := range b1.Take() {
+		offset, more := packet.IPv4(f[14:]).Fragment()
+		if int(offset)*8 != at || more == (at == 2896) {
+			t.Errorf("fragment %d of fragments: at %d, %d wanted; more follow: %v", i, int(offset)*8, at, more)
+		}
+		at += len(f) - 34
+	}
+	if at != 2*1448+40 {
+		t.Errorf("fragments of fragments end at %d", at)
+	}
 	// Of options, later fragments have those alone that say so: here of a record route and a router alert the latter.
 	record, alert := []byte{7, 7, 4, 0, 0, 0, 0}, []byte{148, 4, 0, 0}
 	a1.Send(packettest.UDP(append(there, packettest.IPOptions(append(append(record, alert...), 0)...))...))
@@ -294,6 +310,9 @@ func TestRouterRefuses(t *testing.T) {
 		{"from the gateway itself by IPv6", packettest.UDP(from("fd01::1"), to("fd02::2")), packet.DropMartian},
 		{"LAND by IPv6", packettest.TCP(from("fd01::1"), to("fd01::1")), packet.DropMartian},
 		{"to link-local", packettest.UDP(a1.From6(7), to("fe80::9")), packet.DropMartian},
+		{"from a mapped address", packettest.UDP(from("::ffff:10.1.0.2"), to("fd02::2")), packet.DropMartian},
+		{"to a mapped address", packettest.UDP(a1.From6(7), to("::ffff:10.2.0.2")), packet.DropMartian},
+		{"from a broadcast address", packettest.ICMPEcho(from("10.1.0.255"), to("10.2.0.2")), packet.DropDirectedBroadcast},
 		{"smurf", packettest.ICMPEcho(a1.From(0), to("10.2.0.255")), packet.DropDirectedBroadcast},
 		{"smurf at home", packettest.ICMPEcho(a1.From(0), to("10.1.0.255")), packet.DropDirectedBroadcast},
 		{"another network's source", packettest.UDP(from("10.2.0.9"), to("10.2.0.2")), packet.DropReversePath},
@@ -425,7 +444,7 @@ func TestNeighborMovesAndDies(t *testing.T) {
 	}
 }
 
-// Several next hops share a route's flows, each flow stays on one; more specific routes win; a network that is internal is not routed.
+// Several next hops share a route's flows, each flow stays on one; more specific routes win.
 func TestStaticRoutes(t *testing.T) {
 	lab, a1, _, b1 := routed(t)
 	b2 := lab.Port("b", "b2", netlab.MTU(1400)).Address("10.2.0.3", "fd02::3")
@@ -490,14 +509,45 @@ func TestStaticRoutes(t *testing.T) {
 	b1.Send(packettest.UDP(packettest.From(macOf(b1.MAC), "10.9.0.9", 9), b1.Via(a1.IP4, 7))) // behind b1: the way back
 	lab.Discard()
 	lab.ExpectDrops(t, nil)
+}
+
+// A network that is internal is reached from no other one, nor is its gateway, and reaches none; its own gateway answers.
+func TestInternalNetworks(t *testing.T) {
+	lab, a1, _, b1 := routed(t)
+	meet(t, a1, b1)
+	meet(t, b1, a1)
 	gw := *b1.Net().Gateway().If
 	gw.Internal = true
 	b1.Net().SetGateway(lab.Router("main"), &gw)
-	a1.Send(packettest.UDP(a1.From(7), a1.Via(b1.IP4, 9)))
-	if kind, code, _, _ := icmpOf(t, a1); kind != 3 || code != 13 {
-		t.Errorf("ICMP %d/%d, want administratively prohibited", kind, code)
+	refused := 0
+	for _, c := range []struct {
+		from *netlab.Port
+		to   []string
+	}{{a1, []string{"10.2.0.2", "fd02::2", "10.2.0.1", "fd02::1"}}, {b1, []string{"10.1.0.2", "fd01::2", "10.1.0.1", "fd01::1"}}} {
+		for _, addr := range c.to {
+			to, own, want := netip.MustParseAddr(addr), c.from.From(0), [2]byte{3, 13}
+			if to.Is6() {
+				own, want = c.from.From6(0), [2]byte{1, 1}
+			}
+			c.from.Send(packettest.ICMPEcho(own, c.from.Via(to, 0), packettest.Echo(1, 1)))
+			if kind, code, _, _ := icmpOf(t, c.from); [2]byte{kind, code} != want {
+				t.Errorf("from %s to %s: ICMP %d/%d, want administratively prohibited", c.from.Name, addr, kind, code)
+			}
+			refused++
+		}
 	}
-	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropInternalNetwork: 1})
+	lab.ExpectNothing(t)
+	lab.ExpectDrops(t, map[packet.DropReason]int{packet.DropInternalNetwork: refused})
+	for _, addr := range []string{"10.2.0.1", "fd02::1"} {
+		own := b1.From(0)
+		if addr == "fd02::1" {
+			own = b1.From6(0)
+		}
+		b1.Send(packettest.ICMPEcho(own, b1.Via(netip.MustParseAddr(addr), 0), packettest.Echo(1, 1)))
+		if n := len(b1.Take()); n != 1 {
+			t.Errorf("%d answers of its own gateway at %s", n, addr)
+		}
+	}
 }
 
 // A scan of a whole /16 behind the router, and of as much of a /64, asks no more than the limits allow, and costs neighbors that are known nothing.

@@ -171,6 +171,8 @@ func (w *walk) echo(stage string, data, fragment []byte, first bool) bool {
 				next = 44
 			}
 			b = newIPv6(k.SrcMAC, k.DstMAC, k.DstAddr(), k.SrcAddr(), next, 64, len(fragment)+len(data))
+			h := w.f.IPv6() // whose traffic class it has
+			b[14], b[15] = h[0], h[1]&0xf0
 			copy(b[54:], fragment)
 			t = b[54+len(fragment):]
 			reply = 129 << 8

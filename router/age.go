@@ -160,6 +160,18 @@ func (t *Neighbors) retain(i *Interface) {
 	}
 }
 
+// Forget forgets the neighbors of the interface that have the MAC, and those at the addresses that failed: the port with these went, or is
+// down or up again. Who sends to them asks anew, and flows that had the choice take another next hop at once.
+func (t *Neighbors) Forget(i *Interface, mac [6]byte, addrs []netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range t.keys(func(k neighborKey, n *neighbor) bool {
+		return k.ifID == i.id && (n.hop != nil && n.hop.Dst == mac || n.state == Failed && slices.Contains(addrs, k.addr))
+	}) {
+		t.remove(key, t.entries[key])
+	}
+}
+
 // Abandon gives back the frames of a port that wait: it leaves its network, where they were to go.
 func (t *Neighbors) Abandon(port packet.PortID) (lost []*packet.Frame) {
 	t.mu.Lock()

@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -230,6 +231,34 @@ func TestNeighborAbandon(t *testing.T) {
 	}
 	if waited := n.Hear(i, router.Saying{Addr: addr(2), MAC: [6]byte{2, 2}, Answer: true, Override: true}, 0); len(waited) != 0 {
 		t.Errorf("%d frames wait yet", len(waited))
+	}
+}
+
+// What a port that is down or gone had is forgotten, and nothing else; an address of its that failed is asked for at once.
+func TestNeighborForget(t *testing.T) {
+	n, i, f := table()
+	gone, other := [6]byte{2, 2}, [6]byte{2, 3}
+	for k, mac := range map[int][6]byte{2: gone, 3: gone, 4: other} {
+		n.Resolve(i, addr(k), f, 0)
+		n.Hear(i, router.Saying{Addr: addr(k), MAC: mac, Answer: true, Override: true}, 0)
+	}
+	n.Resolve(i, addr(5), f, 0)
+	n.Resolve(i, addr(6), f, 0)
+	for k := range int64(4) {
+		n.Tend((k + 1) * second) // 5 and 6 fail
+	}
+	n.Resolve(i, addr(7), f, 4*second)
+	kept := n.Resolve(i, addr(4), f, 4*second)
+	n.Forget(i, gone, []netip.Addr{addr(2), addr(5), addr(7)})
+	var left []netip.Addr
+	for _, row := range n.List() {
+		left = append(left, row.Addr)
+	}
+	if want := []netip.Addr{addr(4), addr(6), addr(7)}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+	if kept.Cell.Version() != kept.Version {
+		t.Error("another neighbor's flows are decided anew")
 	}
 }
 

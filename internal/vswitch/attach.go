@@ -154,6 +154,7 @@ func (s *Switch) unbind(e *endpoint) {
 	s.tellRules(e.port.Name, fact{})
 	if e.net != nil {
 		e.net.line.Bridge.RemovePort(e.id)
+		s.forgetNeighbor(e)
 		s.line.Wake() // a port may have been blocked because of this one
 	}
 }

@@ -73,6 +73,19 @@ func (s *Switch) abandoned(id packet.PortID) (lost []*packet.Frame) {
 	return lost
 }
 
+// forgetNeighbor has the router ask anew for the port's addresses.
+func (s *Switch) forgetNeighbor(e *endpoint) {
+	s.mu.RLock()
+	n, mac, addrs := e.net, e.mac, addrsOf(e.port.IPs)
+	s.mu.RUnlock()
+	if n == nil {
+		return
+	}
+	if gw := n.line.Gateway(); gw != nil {
+		gw.Router.Neighbors().Forget(gw.If, mac, addrs)
+	}
+}
+
 // gatewayPrefixes returns the gateway addresses of a network, with the lengths of their subnets.
 func gatewayPrefixes(n *api.Network) (prefixes []netip.Prefix) {
 	if n.NoGateway {

@@ -110,6 +110,9 @@ func (s *Switch) linkChanged(e *endpoint, st link.State) {
 	if wasDown && st.Up {
 		s.portUp(e)
 	}
+	if wasDown == st.Up {
+		s.forgetNeighbor(e)
+	}
 	if oldName != st.Name {
 		s.events.Publish("port.renamed", e.port.Name, fmt.Sprintf("interface %s is now called %s", oldName, st.Name))
 		s.save(e)

@@ -85,6 +85,20 @@ func TestOtherFragments(t *testing.T) {
 	way := natWays(a1, b1)[1][0]
 	way.check(t, UDP, Extension(44, 0, 0, 0, 0, 0, 0, 9))
 	lab.ExpectDrops(t, nil)
+	// Of a protocol without ports whole datagrams are in the cache, which must not take their fragments for more of them.
+	for i, way := range natWays(a1, b1) {
+		gre := func(o ...Option) *packet.Frame { return IP(47, append(o, Size(800), ID(9, false))...) }
+		there := way[0]
+		there.port, there.at, there.port2, there.at2 = 0, 0, 0, 0
+		for range 2 {
+			there.check(t, gre)
+		}
+		a1.Send(gre(there.sent(Fragment(0, true))...), gre(there.sent(Fragment(99, false))...))
+		if got := b1.Take(); len(got) != 1 {
+			t.Errorf("%d of two fragments that overlap came", len(got))
+		}
+		lab.ExpectDrops(t, drops{packet.DropFragOverlap: i + 1})
+	}
 }
 
 // What is wrong with fragments ends their datagram, by name; what comes of it later goes the same way, and others are not disturbed.

@@ -274,13 +274,19 @@ func TestRouterFragments(t *testing.T) {
 	lab.ExpectDrops(t, nil)
 }
 
-// Frames that must not be routed are dropped with the reason, and nobody is told.
+// Frames that must not be routed are dropped with the reason, and nobody is told, also where the cache knows the flow they would be of.
 func TestRouterRefuses(t *testing.T) {
 	lab, a1, _, b1 := routed(t)
 	meet(t, a1, b1)
 	gw := macOf(a1.Net().Gateway().If.MAC)
 	from := func(ip string) packettest.Option { return packettest.From(macOf(a1.MAC), ip, 7) }
 	to := func(ip string) packettest.Option { return packettest.To(gw, ip, 9) }
+	for range 2 {
+		a1.Send(packettest.UDP(a1.From(7), to("10.2.0.2")), packettest.UDP(a1.From6(7), to("fd02::2")))
+		if got := b1.Take(); len(got) != 2 {
+			t.Fatalf("%d of two good datagrams came", len(got))
+		}
+	}
 	rh0 := packettest.Extension(43, append([]byte{2, 0, 1}, make([]byte, 20)...)...)
 	for _, c := range []struct {
 		name   string
@@ -332,6 +338,8 @@ func TestRouterRefuses(t *testing.T) {
 		{"the gateway's address by ARP", packettest.ARPReply(from("10.1.0.1"), packettest.To("ff:ff:ff:ff:ff:ff", "10.1.0.1", 0)), packet.DropGatewaySpoof},
 		{"the gateway's address by ND", packettest.ND(136, "fd01::1", []packettest.NDOption{packettest.TargetLLA(macOf(a1.MAC))}, a1.From6(0),
 			packettest.To("33:33:00:00:00:01", "ff02::1", 0), packettest.Echo(0x2000, 0)), packet.DropGatewaySpoof},
+		{"the gateway's address as who asks", packettest.ND(135, "fd01::3", []packettest.NDOption{packettest.SourceLLA(macOf(a1.MAC))}, from("fd01::1"),
+			packettest.To("33:33:ff:00:00:03", "ff02::1:ff00:3", 0)), packet.DropGatewaySpoof},
 		{"a broken echo request", packettest.ICMPEcho(a1.From(0), to("10.1.0.1"), packettest.BadChecksum()), packet.DropBadICMP},
 	} {
 		before := lab.Drops()

@@ -161,6 +161,7 @@ func TestGatewayTakeover(t *testing.T) {
 		packettest.ARPRequest(packettest.From(me, "10.11.0.1", 0), all),
 		packettest.ARPReply(packettest.From(me, "10.11.0.1", 0), packettest.To(a.MAC(), "10.11.0.2", 0)),
 		packettest.ND(136, "fd11::1", []packettest.NDOption{packettest.TargetLLA(me)}, packettest.From(me, "fd11::1", 0), packettest.To("33:33:00:00:00:01", "ff02::1", 0), packettest.Echo(0x2000, 0)),
+		packettest.ND(135, "fd11::2", []packettest.NDOption{packettest.SourceLLA(me)}, packettest.From(me, "fd11::1", 0), packettest.To(a.MAC(), "fd11::2", 0)),
 	}
 	socket := c.PacketSocket("eth0")
 	for range 100 {
@@ -169,7 +170,7 @@ func TestGatewayTakeover(t *testing.T) {
 		}
 		socket.Send(packettest.UDP(packettest.From(mac, "10.11.0.3", 1), packettest.To(a.MAC(), "10.11.0.2", 9)).Bytes())
 	}
-	lab.Eventually("all of it is dropped", func() bool { return dropped(d, "c", "gateway_spoof") == 300 && dropped(d, "c", "gateway_mac") == 100 })
+	lab.Eventually("all of it is dropped", func() bool { return dropped(d, "c", "gateway_spoof") == 400 && dropped(d, "c", "gateway_mac") == 100 })
 	for _, addr := range []string{"10.12.0.2", "fd12::2"} {
 		if err := pinged(a, addr); err != nil {
 			t.Errorf("ping to %s beside a container that says it were the gateway: %v", addr, err)

@@ -47,7 +47,13 @@ what is published then, as unpublish takes it.`,
 	cmd.RunE = a.change(func(args []string) any {
 		r.Port = args[0]
 		return &r
-	}, func(done api.OperationResult) { a.line("%s %v", done.Published.Port, done.Published.Publish) })
+	}, func(done api.OperationResult) {
+		why := ""
+		if p := done.Published; !a.dryRun && p.HostProblem != "" {
+			why = " (" + p.HostProblem + ")"
+		}
+		a.line("%s %v%s", done.Published.Port, done.Published.Publish, why)
+	})
 	cmd.Flags().StringArrayVar(&from, "from", nil, "let nobody but the prefix or address `CIDR` connect; repeatable")
 	cmd.Flags().BoolVar(&r.MayExist, "may-exist", false, "do nothing if the port publishes that already")
 	return cmd

@@ -237,5 +237,21 @@ func (s *Switch) describePublished(n *network, p *api.Port, x *api.Publish) api.
 	if i := slices.IndexFunc(list, func(has *nat.Publication) bool { return keyOf(has) == keyOf(q) }); i >= 0 {
 		row.Host, row.HostProblem = s.byHost(list[i : i+1])
 	}
+	if s.isNobodys(n.Router, x.HostIP) {
+		row.Host, row.HostProblem = "", fmt.Sprintf("%v is no address of the host or of router %s now", x.HostIP, n.Router)
+	}
 	return row
+}
+
+// isNobodys tells whether somebody listens in vain at the address: neither the host nor the router has it. Of link-local ones the host port
+// knows nothing.
+func (s *Switch) isNobodys(router string, a netip.Addr) bool {
+	if s.hostPort.Port == nil || !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast() || s.router(router).Snapshot().Own(a) != nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := &s.hostPort.state
+	return st.Index != 0 && !slices.Contains(st.Local, a) && !slices.Contains(st.Inside, a) &&
+		!slices.ContainsFunc(st.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
 }

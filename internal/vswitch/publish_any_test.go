@@ -100,4 +100,13 @@ func TestPublishOfOneFamily(t *testing.T) {
 	if got := list(); !strings.HasSuffix(got, "0.0.0.0:8080:80/tcp > 10.12.0.77 listener") || strings.Count(got, "\n") != 2 {
 		t.Errorf("list-published:\n%s", got)
 	}
+	// An address may come later, but who mistypes it is told.
+	if out := d.Must("publish", "b", "198.51.100.99:8086:80"); out != "b 198.51.100.99:8086:80/tcp (198.51.100.99 is no address of the host or of router main now)" {
+		t.Errorf("publish at nobody's address prints %q", out)
+	}
+	if got := list(); !strings.HasSuffix(got, "198.51.100.99:8086:80/tcp > 10.12.0.77 ") {
+		t.Errorf("list-published:\n%s", got)
+	}
+	d.Host.IP("addr add 198.51.100.99/32 dev lo")
+	d.Eventually("the address has come", func() bool { return strings.HasSuffix(list(), "198.51.100.99:8086:80/tcp > 10.12.0.77 listener") })
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,6 +88,11 @@ managed with vsctl. On SIGTERM, and even on SIGKILL, containers keep their inter
 	return cmd
 }
 
+// maxQueue is how many frames may wait in a TAP: its ring takes 8 MiB of the kernel's memory then.
+const maxQueue = 1 << 20
+
+var stores = []string{"auto", "systemd", "keeper", "none"}
+
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("argument %q: vswitchd takes flags only; networks and ports are vsctl's", args[0])}
@@ -104,6 +111,15 @@ func config(o *options) (cfg vswitch.Config, err error) {
 	}
 	if o.workers < 0 || o.workers > vswitch.MaxWorkers {
 		return cfg, usageError{fmt.Errorf("--workers %d: use 0 to %d", o.workers, vswitch.MaxWorkers)}
+	}
+	if o.maxFlows < 0 {
+		return cfg, usageError{fmt.Errorf("--max-flows %d: use a number of flows, or 0 for the default", o.maxFlows)}
+	}
+	if o.queue < 0 || o.queue > maxQueue {
+		return cfg, usageError{fmt.Errorf("--txqueuelen %d: use 1 to %d frames, or 0 for the default", o.queue, maxQueue)}
+	}
+	if !slices.Contains(stores, o.fdstore) {
+		return cfg, usageError{fmt.Errorf("--fdstore %.40q: use %s", o.fdstore, strings.Join(stores, ", "))}
 	}
 	cfg = vswitch.Config{
 		StateDir: stateDir, Socket: o.socket, FDStore: o.fdstore,

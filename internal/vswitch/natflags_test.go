@@ -65,7 +65,7 @@ func TestConnectionFlags(t *testing.T) {
 	for flag, words := range map[string]string{
 		"--max-connections=-1": "use 1 to 16777216", "--max-network-connections=99999999": "use 1 to 16777216",
 		"--nat-timeout=udp=1s": "use 2s to", "--nat-timeout=quic=9s": "use tcp, tcp-opening", "--nat-timeout=tcp=long": "a time like 90s", "--nat-timeout=tcp": "must be formatted as key=value",
-		"net1": "vswitchd takes flags only",
+		"net1": "vswitchd takes flags only", "--txqueuelen=-1": "use 1 to 1048576 frames", "--max-flows=-1": "--max-flows -1: use", "--fdstore=disk": "use auto, systemd, keeper, none",
 	} {
 		before := d.Log()
 		if err := d.TryStart(flag); err == nil || !strings.Contains(strings.TrimPrefix(d.Log(), before), words) {

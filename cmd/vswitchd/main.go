@@ -32,9 +32,15 @@ func main() { os.Exit(start()) }
 func start() int {
 	// The first two of these ask other daemons for something; a log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the daemon at once: it can be killed at any time
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGTERM, os.Interrupt)
+	go func() { // as long as the process
+		<-heard
+		signal.Stop(heard) // a second signal ends the daemon at once, also one that comes as soon as the first is seen to be heard
+		end()
+	}()
 	o := &options{flowCache: true, coalesce: true, moveSlow: true}
 	o.log = openLog(o)
 	defer o.log.Close(farewell)

@@ -115,14 +115,15 @@ func answer(l *net.TCPListener) {
 	}
 }
 
-// answered tells whether a new connection carries something there and back within a time in which a SYN may be lost twice.
+// answered tells whether a new connection carries something there and back within a time in which a SYN may be lost twice; with a daemon that takes longer for
+// all, more often.
 func answered(c *netnstest.Container, addr string) bool {
 	conn, err := c.DialTCP(addr)
 	if err != nil {
 		return false
 	}
 	defer conn.Close()
-	if conn.SetDeadline(time.Now().Add(4*time.Second)) != nil {
+	if conn.SetDeadline(time.Now().Add(4*time.Second*netnstest.Slack)) != nil {
 		return false
 	}
 	if _, err := conn.Write([]byte("ping")); err != nil {

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -8,24 +9,37 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
 )
 
-// The gate keeps a flood of SYNs out of the TAP's queue, where it would take the place of everybody's frames: so many may enter until the switch
-// has read on. Of a flood that is more than the switch can answer, SYNs of clients who mean it are a small share; but they come again after a
-// second, and those with made-up sources do not. So one that did not get in is remembered, and when it comes again it has credit of its own.
+// A Gate keeps a flood of SYNs out of a queue of the switch's, the TAP's of a shared uplink or the packet socket's of a station, where it would take the
+// place of everybody's frames: so many may enter until the switch has read on. Of a flood that is more than the switch can answer, SYNs of
+// clients who mean it are a small share; but they come again after a second, and those with made-up sources do not. So one that did not get in is
+// remembered, and when it comes again it has credit of its own.
 //
-// What the program and the switch both reach lies behind the bitmap:
-//
-//	0   fresh     int32    SYNs that may enter
-//	4   again     int32    SYNs that were refused before that may
-//	8   since     uint64   when the program itself let one enter last, nanoseconds
-//	16  refused   uint64   SYNs that did not get in
+// It is part of a program that judges frames on their way into the queue, and lives as long as that: another daemon loads a program with a Gate of its own.
+// Its methods are safe for concurrent use, but not beside or after Close.
+type Gate struct {
+	counts, seen *ebpf.Map
+	memory       []byte // of counts
+	*gateCounts         // the same
+}
+
+// gateCounts is what the program and the switch both reach.
+type gateCounts struct {
+	fresh   atomic.Int32  // SYNs that may enter
+	again   atomic.Int32  // SYNs that were refused before that may
+	since   atomic.Uint64 // when the program itself let one enter last, nanoseconds
+	refused atomic.Uint64 // SYNs that did not get in
+}
+
+// Where the program finds them.
 const (
-	gateFresh   = bitmapLen
-	gateAgain   = bitmapLen + 4
-	gateSince   = bitmapLen + 8
-	gateRefused = bitmapLen + 16
-	stateLen    = bitmapLen + 24
+	gateFresh   = int16(unsafe.Offsetof(gateCounts{}.fresh))
+	gateAgain   = int16(unsafe.Offsetof(gateCounts{}.again))
+	gateSince   = int16(unsafe.Offsetof(gateCounts{}.since))
+	gateRefused = int16(unsafe.Offsetof(gateCounts{}.refused))
+	gateLen     = int(unsafe.Sizeof(gateCounts{}))
 )
 
 const (
@@ -46,64 +60,78 @@ const (
 	seenLate  = 1024 // 17 s
 )
 
-// newSeen makes the memory of refused SYNs.
-func newSeen() (*ebpf.Map, error) {
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "vswitch_seen", Type: ebpf.Array, KeySize: 4, ValueSize: 4 << seenBits, MaxEntries: 1})
-	if err != nil {
-		return nil, fmt.Errorf("make the memory of refused connections: %w", err)
+// NewGate makes one of an empty queue.
+func NewGate() (*Gate, error) {
+	g := new(Gate)
+	if err := g.open(); err != nil {
+		return nil, fmt.Errorf("make a gate for connection requests: %w", errors.Join(err, g.Close()))
 	}
-	return m, nil
+	g.Served(true)
+	return g, nil
 }
 
-// Served says that the switch has read from the TAP, and whether it left nothing there.
-func (s *Steering) Served(drained bool) {
-	credit := uint32(gateServed)
+func (g *Gate) open() (err error) {
+	g.counts, err = ebpf.NewMap(&ebpf.MapSpec{
+		Name: "vswitch_gate", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(gateLen), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+	})
+	if err != nil {
+		return err
+	}
+	g.seen, err = ebpf.NewMap(&ebpf.MapSpec{Name: "vswitch_seen", Type: ebpf.Array, KeySize: 4, ValueSize: 4 << seenBits, MaxEntries: 1})
+	if err != nil {
+		return err
+	}
+	if g.memory, err = unix.Mmap(g.counts.FD(), 0, gateLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	g.gateCounts = (*gateCounts)(unsafe.Pointer(&g.memory[0]))
+	return nil
+}
+
+// Served says that the switch has read from the queue, and whether it left nothing there.
+func (g *Gate) Served(drained bool) {
+	credit := int32(gateServed)
 	if drained {
 		credit = gateDrained
 	}
-	atomic.StoreUint32(&s.words[gateFresh/4], credit)
-	atomic.StoreUint32(&s.words[gateAgain/4], credit)
+	g.fresh.Store(credit)
+	g.again.Store(credit)
 }
 
-// Refused returns how many SYNs the gate has dropped.
-func (s *Steering) Refused() uint64 {
-	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&s.memory[gateRefused])))
+// Refused returns how many SYNs did not get in.
+func (g *Gate) Refused() uint64 { return g.refused.Load() }
+
+// Close gives the maps back; a program that uses them keeps them. It is idempotent.
+func (g *Gate) Close() error {
+	var err error
+	if g.memory != nil {
+		err = unix.Munmap(g.memory)
+		g.memory, g.gateCounts = nil, nil
+	}
+	return errors.Join(err, g.counts.Close(), g.seen.Close())
 }
 
-// gate goes to "redirect", but for a SYN for which there is no credit: that is dropped. The table is in R7, and where the header begins in R8.
-// Looking at the credit and taking some is no one operation: of as many processors as there are, each may let one too many pass.
-func (s *Steering) gate() asm.Instructions {
-	const flags, syn, ack = 13, 0x02, 0x10
+// judge goes to pass, but for a SYN for which there is no credit: then the program returns refused. R6 is the frame's struct __sk_buff, and R8 where its TCP
+// header begins. Looking at the credit and taking some is no one operation: of as many processors as there are, each may let one too many pass.
+func (g *Gate) judge(pass string, refused int32) asm.Instructions {
 	return slices.Concat(
+		loadBytesOr(pass, asm.Mov.Reg(asm.R2, asm.R8), stackTCP, tcpFlags+1),
 		asm.Instructions{
-			asm.JNE.Imm(asm.R7, int32(TCP), "redirect"),
-			asm.LoadMem(asm.R2, asm.R6, skbData, asm.Word), // a glance first, as in glance.go
-			asm.LoadMem(asm.R3, asm.R6, skbDataEnd, asm.Word),
-			asm.Add.Reg(asm.R2, asm.R8),
-			asm.Mov.Reg(asm.R4, asm.R2),
-			asm.Add.Imm(asm.R4, flags+1),
-			asm.JGT.Reg(asm.R4, asm.R3, "look"),
-			asm.LoadMem(asm.R2, asm.R2, flags, asm.Byte),
-			asm.And.Imm(asm.R2, syn|ack),
-			asm.JNE.Imm(asm.R2, syn, "redirect"),
+			asm.LoadMem(asm.R2, asm.RFP, stackTCP+tcpFlags, asm.Byte),
+			asm.And.Imm(asm.R2, tcpSYN|tcpACK),
+			asm.JNE.Imm(asm.R2, tcpSYN, pass),
+			asm.LoadMapValue(asm.R8, g.counts.FD(), 0),
 		},
-		at("look", loadBytes(asm.Mov.Reg(asm.R2, asm.R8), stackTCP, flags+1)),
-		asm.Instructions{
-			asm.LoadMem(asm.R2, asm.RFP, stackTCP+flags, asm.Byte),
-			asm.And.Imm(asm.R2, syn|ack),
-			asm.JNE.Imm(asm.R2, syn, "redirect"),
-			asm.LoadMapValue(asm.R8, s.bits.FD(), gateFresh),
-		},
-		credit(0, "no credit"),
-		asm.Instructions{asm.Ja.Label("redirect")},
+		credit(gateFresh, "no credit"),
+		asm.Instructions{asm.Ja.Label(pass)},
 
 		at("no credit", asm.Instructions{
 			asm.FnKtimeGetNs.Call(),
-			asm.LoadMem(asm.R2, asm.R8, gateSince-gateFresh, asm.DWord),
+			asm.LoadMem(asm.R2, asm.R8, gateSince, asm.DWord),
 			asm.Add.Imm(asm.R2, gateEvery),
 			asm.JGT.Reg(asm.R2, asm.R0, "seen"),
-			asm.StoreMem(asm.R8, gateSince-gateFresh, asm.R0, asm.DWord),
-			asm.Ja.Label("redirect"),
+			asm.StoreMem(asm.R8, gateSince, asm.R0, asm.DWord),
+			asm.Ja.Label(pass),
 		}),
 
 		// R7 becomes a hash of the source, ports and sequence number, of which the upper 20 bits say where it is remembered; R9 the time. The
@@ -118,9 +146,9 @@ func (s *Steering) gate() asm.Instructions {
 			asm.LoadMem(asm.R2, asm.R6, skbProtocol, asm.Word),
 			asm.JNE.Imm(asm.R2, networkOrder(0x86dd), "source4"),
 		}),
-		loadBytes(asm.Mov.Imm(asm.R2, l3Off+8), stackKey, 16),
+		loadBytesOr(pass, asm.Mov.Imm(asm.R2, l3Off+8), stackKey, 16),
 		asm.Instructions{asm.Ja.Label("hash")},
-		at("source4", loadBytes(asm.Mov.Imm(asm.R2, l3Off+12), stackKey, 4)),
+		at("source4", loadBytesOr(pass, asm.Mov.Imm(asm.R2, l3Off+12), stackKey, 4)),
 		at("hash", asm.Instructions{
 			asm.LoadImm(asm.R1, -0x61c8864680b583eb, asm.DWord), // 2^64 by the golden ratio (Fibonacci hashing)
 			asm.LoadMem(asm.R7, asm.RFP, stackTCP, asm.DWord),   // ports and sequence number
@@ -131,7 +159,7 @@ func (s *Steering) gate() asm.Instructions {
 			asm.Mov.Reg(asm.R2, asm.R7),
 			asm.RSh.Imm(asm.R2, 64-seenBits),
 			asm.LSh.Imm(asm.R2, 2),
-			asm.LoadMapValue(asm.R1, s.seen.FD(), 0),
+			asm.LoadMapValue(asm.R1, g.seen.FD(), 0),
 			asm.Add.Reg(asm.R1, asm.R2),
 			asm.LoadMem(asm.R4, asm.R1, 0, asm.Word),
 			asm.Mov.Reg(asm.R3, asm.R7),
@@ -146,8 +174,8 @@ func (s *Steering) gate() asm.Instructions {
 			asm.JLT.Imm(asm.R5, seenSoon, "refuse"),
 			asm.JGT.Imm(asm.R5, seenLate, "remember"),
 		},
-		credit(gateAgain-gateFresh, "refuse"),
-		asm.Instructions{asm.Ja.Label("redirect")},
+		credit(gateAgain, "refuse"),
+		asm.Instructions{asm.Ja.Label(pass)},
 
 		at("remember", asm.Instructions{
 			asm.LSh.Imm(asm.R3, seenStamp),
@@ -156,9 +184,9 @@ func (s *Steering) gate() asm.Instructions {
 		}),
 		at("refuse", asm.Instructions{
 			asm.Mov.Imm(asm.R2, 1),
-			asm.Add.Imm(asm.R8, gateRefused-gateFresh),
+			asm.Add.Imm(asm.R8, int32(gateRefused)),
 			asm.StoreXAdd(asm.R8, asm.R2, asm.DWord),
-			asm.Mov.Imm(asm.R0, tcActShot),
+			asm.Mov.Imm(asm.R0, refused),
 			asm.Return(),
 		}),
 	)

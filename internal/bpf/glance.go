@@ -51,6 +51,22 @@ func glanceIPv4(other string) asm.Instructions {
 	}, 9, mapped(asm.LoadMem(asm.R4, asm.R2, l3Off+16, asm.Word)), other)
 }
 
+// glanceSYN goes to pass unless the frame, of the table in R7 and with the header at R8, is a SYN, or one that has to be looked at.
+func glanceSYN(pass, look string) asm.Instructions {
+	return asm.Instructions{
+		asm.JNE.Imm(asm.R7, int32(TCP), pass),
+		asm.LoadMem(asm.R2, asm.R6, skbData, asm.Word),
+		asm.LoadMem(asm.R3, asm.R6, skbDataEnd, asm.Word),
+		asm.Add.Reg(asm.R2, asm.R8),
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.Add.Imm(asm.R4, tcpFlags+1),
+		asm.JGT.Reg(asm.R4, asm.R3, look),
+		asm.LoadMem(asm.R2, asm.R2, tcpFlags, asm.Byte),
+		asm.And.Imm(asm.R2, tcpSYN|tcpACK),
+		asm.JNE.Imm(asm.R2, tcpSYN, pass),
+	}
+}
+
 // mapped leaves ::ffff:a.b.c.d at stackKey. load loads the address into R4.
 func mapped(load asm.Instruction) asm.Instructions {
 	return asm.Instructions{

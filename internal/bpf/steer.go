@@ -20,6 +20,7 @@ func (p Program) Close() error { return p.p.Close() }
 
 // Fields of struct __sk_buff (linux/bpf.h).
 const (
+	skbLen         = 0
 	skbPktType     = 4  // PACKET_HOST is 0: the frame is for the interface's own MAC
 	skbProtocol    = 16 // EtherType, in network order
 	skbVLANPresent = 20
@@ -74,7 +75,8 @@ func (s *Steering) LoadSteer(tap int) (Program, error) {
 			asm.JNE.Imm(asm.R2, networkOrder(0x86dd), "next"),
 		},
 		steerIPv6(), steerIPv4(), steerL4(),
-		at("port", s.testBit()), s.testAddr(), s.gate(),
+		at("port", s.testBit()), s.testAddr(), glanceSYN("redirect", "look"),
+		at("look", s.judge("redirect", tcActShot)),
 		at("redirect", asm.Instructions{
 			asm.Mov.Imm(asm.R1, int32(tap)),
 			asm.Mov.Imm(asm.R2, 0),
@@ -229,6 +231,11 @@ func loadType(kind ebpf.ProgramType, name string, code asm.Instructions) (Progra
 
 // loadBytes copies n bytes of the frame to the stack, from the offset that from puts into R2; a frame that is too short goes to "next".
 func loadBytes(from asm.Instruction, stack, n int32) asm.Instructions {
+	return loadBytesOr("next", from, stack, n)
+}
+
+// loadBytesOr is loadBytes where a frame that is too short goes to short.
+func loadBytesOr(short string, from asm.Instruction, stack, n int32) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6),
 		from,
@@ -236,7 +243,7 @@ func loadBytes(from asm.Instruction, stack, n int32) asm.Instructions {
 		asm.Add.Imm(asm.R3, stack),
 		asm.Mov.Imm(asm.R4, n),
 		asm.FnSkbLoadBytes.Call(),
-		asm.JNE.Imm(asm.R0, 0, "next"),
+		asm.JNE.Imm(asm.R0, 0, short),
 	}
 }
 
@@ -245,6 +252,9 @@ func at(label string, code asm.Instructions) asm.Instructions {
 	code[0] = code[0].WithSymbol(label)
 	return code
 }
+
+// TCP's flags, and where they are in its header.
+const tcpFlags, tcpSYN, tcpACK = 13, 0x02, 0x10
 
 // networkOrder is v as it looks in a 16-bit field of a frame.
 func networkOrder(v uint16) int32 {

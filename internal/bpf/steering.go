@@ -51,16 +51,16 @@ func (s *PortSet) Has(p uint16) bool { return s[p/32]&(1<<(p%32)) != 0 }
 // identifiers that is shared with the program in the kernel by memory, so that a change is one atomic operation and no system call.
 // The methods on the bitmap are safe for concurrent use, but not beside or after Close.
 type Steering struct {
+	*Gate       // for those of them that are SYNs
 	bits, addrs *ebpf.Map
-	seen        *ebpf.Map // of the program alone; see gate.go
-	memory      []byte    // of bits
-	words       []uint32  // the same
+	memory      []byte   // of bits
+	words       []uint32 // the same
 }
 
 // NewSteering makes one that steers nothing.
 func NewSteering() (*Steering, error) {
 	bits, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "vswitch_bits", Type: ebpf.Array, KeySize: 4, ValueSize: stateLen, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+		Name: "vswitch_bits", Type: ebpf.Array, KeySize: 4, ValueSize: bitmapLen, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the steering bitmap: %w", err)
@@ -73,12 +73,12 @@ func NewSteering() (*Steering, error) {
 	return newSteering(bits, addrs)
 }
 
-// AdoptSteering goes on with the maps whose fds an earlier process stored. The fds are the Steering's from then on, even when it
+// AdoptSteering goes on with the maps whose fds an earlier process stored, and a Gate of its own. The fds are the Steering's from then on, even when it
 // fails.
 func AdoptSteering(bitsFD, addrsFD int) (*Steering, error) {
 	bits, err := ebpf.NewMapFromFD(bitsFD)
 	addrs, err2 := ebpf.NewMapFromFD(addrsFD)
-	if err = errors.Join(err, err2); err == nil && (bits.ValueSize() != stateLen || addrs.KeySize() != 16 || addrs.ValueSize() != 1) {
+	if err = errors.Join(err, err2); err == nil && (bits.ValueSize() != bitmapLen || addrs.KeySize() != 16 || addrs.ValueSize() != 1) {
 		err = errors.New("they are of another shape")
 	}
 	if err != nil {
@@ -97,15 +97,14 @@ func AdoptSteering(bitsFD, addrsFD int) (*Steering, error) {
 func newSteering(bits, addrs *ebpf.Map) (*Steering, error) {
 	s := &Steering{bits: bits, addrs: addrs}
 	var err error
-	if s.seen, err = newSeen(); err != nil {
+	if s.Gate, err = NewGate(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.memory, err = unix.Mmap(bits.FD(), 0, stateLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	s.memory, err = unix.Mmap(bits.FD(), 0, bitmapLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the steering bitmap: %w", err), s.Close())
 	}
-	s.words = unsafe.Slice((*uint32)(unsafe.Pointer(&s.memory[0])), stateLen/4)
-	s.Served(true)
+	s.words = unsafe.Slice((*uint32)(unsafe.Pointer(&s.memory[0])), bitmapLen/4)
 	return s, nil
 }
 
@@ -120,8 +119,8 @@ func (s *Steering) Close() error {
 		err = unix.Munmap(s.memory)
 		s.memory = nil
 	}
-	if s.seen != nil {
-		err = errors.Join(err, s.seen.Close())
+	if s.Gate != nil {
+		err = errors.Join(err, s.Gate.Close())
 	}
 	return errors.Join(err, s.bits.Close(), s.addrs.Close())
 }

@@ -10,14 +10,8 @@ import (
 )
 
 // OpenSegment opens a packet socket in the host's namespace for a station with a MAC of its own on the segment of one of the host's
-// interfaces, which Join chooses. The host's own frames are filtered out. What is written to it passes the interface's queueing
-// discipline, as the host's frames do.
-func OpenSegment(host *Namespace, mac [6]byte) (fd int, err error) {
-	filter, err := bpf.LoadSegment(mac)
-	if err != nil {
-		return -1, err
-	}
-	defer filter.Close()
+// interfaces, which Join chooses, after Filter. What is written to it passes the interface's queueing discipline, as the host's frames do.
+func OpenSegment(host *Namespace) (fd int, err error) {
 	err = host.Do(func() (err error) {
 		fd, err = newPacket()
 		return err
@@ -25,11 +19,15 @@ func OpenSegment(host *Namespace, mac [6]byte) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter.FD()); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("attach the filter to a packet socket: %w", err)
-	}
 	return fd, nil
+}
+
+// Filter has the program judge what arrives for the socket, in place of the one that did before: no frame passes between them.
+func Filter(fd int, p bpf.Program) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.FD()); err != nil {
+		return fmt.Errorf("attach the filter to a packet socket: %w", err)
+	}
+	return nil
 }
 
 // Join binds the socket to an interface and has that receive what is sent to the MACs, of the station and of its multicast groups.

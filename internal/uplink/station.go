@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vswitch/internal/api"
+	"vswitch/internal/bpf"
 	"vswitch/internal/link"
 	"vswitch/internal/packet"
 	"vswitch/internal/port"
@@ -55,6 +56,7 @@ type Station struct {
 	log    *slog.Logger
 	fd     int // of port
 	port   *veth.Veth
+	gate   *bpf.Gate // before it
 	macs   [][6]byte // what the interface receives for it
 	follow *link.Follower
 
@@ -91,9 +93,12 @@ func OpenStation(cfg StationConfig, held map[string]int, changes Changes) (s *St
 		return s, err
 	}
 	if s.fd < 0 {
-		if s.fd, err = link.OpenSegment(cfg.Host, cfg.MAC); err != nil {
+		if s.fd, err = link.OpenSegment(cfg.Host); err != nil {
 			return s, err
 		}
+	}
+	if err = s.filter(); err != nil {
+		return s, err
 	}
 	if s.port, err = veth.New(cfg.ID, s.fd); err != nil {
 		return s, err
@@ -124,6 +129,19 @@ func (s *Station) adopt(held map[string]int) {
 	closeAll(held)
 }
 
+// filter keeps the host's own frames out of the socket, and floods of SYNs.
+func (s *Station) filter() (err error) {
+	if s.gate, err = bpf.NewGate(); err != nil {
+		return err
+	}
+	p, err := bpf.LoadSegment(s.cfg.MAC, s.gate)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return link.Filter(s.fd, p)
+}
+
 // groups returns the MACs to be received beside ARP: the station's own, and those of the multicast groups by which Neighbor Discovery asks for
 // its addresses (RFC 4291 2.7.1, RFC 2464 7).
 func groups(mac [6]byte, addrs []netip.Addr) [][6]byte {
@@ -139,7 +157,7 @@ func groups(mac [6]byte, addrs []netip.Addr) [][6]byte {
 
 // Port is the switch's port, on which it is the station: it answers for its addresses, and asks for those of others. It is unplugged before
 // Close or Remove, which close it.
-func (s *Station) Port() port.Port { return stationPort{s.port} }
+func (s *Station) Port() port.Port { return stationPort{s.port, s.gate} }
 
 // State returns what the last look found. It has no addresses: the station's are not the interface's.
 func (s *Station) State() State {
@@ -244,6 +262,9 @@ func (s *Station) closeLocked() error {
 		errs = append(errs, unix.Close(s.fd))
 	}
 	s.fd = -1
+	if s.gate != nil {
+		errs = append(errs, s.gate.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -260,8 +281,25 @@ func (s *Station) Remove() error {
 	return errors.Join(errs...)
 }
 
-// stationPort is a port that outlives its interface: the socket is bound to the next one.
-type stationPort struct{ *veth.Veth }
+// stationPort is a port that outlives its interface, since the socket is bound to the next one, and has a gate before it.
+type stationPort struct {
+	*veth.Veth
+	gate *bpf.Gate
+}
+
+var (
+	_ port.Throttle = stationPort{}
+	_ port.Counters = stationPort{}
+)
+
+// Served implements port.Throttle.
+func (p stationPort) Served(drained bool) { p.gate.Served(drained) }
+
+// KernelDrops implements port.Counters: what the gate refused did not get into the socket's buffer either.
+func (p stationPort) KernelDrops() (rx, counted uint64, err error) {
+	rx, counted, err = p.Veth.KernelDrops()
+	return rx + p.gate.Refused(), counted, err
+}
 
 func (p stationPort) Read(f *packet.Frame) error  { return stays(p.Veth.Read(f)) }
 func (p stationPort) Write(f *packet.Frame) error { return stays(p.Veth.Write(f)) }

@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vswitch/internal/api"
 	"vswitch/internal/link/linktest"
+	"vswitch/internal/packet"
+	"vswitch/internal/packettest"
 	"vswitch/internal/port"
 	"vswitch/internal/uplink"
 )
@@ -186,6 +190,95 @@ func (l *lab) followStation(s *uplink.Station) (stop func()) {
 	}
 	l.t.Cleanup(stop)
 	return stop
+}
+
+// TestStationGate: of SYNs for the station no more get into its queue than are meant to, until it is read on, and all else gets in. The gate is there, and
+// open, also after a daemon that left it shut, or that had none.
+func TestStationGate(t *testing.T) {
+	t.Parallel()
+	const drained = 1024 // see internal/bpf/gate.go
+	l := newLab(t)
+	outside := listenEthernet(t, l.outside, "eth0")
+	number := uint32(0)
+	frame := func(i int, build func(...packettest.Option) *packet.Frame, more ...packettest.Option) []byte {
+		number++
+		return build(append([]packettest.Option{
+			packettest.From(gatewayMAC, outsideAddrs[i%2], 40000), packettest.To(net.HardwareAddr(stationMAC[:]).String(), stationAddrs[i%2], 80),
+			packettest.Flags(packet.TCPSyn), packettest.Seq(number),
+		}, more...)...).Bytes()
+	}
+	send := func(b []byte) {
+		if _, err := outside.file.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := packet.NewFrame(make([]byte, packet.BufSize))
+	s := l.station()
+	for _, c := range []struct {
+		what   string
+		before func()
+	}{
+		{"a new station", func() {}},
+		{"its queue is read", func() { s.Port().(port.Throttle).Served(true) }},
+		{"after a daemon that left the gate shut", func() {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = l.station()
+		}},
+		{"after a daemon without a gate", func() {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			held := l.store.take()
+			defer closeAll(held)
+			if err := unix.SetsockoptInt(held["frames"], unix.SOL_SOCKET, unix.SO_DETACH_BPF, 0); err != nil {
+				t.Fatal(err)
+			}
+			s = l.station()
+		}},
+	} {
+		c.before()
+		refused := func() uint64 {
+			n, _, err := s.Port().(port.Counters).KernelDrops()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		const syns, others, bad = 2 * drained, 100, 3
+		before, entered, passed, malformed := refused(), 0, 0, 0
+		for i := range others {
+			send(frame(i, packettest.TCP, packettest.VLAN(5)))
+		}
+		for i := range syns {
+			send(frame(i, packettest.TCP))
+		}
+		send(frame(0, packettest.TCP)[:14+9]) // the header's protocol is missing
+		send(frame(1, packettest.TCP)[:14+6])
+		send(frame(1, packettest.TCP, packettest.Fragment(0, true))[:14+40+3])
+		for i := range others {
+			send(frame(i, packettest.UDP))
+		}
+		linktest.Eventually(t, c.what+": all have arrived", func() bool {
+			for f.Reset(); s.Port().Read(f) == nil; f.Reset() {
+				switch reason := f.Parse(); {
+				case reason != packet.DropNone:
+					malformed++
+				case f.Key.Proto == packet.ProtoTCP:
+					entered++
+				case f.Key.Proto == packet.ProtoUDP:
+					passed++
+				}
+			}
+			return entered+int(refused()-before) >= syns && passed >= others && malformed >= bad
+		})
+		const more = 100 // that enter where others keep this test from its work for a while
+		if entered < drained || entered > drained+more || entered+int(refused()-before) != syns || passed != others || malformed != bad {
+			t.Errorf("%s: of %d SYNs %d entered and %d were refused, want %d to enter; of %d others %d entered, and of %d malformed ones %d",
+				c.what, syns, entered, refused()-before, drained, others, passed, bad, malformed)
+		}
+	}
 }
 
 // TestStationRefusals: an interface that can't have a station is refused, and nothing is left.

@@ -159,7 +159,10 @@ func (s *Switch) addKernelDrops(e *endpoint, c *datapath.Counters) {
 
 // watchedDrops is deviceDrops of a port whose interface is watched, at a fraction of the cost.
 func (s *Switch) watchedDrops(e *endpoint) (rx, tx uint64, err error) {
-	if e.dev.kind == api.PortVeth {
+	switch e.dev.kind {
+	case "": // what its interface drops may be the host's
+		return 0, 0, nil
+	case api.PortVeth:
 		return s.watcher.KernelDrops(s.private.ID(), e.dev.index)
 	}
 	tx, rx, err = s.watcher.KernelDrops(e.ns, e.index) // the device transmits to us

@@ -18,7 +18,7 @@ import (
 
 // device is a port's device as the daemon holds it: file descriptors, and for a veth our end in the private namespace.
 type device struct {
-	kind    string // api.PortTAP, api.PortVeth
+	kind    string // api.PortTAP, api.PortVeth; "": none, but a socket at an interface of the host's
 	id      string // of the port; the names in the fd store derive from it
 	fd      int    // TAP or AF_PACKET socket; port closes it
 	dropFD  int    // veth: BPF link that keeps the kernel's stack off; -1 when none is held

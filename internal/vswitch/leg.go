@@ -27,8 +27,9 @@ type leg struct {
 // started.
 func (s *Switch) plugLeg(name string, p port.Port, mtu int) (*leg, error) {
 	l := &leg{name: name, number: s.nextNumber(), line: &pipeline.Network{Name: name, Bridge: l2switch.NewBridge(l2switch.Limits{})}}
-	if t, ok := p.(*tap.Tap); ok {
-		l.end.dev = &device{kind: api.PortTAP, id: name, fd: t.FD(), dropFD: -1, offload: t.Offload(), port: t}
+	l.end.dev = &device{id: name, fd: p.FD(), dropFD: -1, port: p}
+	if _, ok := p.(*tap.Tap); ok {
+		l.end.dev.kind = api.PortTAP
 		_, l.end.dev.before = s.deviceDrops(l.end.dev)
 	}
 	var err error
@@ -61,12 +62,10 @@ func (s *Switch) unplugLeg(l *leg) {
 		c.Drops[packet.DropPortDown] += uint64(f.Segs)
 	}
 	s.conns.RemoveNetwork(l.number)
-	if d := l.end.dev; d != nil {
-		s.addKernelDrops(&l.end, &c)
-		d.mu.Lock()
-		d.closed = true // its owner is about to
-		d.mu.Unlock()
-	}
+	s.addKernelDrops(&l.end, &c)
+	l.end.dev.mu.Lock()
+	l.end.dev.closed = true // its owner is about to
+	l.end.dev.mu.Unlock()
 	s.bequeath(&c)
 }
 

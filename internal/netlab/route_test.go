@@ -125,7 +125,7 @@ func TestGatewayAnswers(t *testing.T) {
 	a1.Expect(t, packettest.ND(136, "fd01::1", []packettest.NDOption{packettest.TargetLLA(gw)}, packettest.From(gw, "fd01::1", 0), a1.To6(0),
 		packettest.Echo(0xe000, 0)))
 	lab.Discard()
-	for _, ip := range []string{"10.1.0.1", "10.2.0.1", "fd01::1", "fd02::1"} {
+	for _, ip := range []string{"10.1.0.1", "10.2.0.1", "fd01::1", "fd02::1", router.LinkLocal(a1.Net().Gateway().If.MAC).String()} {
 		from, to := a1.From(0), a1.To(0)
 		if netip.MustParseAddr(ip).Is6() {
 			from, to = a1.From6(0), a1.To6(0)

@@ -180,7 +180,7 @@ func TestUplinkForeign(t *testing.T) {
 	lab.ExpectNothing(t)
 }
 
-// A published port is reached by the addresses of all uplinks, and answered by the uplink that the client came by, whatever the routes say;
+// A published port is reached by the addresses of all uplinks, and answered by the uplink that the client came by, whatever the routes say, also by errors;
 // from inside it is reached by these addresses too.
 func TestUplinkPublished(t *testing.T) {
 	lab, a1, u, w := uplinked(t, pipeline.MasqueradeAuto)
@@ -197,6 +197,12 @@ func TestUplinkPublished(t *testing.T) {
 			there.comesIn(t, TCP, Size(100))
 			back.goesOut(t, TCP, GSO(1000), Size(10000))
 		}
+		// So is an error about what the client has sent.
+		i, kind := c.by.Net().Gateway().If, map[bool]uint8{true: 3, false: 1}[c.server == "10.1.0.2"]
+		quoted := TCP(there.received(Size(100))...).Bytes()[14:]
+		sent := TCP(From(macOf(i.Peer), c.client, 5000), To(macOf(i.MAC), c.host, 8080), TTL(63), Size(100)).Bytes()[14:]
+		a1.Send(ICMP(kind, From(macOf(a1.MAC), c.server, 0), a1.Via(netip.MustParseAddr(c.client), 0), Payload(quoted)))
+		c.by.Expect(t, ICMP(kind, From(macOf(i.MAC), c.host, 0), To(macOf(i.Peer), c.client, 0), TTL(63), Payload(sent)))
 	}
 	gwa := map[bool]string{true: "10.1.0.1", false: "fd01::1"}
 	for _, c := range [][2]string{{"10.1.0.2", "192.0.2.2"}, {"fd01::2", "2001:db8::2"}, {"10.1.0.2", "198.51.100.2"}, {"fd01::2", "2001:db8:5::2"}} {

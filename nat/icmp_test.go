@@ -129,6 +129,9 @@ func TestErrorRefuses(t *testing.T) {
 				t.Errorf("%s of %s: %v, want %v", name, x.router, drop, c.want)
 			}
 		}
+		if _, drop := table.Error(parsed(t, e(x.out, right)), 1, sec(240)); drop != packet.DropConnInvalid {
+			t.Errorf("of a connection that has expired: %v", drop)
+		}
 		if _, drop := table.Error(parsed(t, e(x.out, right)), 2, sec(0)); drop != packet.DropConnInvalid {
 			t.Errorf("in another zone: %v", drop)
 		}

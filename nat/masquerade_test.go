@@ -152,6 +152,37 @@ func TestExhausted(t *testing.T) {
 	}
 }
 
+// TestRefusedGivesBack: a connection that there is no room for keeps no port.
+func TestRefusedGivesBack(t *testing.T) {
+	table := nat.NewTable(nat.Limits{PerNetwork: 1}, nat.Timeouts{})
+	p := pool(t, table, "192.0.2.1", 61000, 61009)
+	ask := func(network uint32, from int) packet.DropReason {
+		q := tuple(udp, "10.0.0.1:1 > 1.1.1.1:80")
+		q.SrcPort = uint16(from)
+		r := nat.Request{Tuple: q, Pool: p, Network: network, Port: 1}
+		_, drop := table.Open(&r, sec(0))
+		return drop
+	}
+	q := tuple(udp, "10.0.0.1:1 > 1.1.1.1:80")
+	c := open(t, table, nat.Request{Tuple: q, Pool: p}, sec(0))
+	answer := q.Reverse()
+	answer.Dst, answer.DstPort = c.Rewrite.Src, c.Rewrite.SrcPort
+	track(t, table, answer, nat.Data, sec(0)) // it is in use: no room is made
+	for i := range 100 {
+		if drop := ask(1, 100+i); drop != packet.DropConnFull {
+			t.Fatalf("a second connection of a network that may have one: %v", drop)
+		}
+	}
+	for i := range uint32(9) {
+		if drop := ask(10+i, 1000+int(i)); drop != packet.DropNone {
+			t.Errorf("network %d: %v", 10+i, drop)
+		}
+	}
+	if shared := table.Counters().Shared; shared != 0 {
+		t.Errorf("%d connections share a port, and nine were free", shared)
+	}
+}
+
 // TestExhaustedIsNoSpin: who asks for a port towards a destination that has all of them is refused soon, however large the range is.
 func TestExhaustedIsNoSpin(t *testing.T) {
 	table := newTable()

@@ -67,6 +67,12 @@ func TestHairpin(t *testing.T) {
 	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61008}.sent()...))
 	lab.ExpectNothing(t)
 	lab.ExpectDrops(t, drops{packet.DropNATFiltered: filtered, packet.DropICCOff: 1})
+	lab.ICC("a", true)
+	a1.Set(netlab.Isolated())
+	a2.Set(netlab.Isolated())
+	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61008}.sent()...))
+	lab.ExpectNothing(t)
+	lab.ExpectDrops(t, drops{packet.DropNATFiltered: filtered, packet.DropICCOff: 1, packet.DropIsolated: 1})
 	// A port that nobody has is the gateway's own.
 	a1.Send(UDP(leg{from: a1, src: "10.1.0.2", dst: "10.2.0.1", port: 61007, at: 61500}.sent()...))
 	if n := len(a1.Take()); n != 1 {

@@ -308,6 +308,8 @@ func TestRouterRefuses(t *testing.T) {
 		{"from a group", packettest.UDP(from("224.0.0.9"), to("10.2.0.2")), packet.DropMartian},
 		{"to a group by unicast", packettest.UDP(a1.From(7), to("224.0.0.9")), packet.DropMartian},
 		{"to 240/4", packettest.UDP(a1.From(7), to("240.0.0.1")), packet.DropMartian},
+		{"from another gateway", packettest.UDP(from("10.2.0.1"), to("10.2.0.2")), packet.DropMartian},
+		{"from another gateway by IPv6", packettest.UDP(from("fd02::1"), to("fd02::2")), packet.DropMartian},
 		{"from the gateway itself", packettest.UDP(from("10.1.0.1"), to("10.2.0.2")), packet.DropMartian},
 		{"LAND", packettest.TCP(from("10.1.0.1"), to("10.1.0.1")), packet.DropMartian},
 		{"from a group by IPv6", packettest.UDP(from("ff02::9"), to("fd02::2")), packet.DropMartian},

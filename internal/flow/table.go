@@ -27,7 +27,8 @@ type Table struct {
 	used      uint32   // flows taken from chunks so far
 	live      int
 	max       int
-	hand      uint32 // the flow that MakeRoom looks at next
+	hand      uint32 // the flow that MakeRoom looked at last
+	pause     uint32 // calls until it looks again
 	decisions decisions
 }
 
@@ -160,11 +161,19 @@ func (t *Table) Insert(key *packet.Key, v *Verdict, now int64) *Flow {
 	return f
 }
 
-// MakeRoom tells whether there is room for another flow. When the table is full it looks at a few flows, other ones each time, and drops the first
-// that is idle: what came and went would keep those out that come now, and who calls it for each new flow finds places as fast as they fall idle.
+// MakeRoom tells whether there is room for another flow. A full table looks at some of its flows, others each time, and drops those that are idle:
+// what came and went would keep those out that come now. When none are, it looks no more for a while. Memory is read in order and much of it at once:
+// one at a time, each look would wait for memory that no cache holds.
 func (t *Table) MakeRoom(now int64) bool {
-	const looks = 8 // a kilobyte of memory, read in order
-	for i := 0; i < looks && t.live >= t.max; i++ {
+	const looks, drops, pause = 64, 16, 32 // 8 KiB; 5 us
+	if t.live < t.max {
+		return true
+	}
+	if t.pause > 0 {
+		t.pause--
+		return false
+	}
+	for i := 0; i < looks && t.live > t.max-drops; i++ {
 		if t.hand++; t.hand >= t.used {
 			t.hand = 0
 		}
@@ -172,7 +181,11 @@ func (t *Table) MakeRoom(now int64) bool {
 			t.drop(t.hand)
 		}
 	}
-	return t.live < t.max
+	if t.live < t.max {
+		return true
+	}
+	t.pause = pause
+	return false
 }
 
 func (t *Table) take() uint32 {

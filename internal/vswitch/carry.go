@@ -56,6 +56,7 @@ func (s *Switch) carryThrough(ctx context.Context, d *draft) error {
 	}
 	c.show()
 	c.finish()
+	s.forgetRouters()
 	return nil
 }
 

@@ -56,9 +56,6 @@ func (s *Switch) Stats(context.Context) (api.Stats, error) {
 	st.Networks = s.networkStats()
 	for _, r := range s.allRouters() {
 		sent, held := r.Errors().Counts()
-		if snap := r.Snapshot(); sent+held == 0 && len(snap.Interfaces())+len(snap.Routes()) == 0 {
-			continue // a name that nothing has any more
-		}
 		st.Routers = append(st.Routers, api.RouterStats{Router: r.Name(), ErrorsSent: sent, ErrorsHeld: held})
 	}
 	st.Fragments.Datagrams, st.Fragments.Bytes = s.line.Fragments()

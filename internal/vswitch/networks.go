@@ -226,6 +226,7 @@ func (s *Switch) DeleteNetwork(ctx context.Context, name string, force bool) err
 	delete(s.rules, acl.Owner(api.KindNetwork, name))
 	s.mu.Unlock()
 	s.unwire(n)
+	s.forgetRouters()
 	s.reachHost()
 	s.publishRules("rule.deleted", rules)
 	s.events.Publish("network.deleted", name, "")

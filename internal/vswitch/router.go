@@ -6,6 +6,7 @@ import (
 
 	"vswitch/internal/api"
 	"vswitch/internal/packet"
+	"vswitch/nat"
 	"vswitch/router"
 )
 
@@ -40,9 +41,53 @@ func (s *Switch) router(name string) *router.Router {
 	if r == nil {
 		r = router.New(name)
 		s.routers[name] = r
-		s.zones[name] = uint16(len(s.zones) + 1)
+		s.zones[name] = freeZone(s.zones)
 	}
 	return r
+}
+
+// freeZone returns the lowest number that no router has.
+func freeZone(zones map[string]uint16) uint16 {
+	taken := make(map[uint16]bool, len(zones))
+	for _, z := range zones {
+		taken[z] = true
+	}
+	free := uint16(1)
+	for taken[free] {
+		free++
+	}
+	return free
+}
+
+// forgetRouters lets go of routers that no network, uplink and route names any more, and of what is left of their connections. Callers hold verb.
+func (s *Switch) forgetRouters() {
+	for _, zone := range s.dropRouters() {
+		s.conns.Remove(&nat.Filter{Zone: zone})
+	}
+}
+
+// dropRouters is forgetRouters but for the connections, and returns the routers' zones.
+func (s *Switch) dropRouters() (zones []uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := map[string]bool{api.MainRouter: true}
+	for _, n := range s.networks {
+		used[n.Router] = true
+	}
+	for _, u := range s.uplinks {
+		used[u.Router] = true
+	}
+	for _, r := range s.routes {
+		used[r.Router] = true
+	}
+	for name := range s.routers {
+		if !used[name] {
+			zones = append(zones, s.zones[name])
+			delete(s.routers, name)
+			delete(s.zones, name)
+		}
+	}
+	return zones
 }
 
 // zone returns the number of the router of that name in tables of connections.

@@ -253,7 +253,7 @@ func (s *Switch) describeRoute(want *api.StaticRoute) api.RouteEntry {
 }
 
 func routeText(r *api.StaticRoute) string {
-	_, way, _ := strings.Cut(r.RouteConfig.String(), " ")
+	_, way, _ := strings.Cut(r.String(), " ")
 	return way + ", router " + r.Router
 }
 

@@ -75,6 +75,7 @@ func (s *Switch) SetNetwork(_ context.Context, name string, r api.NetworkChange)
 func (s *Switch) heed(n *network, was *api.Network) {
 	n.line.Bridge.FDB().SetLimits(limitsOf(&n.Network))
 	s.wire(n)
+	s.forgetRouters()
 	s.events.Publish("network.changed", n.Name, changesText(was, &n.Network))
 }
 

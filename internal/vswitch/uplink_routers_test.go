@@ -2,8 +2,11 @@ package vswitch_test
 
 import (
 	"net"
+	"slices"
+	"strings"
 	"testing"
 
+	"vswitch/internal/api"
 	"vswitch/internal/netnstest"
 )
 
@@ -41,4 +44,33 @@ func TestUplinksOfRouters(t *testing.T) {
 	netnstest.ExpectNoErrors(n.c, twin, n.server, n.host, n.isp)
 	n.expectUntouched(t)
 	n.expectUntracked(t)
+}
+
+// TestRoutersComeAndGo: a router is there as long as a network, uplink or route names it.
+func TestRoutersComeAndGo(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	n.secondWay(t)
+	for _, tt := range []struct{ line, routers string }{
+		{"add-network n1 --router r1 --subnet 10.31.0.0/24", "main r1"},
+		{"add-network n2 --router r1 --subnet 10.32.0.0/24", "main r1"},
+		{"set-network n2 --router r2", "main r1 r2"},
+		{"set-network n2 --router r3", "main r1 r3"},
+		{"del-network n1", "main r3"},
+		{"add-network n1 --router r4 --subnet 10.31.0.0/24 -- add-route 10.99.0.0/16 via 10.31.0.9 --router r4", "main r3 r4"},
+		{"del-network n1", "main r3 r4"},
+		{"del-route 10.99.0.0/16 --router r4", "main r3"},
+		{"add-network n1 --router r5 --subnet 10.31.0.0/24 -- add-uplink up1 --router r5", "main r3 r5"},
+		{"del-network n1", "main r3 r5"},
+		{"del-network n2 -- del-uplink up1", "main"},
+	} {
+		n.d.Must(strings.Fields(tt.line)...)
+		var routers []string
+		for _, r := range netnstest.Get[api.Stats](n.d, "stats").Routers {
+			routers = append(routers, r.Router)
+		}
+		if !slices.Equal(routers, strings.Fields(tt.routers)) {
+			t.Fatalf("after %s: routers %v, want %s", tt.line, routers, tt.routers)
+		}
+	}
 }

@@ -103,7 +103,7 @@ type Switch struct {
 	byID       map[packet.PortID]*endpoint // also while a verb attaches them
 	legs       map[packet.PortID]*leg
 	lastNumber uint32                    // of networks, in tables of connections
-	routers    map[string]*router.Router // by name; they stay
+	routers    map[string]*router.Router // by name
 	zones      map[string]uint16         // of routers by name, from 1, in tables of connections
 	places     map[place]*endpoint       // by where their interfaces are, those of veths at both ends; also while a verb attaches them
 	past       datapath.Counters         // of ports that are no more

@@ -12,15 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenTCP listens in the namespace, on any free port when addr's is 0.
+// ListenTCP listens in the namespace, on any free port when addr's is 0. A port whose listener was closed just now may be taken for a moment
+// more: a child that another test has forked has the descriptor too, until it executes its program.
 func (c *Container) ListenTCP(addr string) *net.TCPListener {
 	c.lab.t.Helper()
 	var l net.Listener
 	err := c.Do(func() (err error) {
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(false)
-		l, err = lc.Listen(context.Background(), "tcp", addr)
-		return err
+		for end := time.Now().Add(Patience); ; time.Sleep(10 * time.Millisecond) {
+			l, err = lc.Listen(context.Background(), "tcp", addr)
+			if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		c.lab.t.Fatalf("listen on %s in %s: %v", addr, c.Name, err)

@@ -85,57 +85,52 @@ func TestFollow(t *testing.T) {
 // TestAuto: the uplink goes where the host's default route goes, and leaves nothing behind.
 func TestAuto(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			l.cfg.Interface = api.AutoUplink
-			h := l.host.String()
-			ip := func(args ...string) { t.Helper(); linktest.IP(t, append([]string{"-n", h}, args...)...) }
-			ip("route", "del", "default")
-			ip("-6", "route", "del", "default")
-			ip("link", "add", "up1", "type", "veth", "peer", "name", "eth1", "netns", l.outside.String())
-			ip("addr", "add", "203.0.113.2/24", "dev", "up1")
-			ip("link", "set", "up1", "up")
-			before := l.fingerprint()
-			u := l.open()
-			stop := l.follow(u)
-			until := func(name string, problem bool) {
-				t.Helper()
-				linktest.Eventually(t, "attached to "+name, func() bool {
-					s := u.State()
-					return s.Name == name && (s.Attached == rung) == (name != "") && (s.Problem != "") == problem
-				})
-			}
-			until("", true)
-			ip("route", "add", "default", "via", gateways[1])
-			until("up0", false)
-			ip("route", "add", "default", "via", "203.0.113.1", "dev", "up1", "onlink")
-			until("up1", false) // IPv4's goes first
-			if a := u.State().Addrs; len(a) != 1 || a[0].Prefix != netip.MustParsePrefix("203.0.113.2/24") {
-				t.Errorf("addresses %v", a)
-			}
-			l.refused("port of the range at the interface before", hostAddrs[0], 61080)
-			ip("route", "add", "default", "via", gateways[0], "metric", "100")
-			ip("route", "del", "default", "via", "203.0.113.1")
-			until("up0", false)
-			l.silent("port of the range", hostAddrs[0], 61080)
-			ip("tuntap", "add", "vpn0", "mode", "tun")
-			ip("link", "set", "vpn0", "up")
-			ip("route", "add", "default", "dev", "vpn0")
-			until("up0", true) // stays where it can work
-			ip("link", "del", "vpn0")
-			ip("route", "del", "default", "via", gateways[0])
-			until("up0", false)
-			ip("-6", "route", "del", "default")
-			stop()
-			if err := u.Remove(); err != nil {
-				t.Error(err)
-			}
-			l.unchanged(before)
-		})
-	}
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		l.cfg.Interface = api.AutoUplink
+		h := l.host.String()
+		ip := func(args ...string) { t.Helper(); linktest.IP(t, append([]string{"-n", h}, args...)...) }
+		ip("route", "del", "default")
+		ip("-6", "route", "del", "default")
+		ip("link", "add", "up1", "type", "veth", "peer", "name", "eth1", "netns", l.outside.String())
+		ip("addr", "add", "203.0.113.2/24", "dev", "up1")
+		ip("link", "set", "up1", "up")
+		before := l.fingerprint()
+		u := l.open()
+		stop := l.follow(u)
+		until := func(name string, problem bool) {
+			t.Helper()
+			linktest.Eventually(t, "attached to "+name, func() bool {
+				s := u.State()
+				return s.Name == name && (s.Attached == rung) == (name != "") && (s.Problem != "") == problem
+			})
+		}
+		until("", true)
+		ip("route", "add", "default", "via", gateways[1])
+		until("up0", false)
+		ip("route", "add", "default", "via", "203.0.113.1", "dev", "up1", "onlink")
+		until("up1", false) // IPv4's goes first
+		if a := u.State().Addrs; len(a) != 1 || a[0].Prefix != netip.MustParsePrefix("203.0.113.2/24") {
+			t.Errorf("addresses %v", a)
+		}
+		l.refused("port of the range at the interface before", hostAddrs[0], 61080)
+		ip("route", "add", "default", "via", gateways[0], "metric", "100")
+		ip("route", "del", "default", "via", "203.0.113.1")
+		until("up0", false)
+		l.silent("port of the range", hostAddrs[0], 61080)
+		ip("tuntap", "add", "vpn0", "mode", "tun")
+		ip("link", "set", "vpn0", "up")
+		ip("route", "add", "default", "dev", "vpn0")
+		until("up0", true) // stays where it can work
+		ip("link", "del", "vpn0")
+		ip("route", "del", "default", "via", gateways[0])
+		until("up0", false)
+		ip("-6", "route", "del", "default")
+		stop()
+		if err := u.Remove(); err != nil {
+			t.Error(err)
+		}
+		l.unchanged(before)
+	})
 }
 
 // TestDetached: an attachment that somebody takes away is made again.

@@ -18,175 +18,155 @@ import (
 // TestRestart: while the daemon is away, connections of the switch hear no RST, and go on when it is back.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			u := l.open()
-			u.Publish(bpf.TCP, 8080)
-			u.Publish(bpf.TCP, 8081)
-			ours := l.attach()
-			var conns []net.Conn
-			stop := linktest.Pump(t, ours, u.Port())
-			for i := range hostAddrs {
-				l.echo(l.container, hostAddrs[i], 61080)
-				l.echo(l.container, hostAddrs[i], 8080)
-				for _, port := range []int{61080, 8080} {
-					c, err := dial(l.outside, 0, hostAddrs[i], port, patience)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.Close()
-					conns = append(conns, c)
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		u := l.open()
+		u.Publish(bpf.TCP, 8080)
+		u.Publish(bpf.TCP, 8081)
+		ours := l.attach()
+		var conns []net.Conn
+		stop := linktest.Pump(t, ours, u.Port())
+		for i := range hostAddrs {
+			l.echo(l.container, hostAddrs[i], 61080)
+			l.echo(l.container, hostAddrs[i], 8080)
+			for _, port := range []int{61080, 8080} {
+				c, err := dial(l.outside, 0, hostAddrs[i], port, patience)
+				if err != nil {
+					t.Fatal(err)
 				}
+				defer c.Close()
+				conns = append(conns, c)
 			}
-			stop()
-			before := u.State()
-			if err := u.Close(); err != nil {
-				t.Fatal(err)
+		}
+		stop()
+		before := u.State()
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range hostAddrs {
+			l.silent("new connection while the daemon is away", hostAddrs[i], 61080)
+			l.refused("closed port of the host's meanwhile", hostAddrs[i], 81)
+		}
+		for _, c := range conns {
+			if _, err := c.Write([]byte("are you there?")); err != nil {
+				t.Errorf("while the daemon is away: %v", err)
 			}
-			for i := range hostAddrs {
-				l.silent("new connection while the daemon is away", hostAddrs[i], 61080)
-				l.refused("closed port of the host's meanwhile", hostAddrs[i], 81)
+		}
+		linktest.IP(t, "-n", l.host.String(), "link", "set", "up0", "alias", "something happened")
+		linktest.IP(t, "-n", l.host.String(), "addr", "add", "192.0.2.77/24", "dev", "up0")
+		u = l.open()
+		if s := u.State(); s.Index != before.Index || s.Attached != rung || len(s.Addrs) != 3 {
+			t.Errorf("state %+v after the restart, %+v before", s, before)
+		}
+		var published bpf.PortSet
+		published.Add(8080)
+		u.Republish(bpf.TCP, published)
+		linktest.Pump(t, ours, u.Port())
+		for _, c := range conns {
+			b := make([]byte, 14)
+			_ = c.SetReadDeadline(time.Now().Add(patience))
+			if n, err := c.Read(b); err != nil || string(b[:n]) != "are you there?" {
+				t.Errorf("after the restart: %q, %v", b[:n], err)
 			}
-			for _, c := range conns {
-				if _, err := c.Write([]byte("are you there?")); err != nil {
-					t.Errorf("while the daemon is away: %v", err)
-				}
+			if err := exchange(c, 1<<20); err != nil {
+				t.Errorf("after the restart: %v", err)
 			}
-			linktest.IP(t, "-n", l.host.String(), "link", "set", "up0", "alias", "something happened")
-			linktest.IP(t, "-n", l.host.String(), "addr", "add", "192.0.2.77/24", "dev", "up0")
-			u = l.open()
-			if s := u.State(); s.Index != before.Index || s.Attached != rung || len(s.Addrs) != 3 {
-				t.Errorf("state %+v after the restart, %+v before", s, before)
-			}
-			var published bpf.PortSet
-			published.Add(8080)
-			u.Republish(bpf.TCP, published)
-			linktest.Pump(t, ours, u.Port())
-			for _, c := range conns {
-				b := make([]byte, 14)
-				_ = c.SetReadDeadline(time.Now().Add(patience))
-				if n, err := c.Read(b); err != nil || string(b[:n]) != "are you there?" {
-					t.Errorf("after the restart: %q, %v", b[:n], err)
-				}
-				if err := exchange(c, 1<<20); err != nil {
-					t.Errorf("after the restart: %v", err)
-				}
-			}
-			l.refused("port that is published no longer", hostAddrs[0], 8081)
-		})
-	}
+		}
+		l.refused("port that is published no longer", hostAddrs[0], 8081)
+	})
 }
 
 // TestRestartElsewhere: what changed while the daemon was away is found: a new name, and the interface's end.
 func TestRestartElsewhere(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			h := l.host.String()
-			u := l.open()
-			if err := u.Close(); err != nil {
-				t.Fatal(err)
-			}
-			linktest.Rename(t, h, "up0", "wan0")
-			u = l.open()
-			if s := u.State(); s.Name != "wan0" || s.Attached != rung {
-				t.Errorf("renamed: state %+v", s)
-			}
-			l.silent("port of the range", hostAddrs[0], 61080)
-			if err := u.Close(); err != nil {
-				t.Fatal(err)
-			}
-			linktest.IP(t, "-n", h, "link", "del", "wan0")
-			u = l.open()
-			if s := u.State(); s.Index != 0 || s.Attached != "" || s.Problem == "" {
-				t.Errorf("removed: state %+v", s)
-			}
-		})
-	}
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		h := l.host.String()
+		u := l.open()
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		linktest.Rename(t, h, "up0", "wan0")
+		u = l.open()
+		if s := u.State(); s.Name != "wan0" || s.Attached != rung {
+			t.Errorf("renamed: state %+v", s)
+		}
+		l.silent("port of the range", hostAddrs[0], 61080)
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		linktest.IP(t, "-n", h, "link", "del", "wan0")
+		u = l.open()
+		if s := u.State(); s.Index != 0 || s.Attached != "" || s.Problem == "" {
+			t.Errorf("removed: state %+v", s)
+		}
+	})
 }
 
 // TestRestartMoved: where the host's default route leads elsewhere after a restart, the interface before is left as it was.
 func TestRestartMoved(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			l.standInForLRO()
-			l.cfg.Interface = api.AutoUplink
-			h := l.host.String()
-			before := l.fingerprint()
-			if err := l.open().Close(); err != nil {
-				t.Fatal(err)
-			}
-			linktest.IP(t, "-n", h, "link", "add", "up1", "type", "veth", "peer", "name", "eth1", "netns", l.outside.String())
-			linktest.IP(t, "-n", h, "link", "set", "up1", "up")
-			linktest.IP(t, "-n", h, "route", "replace", "default", "dev", "up1")
-			u := l.open()
-			if s := u.State(); s.Name != "up1" || s.Attached != rung {
-				t.Errorf("state %+v", s)
-			}
-			l.refused("port of the range at the interface before", hostAddrs[0], 61080)
-			if on, err := link.Feature(l.host, "up0", "rx-gro"); !on || err != nil {
-				t.Errorf("the feature that stands for LRO is not on again: %v", err)
-			}
-			if err := u.Remove(); err != nil {
-				t.Error(err)
-			}
-			linktest.IP(t, "-n", h, "link", "del", "up1")
-			linktest.IP(t, "-n", h, "route", "replace", "default", "via", gateways[0])
-			l.unchanged(before)
-		})
-	}
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		l.standInForLRO()
+		l.cfg.Interface = api.AutoUplink
+		h := l.host.String()
+		before := l.fingerprint()
+		if err := l.open().Close(); err != nil {
+			t.Fatal(err)
+		}
+		linktest.IP(t, "-n", h, "link", "add", "up1", "type", "veth", "peer", "name", "eth1", "netns", l.outside.String())
+		linktest.IP(t, "-n", h, "link", "set", "up1", "up")
+		linktest.IP(t, "-n", h, "route", "replace", "default", "dev", "up1")
+		u := l.open()
+		if s := u.State(); s.Name != "up1" || s.Attached != rung {
+			t.Errorf("state %+v", s)
+		}
+		l.refused("port of the range at the interface before", hostAddrs[0], 61080)
+		if on, err := link.Feature(l.host, "up0", "rx-gro"); !on || err != nil {
+			t.Errorf("the feature that stands for LRO is not on again: %v", err)
+		}
+		if err := u.Remove(); err != nil {
+			t.Error(err)
+		}
+		linktest.IP(t, "-n", h, "link", "del", "up1")
+		linktest.IP(t, "-n", h, "route", "replace", "default", "via", gateways[0])
+		l.unchanged(before)
+	})
 }
 
 // TestRestartTroubled: a restart that fails half-way leaves what the earlier process attached at work, and is tried again.
 func TestRestartTroubled(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			l.standInForLRO()
-			u := l.open()
-			if err := u.Close(); err != nil {
-				t.Fatal(err)
+	onEachRung(t, func(t *testing.T, l *lab, _ string) {
+		l.standInForLRO()
+		u := l.open()
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		linktest.Rename(t, l.host.String(), "up0", "wan0")
+		var full atomic.Bool
+		full.Store(true)
+		l.cfg.Record = func(c uplink.Changes) error {
+			if full.Load() {
+				return errors.New("disk full")
 			}
-			linktest.Rename(t, l.host.String(), "up0", "wan0")
-			var full atomic.Bool
-			full.Store(true)
-			l.cfg.Record = func(c uplink.Changes) error {
-				if full.Load() {
-					return errors.New("disk full")
-				}
-				l.recorded = c
-				return nil
-			}
-			u = l.open()
-			if s := u.State(); !strings.Contains(s.Problem, "disk full") || s.Attached == "" {
-				t.Errorf("state %+v", s)
-			}
-			l.silent("port of the range", hostAddrs[0], 61080)
-			stop := l.follow(u)
-			full.Store(false)
-			linktest.Eventually(t, "it is tried again", func() bool { return u.State().Problem == "" })
-			stop()
-			if err := u.Remove(); err != nil {
-				t.Fatal(err)
-			}
-			if on, err := link.Feature(l.host, "wan0", "rx-gro"); !on || err != nil {
-				t.Errorf("the feature that stands for LRO is not on again: %v", err)
-			}
-		})
-	}
+			l.recorded = c
+			return nil
+		}
+		u = l.open()
+		if s := u.State(); !strings.Contains(s.Problem, "disk full") || s.Attached == "" {
+			t.Errorf("state %+v", s)
+		}
+		l.silent("port of the range", hostAddrs[0], 61080)
+		stop := l.follow(u)
+		full.Store(false)
+		linktest.Eventually(t, "it is tried again", func() bool { return u.State().Problem == "" })
+		stop()
+		if err := u.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := link.Feature(l.host, "wan0", "rx-gro"); !on || err != nil {
+			t.Errorf("the feature that stands for LRO is not on again: %v", err)
+		}
+	})
 }
 
 // TestRemove: nothing of an uplink is left, and nothing of the host's settings is changed.
@@ -236,39 +216,34 @@ func TestRemove(t *testing.T) {
 // finds in the record.
 func TestDeath(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			l.cfg.FirstPort, l.cfg.LastPort = 50000, 62000
-			before := l.fingerprint()
-			u := l.open()
-			if err := u.Close(); err != nil {
-				t.Fatal(err)
-			}
-			l.store.close()
-			if rung == link.IngressTCX {
-				linktest.Eventually(t, "the host's stack answers again", func() bool {
-					c, err := dial(l.outside, 0, hostAddrs[0], 61080, 100*time.Millisecond)
-					if err == nil {
-						_ = c.Close()
-					}
-					return err != nil && strings.Contains(err.Error(), "refused")
-				})
-			}
-			if err := uplink.Undo(l.host, l.recorded); err != nil {
-				t.Fatal(err)
-			}
-			l.refused("port of the range", hostAddrs[0], 61080)
-			l.unchanged(before)
-			if err := uplink.Undo(l.host, l.recorded); err != nil {
-				t.Errorf("undone twice: %v", err)
-			}
-			l.open() // with a record of what is no more
-			l.silent("port of the range", hostAddrs[0], 61080)
-		})
-	}
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		l.cfg.FirstPort, l.cfg.LastPort = 50000, 62000
+		before := l.fingerprint()
+		u := l.open()
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.store.close()
+		if rung == link.IngressTCX {
+			linktest.Eventually(t, "the host's stack answers again", func() bool {
+				c, err := dial(l.outside, 0, hostAddrs[0], 61080, 100*time.Millisecond)
+				if err == nil {
+					_ = c.Close()
+				}
+				return err != nil && strings.Contains(err.Error(), "refused")
+			})
+		}
+		if err := uplink.Undo(l.host, l.recorded); err != nil {
+			t.Fatal(err)
+		}
+		l.refused("port of the range", hostAddrs[0], 61080)
+		l.unchanged(before)
+		if err := uplink.Undo(l.host, l.recorded); err != nil {
+			t.Errorf("undone twice: %v", err)
+		}
+		l.open() // with a record of what is no more
+		l.silent("port of the range", hostAddrs[0], 61080)
+	})
 }
 
 // TestForeignClassifier: what others have attached stays, and is asked about what isn't ours.

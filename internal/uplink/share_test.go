@@ -32,32 +32,39 @@ func (l *lab) rung(name string) {
 	}
 }
 
-// TestShare: the host and the switch use the same addresses, and each gets its own.
-func TestShare(t *testing.T) {
-	t.Parallel()
+// onEachRung runs a test in a lab for each of them.
+func onEachRung(t *testing.T, test func(t *testing.T, l *lab, rung string)) {
 	for _, rung := range rungs {
 		t.Run(rung, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			l.rung(rung)
-			u := l.open()
-			if s := u.State(); s.Attached != rung || s.Problem != "" || s.Name != "up0" || !s.Carrier || len(s.Addrs) != 2 {
-				t.Fatalf("state %+v", s)
-			}
-			u.Publish(bpf.TCP, 8080)
-			stop := linktest.Pump(t, l.attach(), u.Port())
-			linktest.IP(t, "-n", l.host.String(), "neigh", "flush", "dev", "up0")
-			for i := range hostAddrs {
-				l.shareFamily(i)
-			}
-			for i, c := range stop() {
-				if c.Frames == 0 || c.Super == 0 || c.Bad != 0 || c.Lost != 0 {
-					t.Errorf("from port %d: %+v; want frames and super-frames, none bad or lost", i, c)
-				}
-			}
-			silence(l)
+			test(t, l, rung)
 		})
 	}
+}
+
+// TestShare: the host and the switch use the same addresses, and each gets its own.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	onEachRung(t, func(t *testing.T, l *lab, rung string) {
+		u := l.open()
+		if s := u.State(); s.Attached != rung || s.Problem != "" || s.Name != "up0" || !s.Carrier || len(s.Addrs) != 2 {
+			t.Fatalf("state %+v", s)
+		}
+		u.Publish(bpf.TCP, 8080)
+		stop := linktest.Pump(t, l.attach(), u.Port())
+		linktest.IP(t, "-n", l.host.String(), "neigh", "flush", "dev", "up0")
+		for i := range hostAddrs {
+			l.shareFamily(i)
+		}
+		for i, c := range stop() {
+			if c.Frames == 0 || c.Super == 0 || c.Bad != 0 || c.Lost != 0 {
+				t.Errorf("from port %d: %+v; want frames and super-frames, none bad or lost", i, c)
+			}
+		}
+		silence(l)
+	})
 }
 
 // shareFamily is TestShare of IPv4 (0) or IPv6 (1).
@@ -251,63 +258,58 @@ func TestBridge(t *testing.T) {
 // TestCrafted: of frames that are sent one by one, those that are the switch's, or may be, reach the TAP, and no others.
 func TestCrafted(t *testing.T) {
 	t.Parallel()
-	for _, rung := range rungs {
-		t.Run(rung, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t)
-			l.rung(rung)
-			u := l.open()
-			u.Steering().Set(bpf.Echo, 7)
-			wire := listenEthernet(t, l.outside, "eth0")
-			var want []string
-			for i := range hostAddrs {
-				to := func(port uint16, more ...pt.Option) []pt.Option {
-					return append([]pt.Option{pt.From(gatewayMAC, outsideAddrs[i], 9), pt.To(hostMAC, hostAddrs[i], port)}, more...)
+	onEachRung(t, func(t *testing.T, l *lab, _ string) {
+		u := l.open()
+		u.Steering().Set(bpf.Echo, 7)
+		wire := listenEthernet(t, l.outside, "eth0")
+		var want []string
+		for i := range hostAddrs {
+			to := func(port uint16, more ...pt.Option) []pt.Option {
+				return append([]pt.Option{pt.From(gatewayMAC, outsideAddrs[i], 9), pt.To(hostMAC, hostAddrs[i], port)}, more...)
+			}
+			for _, c := range []struct {
+				name  string
+				ours  bool
+				frame *packet.Frame
+			}{
+				{"VLAN tag", false, pt.UDP(to(61000, pt.VLAN(5))...)},
+				{"priority tag", false, pt.UDP(to(61000, pt.VLAN(0))...)},
+				{"first fragment", true, pt.UDP(to(61000, pt.Fragment(0, true))...)},
+				{"later fragment", true, pt.UDP(to(22, pt.Fragment(3, false))...)},
+				{"another MAC", false, pt.UDP(pt.From(gatewayMAC, outsideAddrs[i], 9), pt.To("02:00:00:00:00:99", hostAddrs[i], 61000))},
+				{"another address", false, pt.UDP(pt.From(gatewayMAC, hostAddrs[i], 9), pt.To(hostMAC, outsideAddrs[i], 61000))},
+				{"later fragment to another address", false, pt.UDP(pt.From(gatewayMAC, hostAddrs[i], 9), pt.To(hostMAC, outsideAddrs[i], 9), pt.Fragment(3, false))},
+				{"echo reply of ours", true, pt.ICMPEchoReply(to(0, pt.Echo(7, 1))...)},
+				{"echo reply of the host's", false, pt.ICMPEchoReply(to(0, pt.Echo(8, 1))...)},
+				{"echo request", false, pt.ICMPEcho(to(0, pt.Echo(7, 1))...)},
+				{"unreachable", true, pt.ICMP([]uint8{3, 1}[i], to(0)...)},
+				{"time exceeded", true, pt.ICMP([]uint8{11, 3}[i], to(0)...)},
+				{"ARP", false, pt.ARPRequest()},
+			} {
+				c.frame.Append([]byte(" " + c.name)) // a trailer tells them apart
+				if c.ours {
+					want = append(want, c.name)
 				}
-				for _, c := range []struct {
-					name  string
-					ours  bool
-					frame *packet.Frame
-				}{
-					{"VLAN tag", false, pt.UDP(to(61000, pt.VLAN(5))...)},
-					{"priority tag", false, pt.UDP(to(61000, pt.VLAN(0))...)},
-					{"first fragment", true, pt.UDP(to(61000, pt.Fragment(0, true))...)},
-					{"later fragment", true, pt.UDP(to(22, pt.Fragment(3, false))...)},
-					{"another MAC", false, pt.UDP(pt.From(gatewayMAC, outsideAddrs[i], 9), pt.To("02:00:00:00:00:99", hostAddrs[i], 61000))},
-					{"another address", false, pt.UDP(pt.From(gatewayMAC, hostAddrs[i], 9), pt.To(hostMAC, outsideAddrs[i], 61000))},
-					{"later fragment to another address", false, pt.UDP(pt.From(gatewayMAC, hostAddrs[i], 9), pt.To(hostMAC, outsideAddrs[i], 9), pt.Fragment(3, false))},
-					{"echo reply of ours", true, pt.ICMPEchoReply(to(0, pt.Echo(7, 1))...)},
-					{"echo reply of the host's", false, pt.ICMPEchoReply(to(0, pt.Echo(8, 1))...)},
-					{"echo request", false, pt.ICMPEcho(to(0, pt.Echo(7, 1))...)},
-					{"unreachable", true, pt.ICMP([]uint8{3, 1}[i], to(0)...)},
-					{"time exceeded", true, pt.ICMP([]uint8{11, 3}[i], to(0)...)},
-					{"ARP", false, pt.ARPRequest()},
-				} {
-					c.frame.Append([]byte(" " + c.name)) // a trailer tells them apart
-					if c.ours {
-						want = append(want, c.name)
-					}
-					if _, err := wire.file.Write(c.frame.Bytes()); err != nil {
-						t.Fatal(err)
-					}
+				if _, err := wire.file.Write(c.frame.Bytes()); err != nil {
+					t.Fatal(err)
 				}
 			}
-			var got []string
-			f := packet.NewFrame(make([]byte, packet.BufSize))
-			linktest.Eventually(t, "all frames are read", func() bool {
-				for u.Port().Read(f) == nil {
-					got = append(got, string(f.Bytes()[bytes.LastIndexByte(f.Bytes(), 0)+1:]))
-				}
-				return len(got) >= len(want)
-			})
-			if len(got) != len(want) {
-				t.Fatalf("%d frames reach the TAP, want %d: %q", len(got), len(want), got)
+		}
+		var got []string
+		f := packet.NewFrame(make([]byte, packet.BufSize))
+		linktest.Eventually(t, "all frames are read", func() bool {
+			for u.Port().Read(f) == nil {
+				got = append(got, string(f.Bytes()[bytes.LastIndexByte(f.Bytes(), 0)+1:]))
 			}
-			for i := range want {
-				if !strings.HasSuffix(got[i], want[i]) {
-					t.Errorf("frame %d at the TAP is %q, want %q", i, got[i], want[i])
-				}
-			}
+			return len(got) >= len(want)
 		})
-	}
+		if len(got) != len(want) {
+			t.Fatalf("%d frames reach the TAP, want %d: %q", len(got), len(want), got)
+		}
+		for i := range want {
+			if !strings.HasSuffix(got[i], want[i]) {
+				t.Errorf("frame %d at the TAP is %q, want %q", i, got[i], want[i])
+			}
+		}
+	})
 }

@@ -199,7 +199,7 @@ func (a *app) showPort(indent string, p api.Port) {
 	a.field(indent, "State", state)
 	a.field(indent, "Interface", fmt.Sprintf("%s (%s)", p.IfName, p.Type))
 	a.field(indent, "Namespace", netns(p))
-	a.field(indent, "Addresses", strings.ReplaceAll(addresses(p), ",", ", "))
+	a.field(indent, "Addresses", joined(p.IPs, ", "))
 	a.field(indent, "MAC", p.MAC)
 	a.field(indent, "VLAN", vlans(p))
 	a.field(indent, "MTU", number(p.MTU))

@@ -158,6 +158,16 @@ func checkPublish(list []api.Publish) error {
 	return nil
 }
 
+// inUntagged tells whether a port is in the untagged VLAN, where its network's gateway is.
+func inUntagged(p *api.Port) (bool, error) {
+	member, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
+	if err != nil {
+		return false, err
+	}
+	_, in := member.Egress(0)
+	return in, nil
+}
+
 // mayPublish says why a port on network n, nil for none, can't publish something now. What is published already rests then.
 func mayPublish(n *network, p *api.Port, x *api.Publish) error {
 	refuse := func(format string, args ...any) error {
@@ -166,11 +176,10 @@ func mayPublish(n *network, p *api.Port, x *api.Publish) error {
 	if n == nil {
 		return refuse("it is on no network; 'vsctl connect %s NETWORK' puts it on one", p.Name)
 	}
-	member, err := l2switch.NewMembership(p.VLAN, p.Trunk, p.Native)
+	untagged, err := inUntagged(p)
 	if err != nil {
 		return refuse("%v", err)
 	}
-	_, untagged := member.Egress(0)
 	switch {
 	case p.Type == api.PortHost:
 		return refuse("it is the host's own, and what listens there is reached at the host's addresses as it is")
@@ -252,6 +261,5 @@ func (s *Switch) isNobodys(router string, a netip.Addr) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := &s.hostPort.state
-	return st.Index != 0 && !slices.Contains(st.Local, a) && !slices.Contains(st.Inside, a) &&
-		!slices.ContainsFunc(st.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+	return st.Index != 0 && !slices.Contains(st.Local, a) && !slices.Contains(st.Inside, a) && !slices.Contains(addrsOf(st.Addrs), a)
 }

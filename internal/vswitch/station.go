@@ -36,7 +36,7 @@ func checkStation(u *api.Uplink) error {
 		within := func(p netip.Prefix) bool { return p.Contains(g) && p.Addr() != g }
 		linkLocal := g.Is6() && g.IsLinkLocalUnicast() && slices.ContainsFunc(u.IPs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 		switch {
-		case slices.ContainsFunc(u.IPs, func(p netip.Prefix) bool { return p.Addr() == g }):
+		case slices.Contains(addrsOf(u.IPs), g):
 			return invalid("gateway %v is the uplink's own address: use that of the segment's router", g)
 		case !linkLocal && !slices.ContainsFunc(u.IPs, within):
 			return invalid("gateway %v is in the subnet of no --ip of the uplink: use the address of the segment's router", g)

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	l2switch "vswitch/switch"
-
 	"vswitch/internal/api"
 	"vswitch/internal/flowspec"
 	"vswitch/internal/packet"
@@ -105,13 +103,11 @@ func (s *Switch) ownerOf(n *pipeline.Network, a netip.Addr) (mac [6]byte) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, e := range s.ports {
-		if e.net == nil || e.net.line != n || e.down || e.dev == nil || !slices.ContainsFunc(e.port.IPs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		if e.net == nil || e.net.line != n || e.down || e.dev == nil || !slices.Contains(addrsOf(e.port.IPs), a) {
 			continue
 		}
-		if member, err := l2switch.NewMembership(e.port.VLAN, e.port.Trunk, e.port.Native); err == nil {
-			if _, untagged := member.Egress(0); untagged {
-				return e.mac
-			}
+		if in, err := inUntagged(&e.port); err == nil && in {
+			return e.mac
 		}
 	}
 	return mac
@@ -122,13 +118,8 @@ func (s *Switch) macOf(n *network, a netip.Addr) net.HardwareAddr {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, e := range s.ports {
-		if e.net != n {
-			continue
-		}
-		for _, p := range e.port.IPs {
-			if p.Addr() == a {
-				return net.HardwareAddr(e.mac[:])
-			}
+		if e.net == n && slices.Contains(addrsOf(e.port.IPs), a) {
+			return net.HardwareAddr(e.mac[:])
 		}
 	}
 	return nil
